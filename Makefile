@@ -1,0 +1,52 @@
+# `make` alone lists the targets. On a fresh machine `make demo` or `make test` does everything.
+.DEFAULT_GOAL := help
+unexport PYTHONDONTWRITEBYTECODE VIRTUAL_ENV
+
+TOOLS := .sluice/tools
+UV := $(or $(shell command -v uv 2>/dev/null),$(TOOLS)/bin/uv)
+RUN := $(UV) run --frozen --no-sync
+SETUP := .venv/.set-up
+
+.PHONY: help demo up down test lint docs bench clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: $(SETUP) ## set up, then run every pipeline once on sample data (LIVE=1: the real Docker Hub)
+	@$(RUN) sluice demo
+
+up: $(SETUP) ## run the whole stack with the web UI in the foreground, until ctrl-C (LIVE=1 as above)
+	@$(RUN) sluice up
+
+down: $(SETUP) ## stop everything that runs of this checkout
+	@$(RUN) sluice down
+
+test: $(SETUP) ## set up, then run all tests
+	@tests/browser/install_chromium.sh
+	@$(RUN) pytest
+
+lint: $(SETUP) ## check style, types, templates, the Compose file, and that generated pages are fresh
+	@$(RUN) ruff check
+	@$(RUN) ruff format --check
+	@$(RUN) mypy
+	@$(RUN) cfn-lint infra/*.yaml
+	@$(RUN) check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yaml
+	@$(RUN) sluice docs --check
+
+docs: $(SETUP) ## write docs/dags.md anew from the Dags
+	@$(RUN) sluice docs
+
+bench: $(SETUP) ## measure speed beside its peers and floors
+	@$(UV) run --frozen --group bench --group spark python -m benchmarks
+
+clean: ## stop everything and remove all that was made here, data included
+	@if [ -x .venv/bin/sluice ]; then .venv/bin/sluice down; fi
+	@rm -rf .venv .sluice
+
+$(SETUP): pyproject.toml uv.lock $(UV)
+	@$(UV) sync --frozen
+	@touch $@
+
+$(TOOLS)/bin/uv:
+	@echo "getting uv"
+	@python3 -m pip install --quiet --disable-pip-version-check --target $(TOOLS) uv

@@ -1,0 +1,86 @@
+"""The environment of the processes that stand beside this package: Airflow, the AWS CLI, Terraform."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import secrets
+from pathlib import Path
+
+from sluice.aws import EMBEDDED_SECRET_KEY
+from sluice.settings import PROJECT_ROOT, Settings
+
+
+def aws_environment(settings: Settings) -> dict[str, str]:
+    """Variables of every AWS SDK and the AWS CLI; for a real account only the region, credentials stay yours."""
+    if not settings.endpoint_url:
+        return {"AWS_DEFAULT_REGION": settings.aws_region}
+    return {
+        "AWS_DEFAULT_REGION": settings.aws_region,
+        "AWS_ENDPOINT_URL": settings.endpoint_url,
+        "AWS_ACCESS_KEY_ID": settings.aws_account_id,
+        "AWS_SECRET_ACCESS_KEY": EMBEDDED_SECRET_KEY,
+        "AWS_REQUEST_CHECKSUM_CALCULATION": "when_required",
+        "AWS_RESPONSE_CHECKSUM_VALIDATION": "when_required",
+    }
+
+
+def aws_connection(settings: Settings) -> str:
+    """Airflow's connection `aws_default` as JSON; it reaches every hook, operator and trigger."""
+    extra: dict[str, object] = {"region_name": settings.aws_region}
+    connection: dict[str, object] = {"conn_type": "aws", "extra": extra}
+    if settings.endpoint_url:
+        extra["endpoint_url"] = settings.endpoint_url
+        connection |= {"login": settings.aws_account_id, "password": EMBEDDED_SECRET_KEY}
+    return json.dumps(connection)
+
+
+def airflow_environment(settings: Settings, database_url: str, secret: str) -> dict[str, str]:
+    """Variables that make any Airflow process one of this project.
+
+    Args:
+        settings: the settings of this process.
+        database_url: SQLAlchemy URL of the metadata database.
+        secret: what signs the tokens between Airflow's processes.
+    """
+    home = settings.home / "airflow"
+    return aws_environment(settings) | {
+        "AIRFLOW_HOME": str(home),
+        "AIRFLOW__CORE__DAGS_FOLDER": str(PROJECT_ROOT / "dags"),
+        "AIRFLOW__CORE__PLUGINS_FOLDER": str(PROJECT_ROOT / "plugins"),
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
+        # Two cores: more tasks at once only wait for each other.
+        "AIRFLOW__CORE__PARALLELISM": "4",
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": "admin:admin",
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(home / "passwords.json"),
+        "AIRFLOW__API_AUTH__JWT_SECRET": secret,
+        "AIRFLOW__API__SECRET_KEY": secret,
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": database_url,
+        "AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(settings.home / "logs" / "airflow"),
+        "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.25",
+        "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "30",
+        "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "30",
+        # A second: at the default of five a deferred task that resumes at once can be failed falsely.
+        "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "1",
+        "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
+        "AIRFLOW_CONN_AWS_DEFAULT": aws_connection(settings),
+        "GX_ANALYTICS_ENABLED": "false",
+        "NO_PROXY": "127.0.0.1,localhost",
+    }
+
+
+def stored_secret(path: Path) -> str:
+    """A secret of this checkout: made at random on first use, kept in a file that only its owner reads."""
+    try:
+        return path.read_text()
+    except FileNotFoundError:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    made = path.with_suffix(f".{secrets.token_hex(4)}")
+    made.touch(mode=0o600)
+    made.write_text(secrets.token_hex(32))
+    # A hard link fails when the name exists: of two first uses at once, one secret wins and both read it.
+    with contextlib.suppress(FileExistsError):
+        path.hardlink_to(made)
+    made.unlink()
+    return path.read_text()

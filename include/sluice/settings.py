@@ -1,0 +1,175 @@
+"""Typed settings: the one place that reads the environment.
+
+Every setting is an environment variable `SLUICE_<NAME>` or a line of `.env`; `.env.example` lists them all.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from sluice.errors import SluiceError
+
+PROJECT_ROOT = Path(__file__).resolve().parents[2]
+
+REPOSITORY_PATTERN = re.compile(r"[a-z0-9][a-z0-9_-]*/[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*")
+"""`namespace/name` as Docker Hub allows it."""
+
+
+class SettingsError(SluiceError):
+    """A setting has a value that it may not have; the message names the variable and what it may be."""
+
+
+class Settings(BaseSettings):
+    """All settings of sluice, read from the environment and from `.env` in the project's folder."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="SLUICE_", env_file=PROJECT_ROOT / ".env", env_ignore_empty=True, extra="ignore", frozen=True
+    )
+
+    # Where things run
+    target: Literal["embedded", "aws"] = Field("embedded", description="`embedded` emulator, or a real `aws` account")
+    environment: str = Field(
+        "dev", pattern=r"^[a-z][a-z0-9-]{0,15}$", description="name of this deployment, part of stack and queue names"
+    )
+    home: Path = Field(
+        PROJECT_ROOT / ".sluice", description="state of everything that runs here: emulator, Airflow, PostgreSQL, logs"
+    )
+
+    # Airflow
+    web_port: int = Field(8080, ge=1, le=65535, description="port of Airflow's web UI on 127.0.0.1")
+    database_url: str | None = Field(
+        None,
+        pattern=r"^(postgresql\+psycopg2|sqlite)://",
+        description="Airflow's metadata database; the embedded PostgreSQL when unset",
+    )
+
+    # AWS
+    aws_region: str = Field("us-east-1", pattern=r"^[a-z]{2}(-[a-z]+)+-\d$", description="region of every client")
+    aws_port: int = Field(4566, ge=1, le=65535, description="port of the embedded AWS on 127.0.0.1")
+    aws_endpoint_url: str | None = Field(
+        None, pattern=r"^https?://", description="endpoint of the emulator when it runs elsewhere (Compose)"
+    )
+    aws_account_id: str = Field(
+        "000000000000", pattern=r"^\d{12}$", description="account of the embedded AWS: each is a world of its own"
+    )
+
+    # The lake
+    landing_bucket: str = Field(
+        "sluice-landing", pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$", description="what others drop off"
+    )
+    lake_bucket: str = Field(
+        "sluice-lake", pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$", description="what the pipelines make"
+    )
+    drain_max_messages: int = Field(
+        10_000, ge=10, le=10_000, description="messages that one run takes from its queue at the most"
+    )
+
+    # dockerhub
+    dockerhub_url: str = Field(
+        "https://hub.docker.com", pattern=r"^https?://[^/]+$", description="Docker Hub, or the stand-in"
+    )
+    dockerhub_repositories: Annotated[tuple[str, ...], NoDecode] = Field(
+        ("localstack/localstack",), description="repositories to watch, `namespace/name`, comma separated"
+    )
+    dockerhub_pull_schedule: str = Field("*/5 * * * *", description="cron expression (UTC) of dockerhub_pull")
+    dockerhub_concurrency: int = Field(8, ge=1, le=64, description="requests to Docker Hub at the same time")
+    dockerhub_timeout_seconds: float = Field(10.0, gt=0, le=300, description="time one request may take")
+    dockerhub_attempts: int = Field(4, ge=1, le=10, description="times a repository is asked before it is given up")
+    dockerhub_retry_max_seconds: float = Field(
+        60.0, gt=0, le=600, description="longest wait between two attempts, `Retry-After` included"
+    )
+    dockerhub_table: str = Field(
+        "dockerhub_stats", pattern=r"^[A-Za-z0-9_.-]{3,255}$", description="DynamoDB table of the aggregates"
+    )
+
+    # events
+    event_stream: str = Field(
+        "sluice-events", pattern=r"^[A-Za-z0-9_.-]{1,128}$", description="Kinesis stream of the events"
+    )
+    events_checkpoint_table: str = Field(
+        "stream_checkpoints",
+        pattern=r"^[A-Za-z0-9_.-]{3,255}$",
+        description="DynamoDB table of stream checkpoints and publications",
+    )
+    events_database: str = Field(
+        "sluice", pattern=r"^[a-z0-9_]{1,252}$", description="Glue database of the events tables"
+    )
+    events_max_records: int = Field(
+        100_000, ge=1_000, le=10_000_000, description="records that one ingest takes at the most"
+    )
+    dedup_lookback_hours: int = Field(1, ge=0, le=168, description="hours before in which a uuid counts as seen")
+    events_engine: Literal["duckdb", "glue", "spark"] = Field("duckdb", description="who runs the SQL of an hour")
+    events_memory_limit_mb: int = Field(2048, ge=256, description="memory of the engine before it spills to disk, MiB")
+    events_version_retention_hours: int = Field(
+        24, ge=1, description="hours that a superseded version of a partition is kept"
+    )
+    events_target_file_bytes: int = Field(
+        128 * 1024 * 1024, ge=1024 * 1024, description="size of a published file, about"
+    )
+
+    @field_validator("dockerhub_repositories", mode="before")
+    @classmethod
+    def _split_repositories(cls, value: object) -> object:
+        """Comma separated, blanks and duplicates dropped, order kept."""
+        if not isinstance(value, str):
+            return value
+        names = dict.fromkeys(part.strip() for part in value.split(",") if part.strip())
+        wrong = [name for name in names if not REPOSITORY_PATTERN.fullmatch(name)]
+        if wrong:
+            raise ValueError(f"{wrong[0]!r} is not namespace/name")
+        if not names:
+            raise ValueError("names no repository")
+        return tuple(names)
+
+    @field_validator("home")
+    @classmethod
+    def _absolute_home(cls, value: Path) -> Path:
+        return value.expanduser() if value.is_absolute() else (PROJECT_ROOT / value.expanduser()).resolve()
+
+    @field_validator("dockerhub_pull_schedule")
+    @classmethod
+    def _five_cron_fields(cls, value: str) -> str:
+        if len(value.split()) != 5:
+            raise ValueError("not a cron expression of five fields, such as '*/5 * * * *'")
+        return value
+
+    @property
+    def endpoint_url(self) -> str | None:
+        """Endpoint of every AWS client: the emulator's, or None for AWS itself."""
+        if self.target == "aws":
+            return None
+        return self.aws_endpoint_url or f"http://127.0.0.1:{self.aws_port}"
+
+    @property
+    def dockerhub_queue(self) -> str:
+        """Name of the queue that hears of every new raw object (infra/dockerhub.yaml)."""
+        return f"{self.resource_prefix}-dockerhub-raw"
+
+    @property
+    def resource_prefix(self) -> str:
+        """Prefix of stack, topic and queue names, one for each environment."""
+        return f"sluice-{self.environment}"
+
+
+@lru_cache(maxsize=1)
+def load_settings() -> Settings:
+    """The settings of this process, read once.
+
+    Raises:
+        SettingsError: one line for each wrong variable, with what it may be.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        lines = []
+        for problem in error.errors():
+            name = str(problem["loc"][0])
+            about = Settings.model_fields[name].description
+            lines.append(f"SLUICE_{name.upper()}={problem['input']!r}: {problem['msg']} ({about})")
+        raise SettingsError("\n".join(lines)) from None
