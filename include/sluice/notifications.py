@@ -1,0 +1,69 @@
+"""S3 event notifications as they arrive in a queue, straight from S3 or through SNS."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import unquote_plus
+
+from sluice.quarantine import RejectedRecord
+
+BAD_NOTIFICATION = "bad_notification"
+
+
+@dataclass(frozen=True)
+class ObjectCreated:
+    """One created object, its key decoded."""
+
+    bucket: str
+    key: str
+
+
+def parse_notification(body: str) -> list[ObjectCreated]:
+    """Objects named by one message body.
+
+    S3 URL-encodes keys, a message may hold several records, and `s3:TestEvent` (sent once when a notification is
+    configured) holds none. SNS wraps the event in an envelope unless raw delivery is on. Records of other events than
+    `ObjectCreated` are passed over.
+    (Amazon S3 user guide, "Event message structure"; Amazon SNS developer guide, "Raw message delivery".)
+
+    Raises:
+        RejectedRecord: reason `bad_notification`; the body is no S3 notification.
+    """
+    document = _load(body)
+    if document.get("Type") == "Notification" and isinstance(document.get("Message"), str):
+        document = _load(document["Message"])
+    if document.get("Event") == "s3:TestEvent":
+        return []
+    records = document.get("Records")
+    if not isinstance(records, list):
+        raise RejectedRecord(BAD_NOTIFICATION, "message has neither Records nor Event s3:TestEvent")
+    return [_created(record) for record in records if _event_name(record).startswith("ObjectCreated:")]
+
+
+def _load(text: str) -> dict[str, Any]:
+    try:
+        document = json.loads(text)
+    except ValueError as error:
+        raise RejectedRecord(BAD_NOTIFICATION, f"message is not JSON: {error}") from None
+    if not isinstance(document, dict):
+        raise RejectedRecord(BAD_NOTIFICATION, "message is no JSON object")
+    return document
+
+
+def _event_name(record: Any) -> str:
+    if not isinstance(record, dict) or not isinstance(record.get("eventName"), str):
+        raise RejectedRecord(BAD_NOTIFICATION, "record has no eventName")
+    # S3 sends `ObjectCreated:Put`; the notification configuration spells it `s3:ObjectCreated:Put`.
+    return str(record["eventName"]).removeprefix("s3:")
+
+
+def _created(record: dict[str, Any]) -> ObjectCreated:
+    try:
+        bucket, key = record["s3"]["bucket"]["name"], record["s3"]["object"]["key"]
+    except (KeyError, TypeError):
+        raise RejectedRecord(BAD_NOTIFICATION, "record lacks s3.bucket.name or s3.object.key") from None
+    if not isinstance(bucket, str) or not isinstance(key, str):
+        raise RejectedRecord(BAD_NOTIFICATION, "s3.bucket.name and s3.object.key must be text")
+    return ObjectCreated(bucket, unquote_plus(key))
