@@ -1,0 +1,3 @@
+"""How popular is an image, over time (contract, section 1)."""
+
+PIPELINE = "dockerhub"

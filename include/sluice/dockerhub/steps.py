@@ -1,0 +1,355 @@
+"""One function a task: what the Dags of this pipeline call. Each can be run again and leaves the same."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from typing import Any, TypeVar
+
+from sluice import lake, s3, sqs
+from sluice.dockerhub import PIPELINE, expectations, source, storage
+from sluice.dockerhub.records import FIELDS, RAW_PREFIX, Reason, Repository, Stats, parse_answer, parse_raw_key, raw_key
+from sluice.dockerhub.transform import (
+    RawObject,
+    decide_months,
+    decide_pushes,
+    epoch_microseconds,
+    group_by_repository,
+    latest_push,
+    partition_key,
+)
+from sluice.notifications import parse_notification
+from sluice.quality.gate import run_gate
+from sluice.quarantine import RejectedRecord, Rejection, write_quarantine
+from sluice.settings import Settings, load_settings
+from sluice.tally import Tally
+
+log = logging.getLogger(__name__)
+Given = TypeVar("Given")
+Made = TypeVar("Made")
+
+THREADS = 16
+"""S3 and DynamoDB requests of one step at the same time."""
+
+
+def utc_now() -> datetime:
+    """The time of day, for what is written; never for which data is read."""
+    return datetime.now(UTC)
+
+
+class SourceUnreachable(ConnectionError):
+    """Not one repository could be asked."""
+
+
+# dockerhub_pull: fetch -> check_answers -> publish_answers
+
+
+def fetch(run: str, clock: Callable[[], datetime] = utc_now) -> dict[str, int]:
+    """Ask for every repository and stage the good answers; the others go to quarantine.
+
+    Args:
+        run: the run as a part of a key.
+        clock: tells the time (UTC); asked once all answers are in, so that none is from its future.
+
+    Returns:
+        `records_in` (repositories asked for) and `quarantined`.
+
+    Raises:
+        SourceUnreachable: not one request reached Docker Hub.
+    """
+    settings = load_settings()
+    repositories = [Repository.parse(each) for each in settings.dockerhub_repositories]
+    answers = source.fetch_all(
+        repositories,
+        url=settings.dockerhub_url,
+        concurrency=settings.dockerhub_concurrency,
+        timeout_seconds=settings.dockerhub_timeout_seconds,
+        attempts=settings.dockerhub_attempts,
+        retry_max_seconds=settings.dockerhub_retry_max_seconds,
+    )
+    if source.all_unreachable(answers):
+        raise SourceUnreachable(
+            f"{settings.dockerhub_url}: none of {len(answers)} repositories could be asked ({answers[0].detail});"
+            " check the network, a proxy, or SLUICE_DOCKERHUB_URL"
+        )
+    accepted, rejections = _parse_answers(answers, clock())
+    write_quarantine(settings.lake_bucket, PIPELINE, run, "fetch", rejections)
+    s3.write_json_lines(settings.lake_bucket, _staged_answers(run), accepted)
+    return {"records_in": len(answers), "quarantined": len(rejections)}
+
+
+def _staged_answers(run: str) -> str:
+    return lake.staging_key(PIPELINE, run, "answers.jsonl")
+
+
+def _parse_answers(
+    answers: Sequence[source.Answer], observed_at: datetime
+) -> tuple[list[dict[str, Any]], list[Rejection]]:
+    """Rows to stage (the whole answer beside its fields), and what was rejected."""
+    accepted: list[dict[str, Any]] = []
+    rejections: list[Rejection] = []
+    for answer in answers:
+        body = answer.body.decode("utf-8", "replace")
+        try:
+            if answer.reason is not None:
+                raise RejectedRecord(answer.reason, answer.detail)
+            stats = parse_answer(answer.body, now=observed_at, expected=answer.repository)
+        except RejectedRecord as rejected:
+            rejections.append(Rejection(answer.url, rejected.reason, body, rejected.detail))
+            log.warning(rejections[-1])
+            continue
+        accepted.append(
+            {
+                **_stats_row(stats),
+                "asked_name": answer.repository.name,
+                "asked_namespace": answer.repository.namespace,
+                "observed_at": observed_at.isoformat(),
+                "observed_at_us": epoch_microseconds(observed_at),
+                "body": body,
+            }
+        )
+    return accepted, rejections
+
+
+def _stats_row(stats: Stats) -> dict[str, Any]:
+    """Fields of the contract, and the time of the push as a number."""
+    row: dict[str, Any] = {field: getattr(stats, field) for field in FIELDS}
+    return row | {"last_updated_us": epoch_microseconds(stats.last_updated_at)}
+
+
+def check_answers(run: str) -> dict[str, Any]:
+    """The gate of a pull: reads staging, also asks the table for the last pull counts.
+
+    Raises:
+        GateFailed: nothing of this run may be published.
+    """
+    settings = load_settings()
+    rows = s3.read_json_lines(settings.lake_bucket, _staged_answers(run))
+    keys = [partition_key(_stats_of(row)) for row in rows]
+    last_seen = storage.read_last_pull_counts(settings.dockerhub_table, dict.fromkeys(keys))
+    rows = [{**row, "last_pull_count": last_seen.get(key)} for row, key in zip(rows, keys, strict=True)]
+    return run_gate(
+        f"{PIPELINE}/pull",
+        run,
+        rows,
+        expectations.PULL_COLUMNS,
+        expectations.pull_expectations,
+        settings.lake_bucket,
+    )
+
+
+def _stats_of(row: dict[str, Any]) -> Stats:
+    fields = {field: row[field] for field in FIELDS}
+    return Stats(
+        **fields, last_updated_at=datetime.fromtimestamp(0, UTC) + timedelta(microseconds=row["last_updated_us"])
+    )
+
+
+def publish_answers(run: str, fetched: dict[str, int]) -> dict[str, int]:
+    """History first, then the raw objects, whose arrival triggers the aggregation.
+
+    Returns:
+        The tally of the run.
+    """
+    settings = load_settings()
+    rows = s3.read_json_lines(settings.lake_bucket, _staged_answers(run))
+    observations = [(_stats_of(row), row["body"]) for row in rows]
+    if rows:
+        observed_at = datetime.fromisoformat(rows[0]["observed_at"])
+        storage.write_history(settings.lake_bucket, run, observed_at, [stats for stats, _ in observations])
+    _each(
+        lambda one: s3.write_object(settings.lake_bucket, raw_key(one[0]), one[1].encode()),
+        observations,
+    )
+    return Tally(fetched["records_in"], published=len(rows), quarantined=fetched["quarantined"]).checked(run)
+
+
+# dockerhub_aggregate: collect -> check_objects -> publish_aggregates
+
+
+def collect(run: str, clock: Callable[[], datetime] = utc_now) -> dict[str, int]:
+    """Drain the work queue, read the objects it names, and stage both; the messages stay until all is written.
+
+    Args:
+        run: the run as a part of a key.
+        clock: tells the time (UTC); a push after it is in the future.
+
+    Returns:
+        `messages`, `records_in` (object events), `duplicates` (events of an object named twice) and `quarantined`;
+        an empty dict when no message waited.
+    """
+    settings = load_settings()
+    messages = sqs.drain(sqs.queue_url(settings.dockerhub_queue), settings.drain_max_messages)
+    if not messages:
+        return {}
+    s3.write_json_lines(
+        settings.lake_bucket, _staged_messages(run), [{"receipt_handle": each.receipt_handle} for each in messages]
+    )
+    keys: list[str] = []
+    rejections: list[Rejection] = []
+    for message in messages:
+        try:
+            keys += [created.key for created in parse_notification(message.body)]
+        except RejectedRecord as rejected:
+            address = f"sqs://{settings.dockerhub_queue}/{message.message_id}"
+            rejections.append(Rejection(address, rejected.reason, message.body, rejected.detail))
+    records_in = len(keys) + len(rejections)
+    return {"messages": len(messages)} | _stage_objects(run, settings, keys, rejections, records_in, clock())
+
+
+def collect_all(run: str, clock: Callable[[], datetime] = utc_now) -> dict[str, int]:
+    """Stage every object of `raw/dockerhub/`, for a rebuild; same answer as `collect`, without messages."""
+    settings = load_settings()
+    return _collect_keys(run, settings, s3.list_keys(settings.lake_bucket, RAW_PREFIX), clock())
+
+
+def collect_month(run: str, month: datetime, clock: Callable[[], datetime] = utc_now) -> dict[str, int]:
+    """Stage the objects of one month of `raw/dockerhub/`, for a rebuild of a past range."""
+    settings = load_settings()
+    return _collect_keys(run, settings, storage.list_month(settings.lake_bucket, month.year, month.month), clock())
+
+
+def _collect_keys(run: str, settings: Settings, listed: Iterable[str], now: datetime) -> dict[str, int]:
+    keys = [key for key in listed if key.endswith(".json")]
+    if not keys:
+        return {}
+    return {"messages": 0} | _stage_objects(run, settings, keys, [], len(keys), now)
+
+
+def _staged_messages(run: str) -> str:
+    return lake.staging_key(PIPELINE, run, "messages.jsonl")
+
+
+def _staged_objects(run: str) -> str:
+    return lake.staging_key(PIPELINE, run, "objects.jsonl")
+
+
+def _stage_objects(
+    run: str, settings: Settings, keys: Sequence[str], rejections: list[Rejection], records_in: int, now: datetime
+) -> dict[str, int]:
+    """Read each object once; stage what it says, quarantine what cannot be used."""
+    distinct = list(dict.fromkeys(keys))
+    accepted: list[dict[str, Any]] = []
+    for found in _each(lambda key: _read_raw(settings.lake_bucket, key, now), distinct):
+        if isinstance(found, Rejection):
+            log.warning(found)
+            rejections.append(found)
+        else:
+            accepted.append(found | {"read_at_us": epoch_microseconds(now)})
+    write_quarantine(settings.lake_bucket, PIPELINE, run, "collect", rejections)
+    s3.write_json_lines(settings.lake_bucket, _staged_objects(run), accepted)
+    return {
+        "records_in": records_in,
+        "duplicates": len(keys) - len(distinct),
+        "quarantined": len(rejections),
+    }
+
+
+def _read_raw(bucket: str, key: str, now: datetime) -> dict[str, Any] | Rejection:
+    """One raw object as a row to stage, or why it cannot be used."""
+    body = ""
+    try:
+        raw = parse_raw_key(key)
+        stored = s3.read_object(bucket, key)
+        body = stored.body.decode("utf-8", "replace")
+        stats = parse_answer(stored.body, now=now, expected=Repository(raw.namespace, raw.name))
+    except RejectedRecord as rejected:
+        return Rejection(f"s3://{bucket}/{key}", rejected.reason, body, rejected.detail)
+    except s3.ObjectMissing:
+        return Rejection(f"s3://{bucket}/{key}", Reason.OBJECT_MISSING, body, "deleted before it was read")
+    return {
+        "key": key,
+        "file_name": raw.file_name,
+        "year_month": raw.year_month,
+        "last_modified": stored.last_modified.isoformat(),
+        **_stats_row(stats),
+    }
+
+
+def check_objects(run: str) -> dict[str, Any]:
+    """The gate of an aggregation: reads staging.
+
+    Raises:
+        GateFailed: nothing reaches the table, and the messages come back.
+    """
+    settings = load_settings()
+    return run_gate(
+        f"{PIPELINE}/aggregate",
+        run,
+        s3.read_json_lines(settings.lake_bucket, _staged_objects(run)),
+        expectations.AGGREGATE_COLUMNS,
+        expectations.aggregate_expectations,
+        settings.lake_bucket,
+    )
+
+
+def publish_aggregates(
+    run: str, collected: dict[str, int], *, rebuild: bool = False, clock: Callable[[], datetime] = utc_now
+) -> dict[str, int]:
+    """Write the items of every repository of the batch, then delete the messages that told of them.
+
+    Args:
+        run: the run as a part of a key.
+        collected: what `collect`, `collect_all` or `collect_month` returned.
+        rebuild: also replace months that were decided by an object that is no longer there.
+        clock: tells the time of writing (UTC), from which TTL counts.
+
+    Returns:
+        The tally of the run.
+    """
+    settings = load_settings()
+    rows = s3.read_json_lines(settings.lake_bucket, _staged_objects(run))
+    groups = group_by_repository(_raw_object(row) for row in rows)
+    _each(lambda group: _write_repository(settings, *group, now=clock(), rebuild=rebuild), list(groups.items()))
+    tally = Tally(
+        collected["records_in"],
+        published=len(rows),
+        duplicates=collected["duplicates"],
+        quarantined=collected["quarantined"],
+    ).checked(run)
+    if collected["messages"]:
+        handles = [row["receipt_handle"] for row in s3.read_json_lines(settings.lake_bucket, _staged_messages(run))]
+        sqs.delete(sqs.queue_url(settings.dockerhub_queue), handles)
+    return tally
+
+
+def _raw_object(row: dict[str, Any]) -> RawObject:
+    return RawObject(
+        key=row["key"],
+        file_name=row["file_name"],
+        year_month=row["year_month"],
+        last_modified=datetime.fromisoformat(row["last_modified"]),
+        stats=_stats_of(row),
+    )
+
+
+def _write_repository(
+    settings: Settings, pk: str, objects: Sequence[RawObject], *, now: datetime, rebuild: bool
+) -> None:
+    """All items of one repository, in an order that bears a kill anywhere and a second writer beside it.
+
+    The months are decided first and copied from one place; the marker moves to a push that is there already; the last
+    copy is read after the marker moved, so that of two writers the later one to look sees what both have done.
+    """
+    table = settings.dockerhub_table
+    for winner in decide_months(objects).values():
+        state = storage.record_month(table, winner)
+        decided = state.months[winner.year_month]
+        outvoted = decided["source_version"]["S"] != winner.source_version
+        if rebuild and outvoted and not s3.object_exists(settings.lake_bucket, decided["key"]["S"]):
+            state = storage.record_month(table, winner, replacing=decided["source_version"]["S"])
+    pushes = decide_pushes(objects)
+    for sort_key, shown in pushes.items():
+        storage.write_push(table, shown, now)
+        storage.write_months(table, pk, sort_key, state)
+    storage.move_marker(table, latest_push(objects), now)
+    last_updated, state = storage.read_marker_and_months(table, pk)
+    storage.write_months(table, pk, f"#timestamp#{last_updated}", state)
+
+
+def _each(function: Callable[[Given], Made], many: Sequence[Given]) -> list[Made]:
+    """Call a function that waits for the network on each, some at a time; the first error is raised."""
+    with ThreadPoolExecutor(THREADS) as pool:
+        return list(pool.map(function, many))

@@ -1,0 +1,265 @@
+"""What the pipeline reads and writes, one service a function: S3 (raw, staging, history) and DynamoDB (aggregates)."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from sluice import lake, s3
+from sluice.aws import client
+from sluice.dockerhub import PIPELINE
+from sluice.dockerhub.records import RAW_PREFIX, Stats
+from sluice.dockerhub.transform import (
+    MARKER_SK,
+    MONTHS_SK,
+    TTL_SECONDS,
+    RawObject,
+    epoch_microseconds,
+    partition_key,
+    timestamp_sort_key,
+)
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+HISTORY_PREFIX = f"curated/{PIPELINE}_history/"
+
+
+def list_month(bucket: str, year: int, month: int) -> Iterator[str]:
+    """Raw keys of every repository whose partition is that month."""
+    for namespace in s3.list_folders(bucket, RAW_PREFIX):
+        for name in s3.list_folders(bucket, namespace):
+            yield from s3.list_keys(bucket, f"{name}year={year:04d}/month={month:02d}/")
+
+
+def history_table(rows: Sequence[tuple[datetime, Stats]]) -> pa.Table:
+    """Rows of the history: `observed_at`, `namespace`, `name`, `star_count`, `pull_count`, `last_updated` (UTC)."""
+    import pyarrow as pa
+
+    schema = pa.schema(
+        [
+            ("observed_at", pa.timestamp("us", tz="UTC")),
+            ("namespace", pa.string()),
+            ("name", pa.string()),
+            ("star_count", pa.int64()),
+            ("pull_count", pa.int64()),
+            ("last_updated", pa.timestamp("us", tz="UTC")),
+        ]
+    )
+    columns = zip(
+        *((at, s.namespace, s.name, s.star_count, s.pull_count, s.last_updated_at) for at, s in rows), strict=True
+    )
+    return pa.table(dict(zip(schema.names, columns, strict=True)), schema=schema)
+
+
+def write_history(bucket: str, run: str, observed_at: datetime, stats: Sequence[Stats]) -> str | None:
+    """Write the rows of one pull as one parquet file, named by its run so that a retry overwrites itself."""
+    if not stats:
+        return None
+    import pyarrow.parquet as pq
+
+    buffer = io.BytesIO()
+    pq.write_table(history_table([(observed_at, each) for each in stats]), buffer, compression="zstd")
+    key = f"{HISTORY_PREFIX}{lake.day_partition(observed_at)}/{run}.parquet"
+    return s3.write_object(bucket, key, buffer.getvalue(), "application/vnd.apache.parquet")
+
+
+@dataclass(frozen=True)
+class MonthlyState:
+    """Which object decides each month of one repository.
+
+    Attributes:
+        revision: grows by one with each change; a copy of the months never replaces one of a greater revision.
+        months: `YYYY-MM` -> `source_version`, `key`, `star_count`, `pull_count`, in DynamoDB's JSON.
+    """
+
+    revision: int
+    months: dict[str, dict[str, Any]]
+
+    def aggregated_metrics(self) -> dict[str, Any]:
+        """`aggregated_metrics_by_year_month` of the contract, in DynamoDB's JSON."""
+        return {
+            "M": {
+                month: {"L": [{"M": {name: entry[name] for name in ("star_count", "pull_count")}}]}
+                for month, entry in sorted(self.months.items())
+            }
+        }
+
+
+def _monthly_state(item: dict[str, Any]) -> MonthlyState:
+    months = {name: value["M"] for name, value in item.items() if name not in ("PK", "SK", "revision")}
+    return MonthlyState(int(item["revision"]["N"]), months)
+
+
+def record_month(table: str, winner: RawObject, replacing: str | None = None) -> MonthlyState:
+    """Let an object decide its month unless a greater one does already; one conditional write.
+
+    Args:
+        table: the DynamoDB table.
+        winner: the object.
+        replacing: `source_version` of a greater object that is gone, which this one takes the place of.
+
+    Returns:
+        The state of the repository after it, also where someone else has decided the month.
+    """
+    dynamodb = client("dynamodb")
+    condition = "attribute_not_exists(#month) OR #month.source_version < :version"
+    if replacing is not None:
+        condition = "#month.source_version = :version"
+    try:
+        answer = dynamodb.update_item(
+            TableName=table,
+            Key={"PK": {"S": partition_key(winner.stats)}, "SK": {"S": MONTHS_SK}},
+            UpdateExpression="SET #month = :entry ADD revision :one",
+            ConditionExpression=condition,
+            ExpressionAttributeNames={"#month": winner.year_month},
+            ExpressionAttributeValues={
+                ":entry": _month_entry(winner),
+                ":version": {"S": winner.source_version if replacing is None else replacing},
+                ":one": {"N": "1"},
+            },
+            ReturnValues="ALL_NEW",
+            ReturnValuesOnConditionCheckFailure="ALL_OLD",
+        )
+    except dynamodb.exceptions.ConditionalCheckFailedException as failure:
+        return _monthly_state(failure.response["Item"])  # type: ignore[typeddict-item]
+    return _monthly_state(answer["Attributes"])
+
+
+def _month_entry(winner: RawObject) -> dict[str, Any]:
+    return {
+        "M": {
+            "source_version": {"S": winner.source_version},
+            "key": {"S": winner.key},
+            "star_count": {"N": str(winner.stats.star_count)},
+            "pull_count": {"N": str(winner.stats.pull_count)},
+        }
+    }
+
+
+def write_push(table: str, shown: RawObject, now: datetime) -> None:
+    """Write the counts of one push, unless an object of a greater name wrote them."""
+    _update_unless_newer(
+        table,
+        {"PK": {"S": partition_key(shown.stats)}, "SK": {"S": timestamp_sort_key(shown.stats)}},
+        update="SET star_count = :stars, pull_count = :pulls, last_updated = :updated,"
+        " source_version = :version, #ttl = :ttl",
+        condition="attribute_not_exists(source_version) OR source_version <= :version",
+        names={"#ttl": "TTL"},
+        values={
+            ":stars": {"N": str(shown.stats.star_count)},
+            ":pulls": {"N": str(shown.stats.pull_count)},
+            ":updated": {"S": shown.stats.last_updated},
+            ":version": {"S": shown.source_version},
+            ":ttl": _expiry(now),
+        },
+    )
+
+
+def write_months(table: str, pk: str, sort_key: str, state: MonthlyState) -> None:
+    """Copy the months into the item of a push that exists, unless it has a greater revision."""
+    _update_unless_newer(
+        table,
+        {"PK": {"S": pk}, "SK": {"S": sort_key}},
+        update="SET aggregated_metrics_by_year_month = :months, months_revision = :revision",
+        condition="attribute_exists(source_version)"
+        " AND (attribute_not_exists(months_revision) OR months_revision <= :revision)",
+        names={},
+        values={":months": state.aggregated_metrics(), ":revision": {"N": str(state.revision)}},
+    )
+
+
+def move_marker(table: str, latest: RawObject, now: datetime) -> None:
+    """Point the marker at a push unless it points at a later one; one conditional write."""
+    _update_unless_newer(
+        table,
+        {"PK": {"S": partition_key(latest.stats)}, "SK": {"S": MARKER_SK}},
+        update="SET last_updated = :updated, last_updated_us = :us, #ttl = :ttl",
+        condition="attribute_not_exists(last_updated_us) OR last_updated_us <= :us",
+        names={"#ttl": "TTL"},
+        values={
+            ":updated": {"S": latest.stats.last_updated},
+            ":us": {"N": str(epoch_microseconds(latest.stats.last_updated_at))},
+            ":ttl": _expiry(now),
+        },
+    )
+
+
+def _expiry(now: datetime) -> Any:
+    return {"N": str(int(now.timestamp()) + TTL_SECONDS)}
+
+
+def _update_unless_newer(
+    table: str, key: dict[str, Any], *, update: str, condition: str, names: dict[str, str], values: dict[str, Any]
+) -> None:
+    """One conditional write. That the condition fails means that a newer writer was here, which is as good."""
+    dynamodb = client("dynamodb")
+    arguments: dict[str, Any] = {"ExpressionAttributeNames": names} if names else {}
+    try:
+        dynamodb.update_item(
+            TableName=table,
+            Key=key,
+            UpdateExpression=update,
+            ConditionExpression=condition,
+            ExpressionAttributeValues=values,
+            **arguments,
+        )
+    except dynamodb.exceptions.ConditionalCheckFailedException:
+        return
+
+
+def read_marker_and_months(table: str, pk: str) -> tuple[str, MonthlyState]:
+    """`last_updated` of the marker and the months of one repository, as of now; one request.
+
+    Raises:
+        LookupError: the repository has no marker or no months yet.
+    """
+    items = {item["SK"]["S"]: item for item in _read_items(table, [(pk, MARKER_SK), (pk, MONTHS_SK)], consistent=True)}
+    if len(items) != 2:
+        raise LookupError(f"table {table}: {pk} lacks {MARKER_SK} or {MONTHS_SK}")
+    return items[MARKER_SK]["last_updated"]["S"], _monthly_state(items[MONTHS_SK])
+
+
+def read_last_pull_counts(table: str, partition_keys: Iterable[str]) -> dict[str, int]:
+    """Partition key -> `pull_count` of the last month known; repositories never seen are left out."""
+    counts: dict[str, int] = {}
+    for item in _read_items(table, [(pk, MONTHS_SK) for pk in partition_keys], consistent=False):
+        months = _monthly_state(item).months
+        counts[item["PK"]["S"]] = int(months[max(months)]["pull_count"]["N"])
+    return counts
+
+
+def read_all_months(table: str) -> list[tuple[str, str, int, int]]:
+    """`namespace/name`, `YYYY-MM`, `star_count` and `pull_count` of every month of every repository, sorted.
+
+    Scans the whole table: for a person's look, not for a pipeline.
+    """
+    found = []
+    pages = (
+        client("dynamodb")
+        .get_paginator("scan")
+        .paginate(
+            TableName=table,
+            FilterExpression="SK = :months",
+            ExpressionAttributeValues={":months": {"S": MONTHS_SK}},
+        )
+    )
+    for item in (item for page in pages for item in page["Items"]):
+        _, _, _, _, name, _, namespace = item["PK"]["S"].split("#")
+        for month, entry in _monthly_state(item).months.items():
+            found.append((f"{namespace}/{name}", month, int(entry["star_count"]["N"]), int(entry["pull_count"]["N"])))
+    return sorted(found)
+
+
+def _read_items(table: str, keys: Sequence[tuple[str, str]], *, consistent: bool) -> Iterator[dict[str, Any]]:
+    """Items of the keys that exist: 100 to a request, unprocessed keys asked again (DynamoDB, BatchGetItem)."""
+    waiting: list[Any] = [{"PK": {"S": pk}, "SK": {"S": sort_key}} for pk, sort_key in keys]
+    while waiting:
+        asked, waiting = waiting[:100], waiting[100:]
+        answer = client("dynamodb").batch_get_item(RequestItems={table: {"Keys": asked, "ConsistentRead": consistent}})
+        yield from answer["Responses"].get(table, [])
+        if table in answer["UnprocessedKeys"]:
+            waiting += answer["UnprocessedKeys"][table]["Keys"]
