@@ -1,0 +1,85 @@
+"""Aggregate new raw objects by month into the single-table `dockerhub_stats`, as they arrive.
+
+## What it does
+
+Drains the queue that hears of every object under `raw/dockerhub/`, reads each object once, and after the gate writes
+its items: one for each push, the months of the repository (the object with the greatest file name decides a month),
+and the marker of the latest push. The messages are deleted last. What one object costs does not depend on how many
+there are.
+
+## Triggered by
+
+The arrival of an object (S3 event -> SNS -> SQS, seen by a doorbell on the depth of the queue); every 30 minutes as a
+safety net. A run that finds the queue empty skips.
+
+## Parameters
+
+* `rebuild` (default false): read all of `raw/dockerhub/` instead of the queue, and mend months whose object is gone.
+  Example: `airflow dags trigger dockerhub_aggregate --conf '{"rebuild": true}'`. For a past range of months see
+  `dockerhub_rebuild`.
+
+## Reads and writes
+
+* reads the queue `sluice-<environment>-dockerhub-raw` and `raw/dockerhub/`
+* writes the DynamoDB table `dockerhub_stats`, `quarantine/dockerhub/<run>/`, `quality/dockerhub/aggregate/`
+
+## Running it again
+
+Every write is conditional on what is there, so messages delivered twice, late or out of order end in the same items.
+Messages of a failed run come back when their visibility timeout ends.
+"""
+
+from __future__ import annotations
+
+from airflow.sdk import Asset, AssetOrTimeSchedule, AssetWatcher, CronTriggerTimetable, Param, dag, task
+
+from sluice.lake import run_slug
+from sluice.settings import load_settings
+from sluice_airflow.defaults import START, TASK_DEFAULTS
+from sluice_airflow.doorbell import QueueDepthTrigger
+
+QUEUE = load_settings().dockerhub_queue
+NEW_RAW_OBJECTS = Asset(f"sqs://{QUEUE}", watchers=[AssetWatcher(name=QUEUE, trigger=QueueDepthTrigger(QUEUE))])
+
+
+@dag(
+    schedule=AssetOrTimeSchedule(
+        timetable=CronTriggerTimetable("*/30 * * * *", timezone="UTC"), assets=[NEW_RAW_OBJECTS]
+    ),
+    start_date=START,
+    catchup=False,
+    max_active_runs=1,
+    default_args=TASK_DEFAULTS,
+    params={
+        "rebuild": Param(False, type="boolean", description="recompute all from raw/ instead of draining the queue")
+    },
+    tags=["dockerhub", "aggregate"],
+    doc_md=__doc__,
+)
+def dockerhub_aggregate():
+    @task.short_circuit
+    def collect(run_id: str, params: dict) -> dict[str, int]:
+        """Drain the queue (or list raw/), read the objects, stage what they say."""
+        from sluice.dockerhub import steps
+
+        return (steps.collect_all if params["rebuild"] else steps.collect)(run_slug(run_id))
+
+    @task
+    def check_objects(run_id: str) -> dict:
+        """Gate: fields, types, counts, months, no push from the future."""
+        from sluice.dockerhub import steps
+
+        return steps.check_objects(run_slug(run_id))
+
+    @task
+    def publish_aggregates(collected: dict[str, int], run_id: str, params: dict) -> dict[str, int]:
+        """Write the items, then delete the messages."""
+        from sluice.dockerhub import steps
+
+        return steps.publish_aggregates(run_slug(run_id), collected, rebuild=params["rebuild"])
+
+    collected = collect()
+    collected >> check_objects() >> publish_aggregates(collected)
+
+
+dockerhub_aggregate()

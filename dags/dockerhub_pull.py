@@ -1,0 +1,74 @@
+"""Ask Docker Hub how popular each watched repository is, and keep the answers.
+
+## What it does
+
+Asks for every repository in `SLUICE_DOCKERHUB_REPOSITORIES`, stages the good answers, and publishes them once they
+passed the gate: one row each in the parquet history, and the whole answer as a raw object. An answer that is missing,
+late, malformed or of another repository goes to quarantine with its reason; the others go on.
+
+## Triggered by
+
+The schedule `SLUICE_DOCKERHUB_PULL_SCHEDULE`, every 5 minutes by default. It cannot observe the past, so it never
+catches up.
+
+## Parameters
+
+None; what to watch is a setting.
+
+## Reads and writes
+
+* reads `GET {SLUICE_DOCKERHUB_URL}/v2/repositories/{namespace}/{name}/`
+* writes `raw/dockerhub/namespace=/name=/year=/month=/day=/YYYY_MM_DD_HHMMSS.json`, which triggers `dockerhub_aggregate`
+* writes `curated/dockerhub_history/year=/month=/day=/<run>.parquet`, `quarantine/dockerhub/<run>/` and
+  `quality/dockerhub/pull/`
+
+## Running it again
+
+A retry overwrites its own staging, history file and raw objects. A cleared run asks again, which is a new observation.
+"""
+
+from __future__ import annotations
+
+from airflow.sdk import CronTriggerTimetable, dag, task
+
+from sluice.lake import run_slug
+from sluice.settings import load_settings
+from sluice_airflow.defaults import START, TASK_DEFAULTS
+
+
+@dag(
+    schedule=CronTriggerTimetable(load_settings().dockerhub_pull_schedule, timezone="UTC"),
+    start_date=START,
+    catchup=False,
+    max_active_runs=1,
+    default_args=TASK_DEFAULTS,
+    tags=["dockerhub", "ingest"],
+    doc_md=__doc__,
+)
+def dockerhub_pull():
+    @task
+    def fetch(run_id: str) -> dict[str, int]:
+        """Ask for every repository; stage the good answers, quarantine the others."""
+        from sluice.dockerhub import steps
+
+        return steps.fetch(run_slug(run_id))
+
+    @task
+    def check_answers(run_id: str) -> dict:
+        """Gate: fields, types, counts, the repository asked for, no push from the future."""
+        from sluice.dockerhub import steps
+
+        return steps.check_answers(run_slug(run_id))
+
+    @task
+    def publish_answers(fetched: dict[str, int], run_id: str) -> dict[str, int]:
+        """History rows first, then the raw objects."""
+        from sluice.dockerhub import steps
+
+        return steps.publish_answers(run_slug(run_id), fetched)
+
+    fetched = fetch()
+    fetched >> check_answers() >> publish_answers(fetched)
+
+
+dockerhub_pull()

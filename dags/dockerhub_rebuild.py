@@ -1,0 +1,70 @@
+"""Rebuild the aggregates of whole past months from the raw objects.
+
+## What it does
+
+Reads every raw object of one month, of all repositories, and writes its items again under the same rules as
+`dockerhub_aggregate`; a month that was decided by an object that is gone is decided anew.
+
+## Triggered by
+
+The first day of each month, for the month that ended: an audit that mends what went missing. For any past range:
+`airflow backfill create --dag-id dockerhub_rebuild --from-date 2023-09-01 --to-date 2023-10-31`.
+
+## Parameters
+
+None; the month is the run's logical date.
+
+## Reads and writes
+
+* reads `raw/dockerhub/namespace=*/name=*/year=YYYY/month=MM/`
+* writes the DynamoDB table `dockerhub_stats`, `quarantine/dockerhub/<run>/`, `quality/dockerhub/aggregate/`
+
+## Running it again
+
+Gives the same items; safe beside `dockerhub_aggregate` and beside rebuilds of other months.
+"""
+
+from __future__ import annotations
+
+from airflow.sdk import CronDataIntervalTimetable, dag, task
+
+from sluice.lake import run_slug
+from sluice_airflow.defaults import START, TASK_DEFAULTS
+
+
+@dag(
+    schedule=CronDataIntervalTimetable("0 0 1 * *", timezone="UTC"),
+    start_date=START,
+    catchup=False,
+    max_active_runs=4,
+    default_args=TASK_DEFAULTS,
+    tags=["dockerhub", "rebuild"],
+    doc_md=__doc__,
+)
+def dockerhub_rebuild():
+    @task.short_circuit
+    def collect_month(run_id: str, logical_date) -> dict[str, int]:
+        """List the raw objects of the month, read them, stage what they say."""
+        from sluice.dockerhub import steps
+
+        return steps.collect_month(run_slug(run_id), logical_date)
+
+    @task
+    def check_objects(run_id: str) -> dict:
+        """Gate: fields, types, counts, months, no push from the future."""
+        from sluice.dockerhub import steps
+
+        return steps.check_objects(run_slug(run_id))
+
+    @task
+    def publish_aggregates(collected: dict[str, int], run_id: str) -> dict[str, int]:
+        """Write the items of the month again."""
+        from sluice.dockerhub import steps
+
+        return steps.publish_aggregates(run_slug(run_id), collected, rebuild=True)
+
+    collected = collect_month()
+    collected >> check_objects() >> publish_aggregates(collected)
+
+
+dockerhub_rebuild()

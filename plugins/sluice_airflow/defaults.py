@@ -1,0 +1,25 @@
+"""Arguments that every Dag and task of this project starts from."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from airflow.sdk.definitions.retry_policy import ExceptionRetryPolicy, RetryAction, RetryRule
+
+from sluice.quality.gate import GateFailed
+
+START = datetime(2023, 1, 1, tzinfo=UTC)
+"""Before any data that the lake may hold, so that every past partition can be backfilled."""
+
+TASK_DEFAULTS: dict[str, Any] = {
+    "owner": "sluice",
+    "retries": 2,
+    "retry_delay": timedelta(seconds=10),
+    "retry_exponential_backoff": True,
+    "max_retry_delay": timedelta(minutes=5),
+    "execution_timeout": timedelta(minutes=30),
+    "retry_policy": ExceptionRetryPolicy(
+        rules=[RetryRule(GateFailed, RetryAction.FAIL, reason="the same data fails the gate again")]
+    ),
+}
