@@ -36,6 +36,8 @@ CLIENT_CONFIG = Config(
 EMBEDDED_CLIENT_CONFIG = CLIENT_CONFIG.merge(
     # Checksums of uploads slow the emulator down, and its buckets have no host names of their own.
     Config(
+        # botocore obeys HTTP_PROXY for 127.0.0.1 as well.
+        proxies={},
         s3={"addressing_style": "path"},
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",
@@ -73,11 +75,12 @@ def client(service: Literal["cloudformation"]) -> CloudFormationClient: ...
 def client(service: Literal["sts"]) -> STSClient: ...
 def client(service: Any) -> Any:
     """The client of a service for the settings of this process."""
-    return _client(service, load_settings())
+    return client_of(service, load_settings())
 
 
 @lru_cache(maxsize=64)
-def _client(service: str, settings: Settings) -> Any:
+def client_of(service: str, settings: Settings) -> Any:
+    """The client of a service for given settings."""
     config = EMBEDDED_CLIENT_CONFIG if settings.endpoint_url else CLIENT_CONFIG
     # A session of one's own: boto3's default session is not safe to share between threads.
     session: Any = boto3.session.Session()

@@ -104,6 +104,10 @@ class Settings(BaseSettings):
         100_000, ge=1_000, le=10_000_000, description="records that one ingest takes at the most"
     )
     dedup_lookback_hours: int = Field(1, ge=0, le=168, description="hours before in which a uuid counts as seen")
+    events_known_types: Annotated[tuple[str, ...], NoDecode] = Field(
+        ("account", "invoice", "lead", "user", "workflow"),
+        description="event types that are expected, comma separated; others only warn",
+    )
     events_engine: Literal["duckdb", "glue", "spark"] = Field("duckdb", description="who runs the SQL of an hour")
     events_memory_limit_mb: int = Field(2048, ge=256, description="memory of the engine before it spills to disk, MiB")
     events_version_retention_hours: int = Field(
@@ -126,6 +130,14 @@ class Settings(BaseSettings):
         if not names:
             raise ValueError("names no repository")
         return tuple(names)
+
+    @field_validator("events_known_types", mode="before")
+    @classmethod
+    def _split_types(cls, value: object) -> object:
+        """Comma separated, blanks dropped."""
+        if not isinstance(value, str):
+            return value
+        return tuple(part.strip() for part in value.split(",") if part.strip())
 
     @field_validator("home")
     @classmethod

@@ -37,7 +37,9 @@ def queue_depth(url: str) -> int:
 
 
 def drain(url: str, max_messages: int, wait_seconds: int = 1) -> list[Message]:
-    """Receive until the queue answers empty or `max_messages` are in hand.
+    """Receive until no message waits or `max_messages` are in hand.
+
+    A message that SQS does not count yet is left to the next run; its doorbell rings for it.
 
     Args:
         url: the queue.
@@ -56,18 +58,22 @@ def drain(url: str, max_messages: int, wait_seconds: int = 1) -> list[Message]:
             WaitTimeSeconds=wait_seconds,
         )
         received = answer.get("Messages", [])
-        if not received:
-            break
         for each in received:
             messages[each["MessageId"]] = Message(each["MessageId"], each["ReceiptHandle"], each["Body"])
+        # Asking for the depth is quicker than a long poll of an empty queue.
+        if not received or (len(received) < BATCH_SIZE and queue_depth(url) == 0):
+            break
     return list(messages.values())
 
 
 def delete(url: str, receipt_handles: Sequence[str]) -> None:
-    """Delete messages, ten to a request.
+    """Delete messages, ten to a request; safe to repeat.
+
+    A handle that is no longer valid is passed over: its message was deleted before (by the try that died after it), or
+    its visibility timeout has ended and it comes again.
 
     Raises:
-        DeleteFailed: SQS refused some of them.
+        DeleteFailed: SQS refused some of them for another reason.
     """
     failed: list[Any] = []
     for start in range(0, len(receipt_handles), BATCH_SIZE):
@@ -76,6 +82,6 @@ def delete(url: str, receipt_handles: Sequence[str]) -> None:
             QueueUrl=url,
             Entries=[{"Id": str(index), "ReceiptHandle": handle} for index, handle in enumerate(handles)],
         )
-        failed += answer.get("Failed", [])
+        failed += [each for each in answer.get("Failed", []) if each["Code"] != "ReceiptHandleIsInvalid"]
     if failed:
         raise DeleteFailed(f"{url}: {len(failed)} messages were not deleted, first: {failed[0].get('Message')}")

@@ -1,0 +1,117 @@
+"""The `sluice` command."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from sluice.errors import SluiceError
+from sluice.settings import load_settings
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+ELSEWHERE = {
+    "aws": "sluice.embedded.server:aws",
+    "deploy": "sluice.deploy:deploy_command",
+    "docs": "sluice.embedded.docs:docs",
+    "dockerhub": "sluice.dockerhub.cli:dockerhub",
+}
+"""Commands that live beside their logic, loaded when they are asked for."""
+
+
+class _Commands(click.Group):
+    """A group that shows the message of an error that a person can mend, and no trace."""
+
+    def list_commands(self, context: click.Context) -> list[str]:
+        """Names of all commands."""
+        return sorted([*super().list_commands(context), *ELSEWHERE])
+
+    def get_command(self, context: click.Context, name: str) -> click.Command | None:
+        """The command of that name."""
+        if name not in ELSEWHERE:
+            return super().get_command(context, name)
+        module, attribute = ELSEWHERE[name].split(":")
+        command: click.Command = getattr(importlib.import_module(module), attribute)
+        return command
+
+    def invoke(self, context: click.Context) -> Any:
+        """Run the command."""
+        try:
+            return super().invoke(context)
+        except SluiceError as error:
+            raise click.ClickException(str(error)) from None
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+def main() -> None:
+    """Five data pipelines on Airflow and AWS, run from here."""
+
+
+@main.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def airflow(arguments: tuple[str, ...]) -> None:
+    """Run any Airflow command with the environment of this project: `sluice airflow dags list`."""
+    from sluice.embedded.airflow import prepare
+
+    os.environ |= prepare(load_settings())
+    os.execv(sys.executable, [sys.executable, "-m", "airflow", *arguments])
+
+
+def _console() -> Console:
+    """Where people read; a log file is not cut at the 80 columns of a terminal that it is not."""
+    from rich.console import Console
+
+    return Console() if sys.stdout.isatty() else Console(width=120)
+
+
+@main.command()
+def env() -> None:
+    """Print the environment of Airflow and AWS as shell exports: `eval "$(sluice env)"`."""
+    import shlex
+
+    from sluice.embedded.airflow import environment
+
+    for name, value in sorted(environment(load_settings()).items()):
+        click.echo(f"export {name}={shlex.quote(value)}")
+
+
+@main.command()
+@click.option("--live", is_flag=True, envvar="LIVE", help="Pull from the real Docker Hub, not from its stand-in.")
+def up(live: bool) -> None:
+    """Run the embedded AWS, PostgreSQL and Airflow in the foreground, until ctrl-C."""
+    from sluice.embedded import stack
+
+    stack.up(load_settings(), _console(), live=live)
+
+
+@main.command()
+def down() -> None:
+    """Stop everything that runs of this checkout."""
+    from sluice.embedded import stack
+
+    stopped = stack.down(load_settings())
+    click.echo(f"Stopped: {', '.join(stopped)}" if stopped else "Nothing was running")
+
+
+@main.command()
+@click.option("--port", default=4580, show_default=True, help="Port on 127.0.0.1.")
+@click.option("--error-share", default=0.0, show_default=True, help="Share of requests that go wrong, 0 to 1.")
+def stand_in(port: int, error_share: float) -> None:
+    """Serve the Docker Hub stand-in in the foreground, for work without internet."""
+    from sluice.embedded import dockerhub
+
+    dockerhub.main(["--port", str(port), "--error-share", str(error_share)])
+
+
+@main.command()
+@click.option("--live", is_flag=True, envvar="LIVE", help="Pull from the real Docker Hub, not from its stand-in.")
+def demo(live: bool) -> None:
+    """Run every pipeline once on sample data and print what came of it."""
+    from sluice.embedded import demo as sample
+
+    sample.run(load_settings(), _console(), live=live)

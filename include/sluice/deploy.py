@@ -1,0 +1,284 @@
+"""Deploy what the pipelines stand on: the CloudFormation templates of `infra/`, to the embedded AWS or to an account.
+
+A parameter of a template is the setting of the same name (`LakeBucket` is `lake_bucket`). Deploying again what is
+deployed changes nothing.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import re
+import time
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import boto3
+import click
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError, EndpointConnectionError
+from rich.console import Console
+from rich.table import Table
+
+from sluice.aws import client_of, connection_arguments
+from sluice.errors import SluiceError
+from sluice.settings import PROJECT_ROOT, Settings, load_settings
+
+if TYPE_CHECKING:
+    from mypy_boto3_cloudformation import CloudFormationClient
+
+TEMPLATES = PROJECT_ROOT / "infra"
+STACKS = ("dockerhub", "lake")
+"""Templates in the order of their deployment; `lake` is last, because S3 tries the topics that it shall notify."""
+
+DEADLINE_SECONDS = 1800.0
+POLL_SECONDS = 2.0
+EMBEDDED_POLL_SECONDS = 0.1
+
+WAY_OUT = (
+    "Put right what is named and deploy again. Where a name exists already, choose another by its setting in .env or "
+    "import the resource into the stack; on the embedded AWS, `sluice aws reset` starts from nothing."
+)
+
+
+class DeployError(SluiceError):
+    """A deployment failed; the message names the stack or resource, the reason and the way out."""
+
+
+@dataclass(frozen=True)
+class Deployed:
+    """What a deployment did to one stack: `Add RawTopic`, `Modify Table`, ...; no changes where it was so already."""
+
+    stack_name: str
+    changes: tuple[str, ...]
+
+
+def deploy(settings: Settings, templates: Path = TEMPLATES, stacks: tuple[str, ...] = STACKS) -> list[Deployed]:
+    """Deploy all stacks, in their order.
+
+    On the embedded target, properties that the emulator drops are applied afterwards and read back.
+
+    Raises:
+        DeployError: AWS does not answer or refuses the credentials, or a stack failed.
+    """
+    account_id(settings)
+    settings.home.mkdir(parents=True, exist_ok=True)
+    with (settings.home / "deploy.lock").open("w") as lock:
+        # CloudFormation lets the second of two deployments fail, and the emulator may fail both.
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return [deploy_template(settings, name, (templates / f"{name}.yaml").read_text()) for name in stacks]
+
+
+def deploy_template(settings: Settings, name: str, template: str) -> Deployed:
+    """Deploy one template as the stack `sluice-<environment>-<name>`, and repair it on the embedded target."""
+    cloudformation = client_of("cloudformation", settings)
+    stack_name = f"{settings.resource_prefix}-{name}"
+    parameters = parameters_of(cloudformation, template, settings)
+    tags = {"project": "sluice", "environment": settings.environment}
+    poll_seconds = POLL_SECONDS if settings.target == "aws" else EMBEDDED_POLL_SECONDS
+    changes = deploy_stack(cloudformation, stack_name, template, parameters, tags, poll_seconds)
+    if settings.target == "embedded":
+        from sluice.embedded.repair import repair
+        from sluice.embedded.server import EmbeddedServerError, save
+
+        changes += repair(settings, stack_name, template, parameters, tags)
+        if changes:
+            # A crash of the emulator keeps its buckets: without their stack they would be in the way of a deploy.
+            try:
+                save(settings)
+            except EmbeddedServerError as error:
+                raise DeployError(str(error)) from None
+    return Deployed(stack_name, tuple(changes))
+
+
+def account_id(settings: Settings) -> str:
+    """The account that will be deployed to, as AWS itself says.
+
+    Raises:
+        DeployError: AWS cannot be reached, or does not accept the credentials.
+    """
+    # One try: who calls waits for the answer, and the usual retries would hide a server that is not there for a minute.
+    config = Config(connect_timeout=5, read_timeout=30, retries={"mode": "standard", "total_max_attempts": 1})
+    sts = boto3.session.Session().client("sts", config=config, **connection_arguments(settings))
+    try:
+        return sts.get_caller_identity()["Account"]
+    except EndpointConnectionError as error:
+        way_out = "Check the network." if settings.target == "aws" else "Run `sluice aws start`."
+        raise DeployError(f"{error} {way_out}") from None
+    except (BotoCoreError, ClientError) as error:
+        way_out = (
+            "Set AWS_PROFILE or another source of credentials, and log in (`aws sts get-caller-identity` must answer)."
+            if settings.target == "aws"
+            else f"Is {settings.endpoint_url} the embedded AWS?"
+        )
+        raise DeployError(f"AWS does not accept this user: {error}. {way_out}") from None
+
+
+def parameters_of(cloudformation: CloudFormationClient, template: str, settings: Settings) -> dict[str, str]:
+    """Values of a template's parameters, each from the setting of its name."""
+    declared = cloudformation.get_template_summary(TemplateBody=template)["Parameters"]
+    names = [parameter["ParameterKey"] for parameter in declared]
+    return {name: str(getattr(settings, re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower())) for name in names}
+
+
+def deploy_stack(
+    cloudformation: CloudFormationClient,
+    stack_name: str,
+    template: str,
+    parameters: dict[str, str],
+    tags: dict[str, str],
+    poll_seconds: float,
+) -> list[str]:
+    """Create or update one stack by a change set; the changes made, none where there was nothing to change.
+
+    Raises:
+        DeployError: the stack or its change set failed, or is in a state that needs a decision.
+    """
+    status = settled_status(cloudformation, stack_name, poll_seconds)
+    if status == "ROLLBACK_COMPLETE":
+        # Only a stack whose creation failed gets there, and there is no other way on; it holds no resources.
+        cloudformation.delete_stack(StackName=stack_name)
+        status = settled_status(cloudformation, stack_name, poll_seconds)
+    is_new = status in (None, "REVIEW_IN_PROGRESS")
+    if not is_new and status not in ("CREATE_COMPLETE", "UPDATE_COMPLETE", "UPDATE_ROLLBACK_COMPLETE"):
+        raise DeployError(
+            f"Stack {stack_name} is in state {status} and takes no update. Look at its events in the CloudFormation "
+            "console, continue its rollback or delete it there, then deploy again."
+        )
+    token = f"deploy-{uuid.uuid4()}"
+    try:
+        cloudformation.create_change_set(
+            StackName=stack_name,
+            ChangeSetName=token,
+            ChangeSetType="CREATE" if is_new else "UPDATE",
+            TemplateBody=template,
+            Parameters=[{"ParameterKey": key, "ParameterValue": value} for key, value in parameters.items()],
+            Tags=[{"Key": key, "Value": value} for key, value in tags.items()],
+            Capabilities=["CAPABILITY_NAMED_IAM"],
+        )
+        changes = await_change_set(cloudformation, stack_name, token, poll_seconds)
+        if not changes:
+            return []
+        cloudformation.execute_change_set(ChangeSetName=token, StackName=stack_name, ClientRequestToken=token)
+    except ClientError as error:
+        raise DeployError(
+            f"Stack {stack_name}: {error}. If someone else is deploying it, deploy again when they are done."
+        ) from None
+    status = settled_status(cloudformation, stack_name, poll_seconds)
+    if status not in ("CREATE_COMPLETE", "UPDATE_COMPLETE"):
+        raise DeployError(
+            "\n".join([f"Stack {stack_name} failed ({status}):", *failures(cloudformation, stack_name, token), WAY_OUT])
+        )
+    return changes
+
+
+def settled_status(cloudformation: CloudFormationClient, stack_name: str, poll_seconds: float) -> str | None:
+    """State of a stack once nothing is under way in it, None where there is no such stack.
+
+    Raises:
+        DeployError: something is still under way after `DEADLINE_SECONDS`.
+    """
+    deadline = time.monotonic() + DEADLINE_SECONDS
+    while True:
+        try:
+            status = cloudformation.describe_stacks(StackName=stack_name)["Stacks"][0]["StackStatus"]
+        except ClientError as error:
+            if "does not exist" in str(error):
+                return None
+            raise
+        if status == "DELETE_COMPLETE":
+            return None
+        # A stack under review is one that has a change set and nothing else: no one is working on it.
+        if status == "REVIEW_IN_PROGRESS" or not status.endswith("_IN_PROGRESS"):
+            return status
+        if time.monotonic() > deadline:
+            raise DeployError(
+                f"Stack {stack_name} is still in state {status} after {DEADLINE_SECONDS / 60:.0f} minutes."
+            )
+        time.sleep(poll_seconds)
+
+
+def await_change_set(
+    cloudformation: CloudFormationClient, stack_name: str, name: str, poll_seconds: float
+) -> list[str]:
+    """The changes of a change set once it is complete; none, and the change set deleted, where there are none.
+
+    Raises:
+        DeployError: it failed.
+    """
+    deadline = time.monotonic() + DEADLINE_SECONDS
+    while True:
+        described = cloudformation.describe_change_set(ChangeSetName=name, StackName=stack_name)
+        if described["Status"] == "CREATE_COMPLETE":
+            pages = cloudformation.get_paginator("describe_change_set").paginate(
+                ChangeSetName=name, StackName=stack_name
+            )
+            resources = [change["ResourceChange"] for page in pages for change in page["Changes"]]
+            return [f"{resource['Action']} {resource['LogicalResourceId']}" for resource in resources]
+        if described["Status"] == "FAILED" or time.monotonic() > deadline:
+            reason = described.get("StatusReason", described["Status"])
+            cloudformation.delete_change_set(ChangeSetName=name, StackName=stack_name)
+            # There is no code for it: these are the two sentences in which AWS says that nothing changes.
+            if "didn't contain changes" in reason or "No updates are to be performed" in reason:
+                return []
+            errors = validation_errors(cloudformation, stack_name)
+            raise DeployError("\n".join([f"Change set of stack {stack_name} failed: {reason}", *errors, WAY_OUT]))
+        time.sleep(poll_seconds)
+
+
+def failures(cloudformation: CloudFormationClient, stack_name: str, token: str) -> list[str]:
+    """One line for each resource that failed in the operation with this token, the first failure first."""
+    pages = cloudformation.get_paginator("describe_stack_events").paginate(StackName=stack_name)
+    events = [event for page in pages for event in page["StackEvents"] if event.get("ClientRequestToken") == token]
+    failed = [
+        f"  {event['LogicalResourceId']}: {event.get('ResourceStatusReason', event['ResourceStatus'])}"
+        for event in reversed(events)
+        if event["ResourceStatus"].endswith("_FAILED")
+    ]
+    # A resource is cancelled because another one failed.
+    failed = [line for line in failed if "cancelled" not in line]
+    return failed + validation_errors(cloudformation, stack_name)
+
+
+def validation_errors(cloudformation: CloudFormationClient, stack_name: str) -> list[str]:
+    """What CloudFormation found before it touched anything (a taken name, ...), of the latest operation that has some.
+
+    Stack events only say how many there are.
+    """
+    pages = cloudformation.get_paginator("describe_events").paginate(
+        StackName=stack_name, Filters={"FailedEvents": True}
+    )
+    events = [event for page in pages for event in page["OperationEvents"]]
+    errors = [event for event in events if event["EventType"] == "VALIDATION_ERROR"]
+    if not errors:
+        return []
+    latest = max(errors, key=lambda event: event["Timestamp"])["OperationId"]
+    return [
+        f"  {event['LogicalResourceId']}: {event['ValidationStatusReason']}"
+        for event in errors
+        if event["OperationId"] == latest
+    ]
+
+
+def summary(changes: tuple[str, ...]) -> str:
+    """Changes by what was done, in a line: `Add Table, Topic; Modify Queue`, or `unchanged`."""
+    done: dict[str, list[str]] = {}
+    for change in changes:
+        action, _, what = change.partition(" ")
+        done.setdefault(action, []).append(what)
+    return "; ".join(f"{action} {', '.join(what)}" for action, what in done.items()) or "unchanged"
+
+
+@click.command(name="deploy")
+def deploy_command() -> None:
+    """Deploy buckets, topics, queues and tables to the target that the settings name."""
+    settings = load_settings()
+    try:
+        deployed = deploy(settings)
+    except (BotoCoreError, ClientError) as error:
+        raise click.ClickException(str(error)) from None
+    table = Table(box=None, show_header=False)
+    for stack in deployed:
+        table.add_row(stack.stack_name, summary(stack.changes))
+    Console().print(table)

@@ -1,0 +1,68 @@
+"""Airflow on this machine: its environment, and its metadata database made ready."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+from sluice.embedded import postgres
+from sluice.environment import airflow_environment, stored_secret
+from sluice.errors import SluiceError
+from sluice.settings import Settings
+
+USER = "admin"
+
+
+class AirflowNotReady(SluiceError):
+    """The metadata database could not be made ready."""
+
+
+def environment(settings: Settings) -> dict[str, str]:
+    """Variables of Airflow's processes. Starts PostgreSQL unless the metadata database is elsewhere."""
+    url = settings.database_url or postgres.start(settings)
+    return airflow_environment(settings, url, stored_secret(settings.home / "airflow" / "secret"))
+
+
+def prepare(settings: Settings) -> dict[str, str]:
+    """The environment, with the metadata database at the version of this Airflow.
+
+    Raises:
+        AirflowNotReady: the migration failed; its log is named.
+    """
+    variables = environment(settings)
+    marker = _migrated_marker(settings)
+    if not marker.exists():
+        log = settings.home / "logs" / "airflow-migrate.log"
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("w") as output:
+            done = subprocess.run(
+                [sys.executable, "-m", "airflow", "db", "migrate"],
+                env=os.environ | variables,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
+        if done.returncode:
+            raise AirflowNotReady(f"airflow db migrate failed, see {log}; `make clean` starts with an empty database")
+        marker.parent.mkdir(parents=True, exist_ok=True)
+        marker.touch()
+    return variables
+
+
+def _migrated_marker(settings: Settings) -> Path:
+    """Beside the data it speaks of, so that both go together."""
+    folder = settings.home / "airflow" if settings.database_url else postgres.data_folder(settings)
+    return folder / f"migrated-to-airflow-{version('apache-airflow')}"
+
+
+def password(settings: Settings) -> str:
+    """Password of the web user, made at random on first use."""
+    file = settings.home / "airflow" / "passwords.json"
+    if not file.exists():
+        secret = stored_secret(settings.home / "airflow" / "web-password")[:16]
+        file.touch(mode=0o600)
+        file.write_text(json.dumps({USER: secret}))
+    return str(json.loads(file.read_text())[USER])

@@ -1,0 +1,351 @@
+"""After a deploy the services say what the templates say, property by property; deploying again changes nothing."""
+
+from __future__ import annotations
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from embedded_aws import FaultInjection, free_port, use_settings
+from sluice import aws, cli, deploy
+from sluice.embedded import repair
+from sluice.settings import Settings
+
+WRITES = ("Create", "Delete", "Execute", "Put", "PUT", "Set", "Update", "Subscribe", "Tag")
+BUCKET = """
+Parameters:
+  LakeBucket: {Type: String}
+Resources:
+  Bucket:
+    Type: AWS::S3::Bucket
+    Properties: {BucketName: !Ref LakeBucket}
+"""
+
+
+def arn(settings: Settings, service: str, name: str) -> str:
+    return f"arn:aws:{service}:{settings.aws_region}:{settings.aws_account_id}:{name}"
+
+
+def tls_only(action: str, *resources: str) -> dict[str, Any]:
+    return {
+        "Sid": "TlsOnly",
+        "Effect": "Deny",
+        "Principal": "*",
+        "Action": action,
+        "Resource": list(resources) if len(resources) > 1 else resources[0],
+        "Condition": {"Bool": {"aws:SecureTransport": "false"}},
+    }
+
+
+def queue(name: str) -> tuple[str, dict[str, Any], dict[str, str]]:
+    sqs = aws.client("sqs")
+    url = sqs.get_queue_url(QueueName=name)["QueueUrl"]
+    attributes: dict[str, Any] = dict(sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"])
+    documents = {key: json.loads(attributes[key]) for key in attributes if key.endswith("Policy")}
+    return url, attributes | documents, sqs.list_queue_tags(QueueUrl=url)["Tags"]
+
+
+def own_tags(tags: dict[str, str]) -> dict[str, str]:
+    return {key: value for key, value in tags.items() if not key.startswith("aws:")}
+
+
+OWN_TAGS = {"project": "sluice", "environment": "test"}
+
+
+def test_a_bucket_is_what_its_template_says(deployed: Settings) -> None:
+    s3 = aws.client("s3")
+    for bucket in (deployed.lake_bucket, deployed.landing_bucket):
+        assert s3.get_bucket_versioning(Bucket=bucket)["Status"] == "Enabled"
+        (encryption,) = s3.get_bucket_encryption(Bucket=bucket)["ServerSideEncryptionConfiguration"]["Rules"]
+        assert encryption["ApplyServerSideEncryptionByDefault"] == {"SSEAlgorithm": "AES256"}
+        ownership = s3.get_bucket_ownership_controls(Bucket=bucket)["OwnershipControls"]
+        assert ownership == {"Rules": [{"ObjectOwnership": "BucketOwnerEnforced"}]}
+        assert s3.get_public_access_block(Bucket=bucket)["PublicAccessBlockConfiguration"] == {
+            "BlockPublicAcls": True,
+            "BlockPublicPolicy": True,
+            "IgnorePublicAcls": True,
+            "RestrictPublicBuckets": True,
+        }
+        bucket_arn = f"arn:aws:s3:::{bucket}"
+        policy = json.loads(s3.get_bucket_policy(Bucket=bucket)["Policy"])
+        assert policy["Statement"] == [tls_only("s3:*", bucket_arn, f"{bucket_arn}/*")]
+        tags = s3.get_bucket_tagging(Bucket=bucket)["TagSet"]
+        assert own_tags({tag["Key"]: tag["Value"] for tag in tags}) == OWN_TAGS
+
+
+def test_each_zone_of_the_lake_is_kept_as_long_as_the_contract_says(deployed: Settings) -> None:
+    s3 = aws.client("s3")
+    versions = {
+        "ID": "versions",
+        "Status": "Enabled",
+        "Filter": {"Prefix": ""},
+        "NoncurrentVersionExpiration": {"NoncurrentDays": 30},
+        "Expiration": {"ExpiredObjectDeleteMarker": True},
+        "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": 7},
+    }
+    zones = {"raw": 365, "staging": 7, "quarantine": 90, "quality": 90}
+    expected = [
+        {"ID": zone, "Status": "Enabled", "Filter": {"Prefix": f"{zone}/"}, "Expiration": {"Days": days}}
+        for zone, days in zones.items()
+    ]
+    assert s3.get_bucket_lifecycle_configuration(Bucket=deployed.lake_bucket)["Rules"] == [*expected, versions]
+    assert s3.get_bucket_lifecycle_configuration(Bucket=deployed.landing_bucket)["Rules"] == [versions]
+
+
+def test_the_lake_announces_raw_keys_of_dockerhub_and_no_others(deployed: Settings) -> None:
+    s3 = aws.client("s3")
+    notifications = s3.get_bucket_notification_configuration(Bucket=deployed.lake_bucket)
+    (topic,) = notifications["TopicConfigurations"]
+    assert topic["TopicArn"] == arn(deployed, "sns", "sluice-test-dockerhub-raw")
+    assert topic["Events"] == ["s3:ObjectCreated:*"]
+    rules = {rule["Name"].lower(): rule["Value"] for rule in topic["Filter"]["Key"]["FilterRules"]}
+    assert rules == {"prefix": "raw/dockerhub/", "suffix": ".json"}
+    assert "QueueConfigurations" not in notifications
+    assert "TopicConfigurations" not in s3.get_bucket_notification_configuration(Bucket=deployed.landing_bucket)
+
+
+def test_the_topic_takes_messages_of_the_lake_bucket_alone(deployed: Settings) -> None:
+    sns = aws.client("sns")
+    topic_arn = arn(deployed, "sns", "sluice-test-dockerhub-raw")
+    attributes = sns.get_topic_attributes(TopicArn=topic_arn)["Attributes"]
+    assert json.loads(attributes["Policy"])["Statement"] == [
+        {
+            "Sid": "LakeBucketPublishes",
+            "Effect": "Allow",
+            "Principal": {"Service": "s3.amazonaws.com"},
+            "Action": "sns:Publish",
+            "Resource": topic_arn,
+            "Condition": {
+                "ArnEquals": {"aws:SourceArn": f"arn:aws:s3:::{deployed.lake_bucket}"},
+                "StringEquals": {"aws:SourceAccount": deployed.aws_account_id},
+            },
+        },
+        tls_only("sns:Publish", topic_arn),
+    ]
+    assert "KmsMasterKeyId" not in attributes
+    tags = sns.list_tags_for_resource(ResourceArn=topic_arn)["Tags"]
+    assert own_tags({tag["Key"]: tag["Value"] for tag in tags}) == OWN_TAGS
+    (subscription,) = sns.list_subscriptions_by_topic(TopicArn=topic_arn)["Subscriptions"]
+    assert (subscription["Protocol"], subscription["Endpoint"]) == (
+        "sqs",
+        arn(deployed, "sqs", "sluice-test-dockerhub-raw"),
+    )
+    found = sns.get_subscription_attributes(SubscriptionArn=subscription["SubscriptionArn"])["Attributes"]
+    assert found["RawMessageDelivery"] == "false"
+
+
+def test_the_queue_hands_poison_to_its_dead_letter_queue(deployed: Settings) -> None:
+    queue_arn = arn(deployed, "sqs", "sluice-test-dockerhub-raw")
+    dead_letters_arn = f"{queue_arn}-dead-letters"
+    _, attributes, tags = queue("sluice-test-dockerhub-raw")
+    assert {name: attributes[name] for name in ("VisibilityTimeout", "MessageRetentionPeriod")} == {
+        "VisibilityTimeout": "300",
+        "MessageRetentionPeriod": str(4 * 24 * 3600),
+    }
+    assert attributes["ReceiveMessageWaitTimeSeconds"] == "20"
+    assert attributes["SqsManagedSseEnabled"] == "true"
+    assert attributes["RedrivePolicy"] == {"deadLetterTargetArn": dead_letters_arn, "maxReceiveCount": 10}
+    assert attributes["Policy"]["Statement"] == [
+        {
+            "Sid": "RawTopicSends",
+            "Effect": "Allow",
+            "Principal": {"Service": "sns.amazonaws.com"},
+            "Action": "sqs:SendMessage",
+            "Resource": queue_arn,
+            "Condition": {"ArnEquals": {"aws:SourceArn": arn(deployed, "sns", "sluice-test-dockerhub-raw")}},
+        },
+        tls_only("sqs:*", queue_arn),
+    ]
+    assert own_tags(tags) == OWN_TAGS
+
+    _, attributes, tags = queue("sluice-test-dockerhub-raw-dead-letters")
+    assert attributes["MessageRetentionPeriod"] == str(14 * 24 * 3600)
+    assert attributes["SqsManagedSseEnabled"] == "true"
+    assert attributes["RedriveAllowPolicy"] == {"redrivePermission": "byQueue", "sourceQueueArns": [queue_arn]}
+    assert attributes["Policy"]["Statement"] == [tls_only("sqs:*", dead_letters_arn)]
+    assert "RedrivePolicy" not in attributes
+    assert own_tags(tags) == OWN_TAGS
+
+
+def test_the_table_forgets_old_items_and_can_be_restored(deployed: Settings) -> None:
+    dynamodb = aws.client("dynamodb")
+    table = dynamodb.describe_table(TableName=deployed.dockerhub_table)["Table"]
+    assert table["KeySchema"] == [
+        {"AttributeName": "PK", "KeyType": "HASH"},
+        {"AttributeName": "SK", "KeyType": "RANGE"},
+    ]
+    assert {(item["AttributeName"], item["AttributeType"]) for item in table["AttributeDefinitions"]} == {
+        ("PK", "S"),
+        ("SK", "S"),
+    }
+    assert table["BillingModeSummary"]["BillingMode"] == "PAY_PER_REQUEST"
+    assert table["SSEDescription"]["Status"] == "ENABLED"
+    time_to_live = dynamodb.describe_time_to_live(TableName=deployed.dockerhub_table)["TimeToLiveDescription"]
+    assert time_to_live == {"TimeToLiveStatus": "ENABLED", "AttributeName": "TTL"}
+    backups = dynamodb.describe_continuous_backups(TableName=deployed.dockerhub_table)["ContinuousBackupsDescription"]
+    assert backups["PointInTimeRecoveryDescription"]["PointInTimeRecoveryStatus"] == "ENABLED"
+    tags = dynamodb.list_tags_of_resource(ResourceArn=table["TableArn"])["Tags"]
+    assert own_tags({tag["Key"]: tag["Value"] for tag in tags}) == OWN_TAGS
+
+
+def test_no_template_has_a_resource_that_these_tests_do_not_read_back() -> None:
+    types = {
+        resource["Type"]
+        for name in deploy.STACKS
+        for resource in repair.load_template((deploy.TEMPLATES / f"{name}.yaml").read_text())["Resources"].values()
+    }
+    assert types == {
+        "AWS::S3::Bucket",
+        "AWS::S3::BucketPolicy",
+        "AWS::SNS::Topic",
+        "AWS::SNS::TopicPolicy",
+        "AWS::SNS::Subscription",
+        "AWS::SQS::Queue",
+        "AWS::SQS::QueuePolicy",
+        "AWS::DynamoDB::Table",
+    }
+
+
+def test_an_object_in_the_lake_arrives_in_the_queue_through_the_topic(deployed: Settings) -> None:
+    s3, sqs = aws.client("s3"), aws.client("sqs")
+    key = "raw/dockerhub/namespace=a/name=b c/year=2026/month=11/day=21/2026_11_21_000000.json"
+    for ignored in ("raw/dockerhub/a.txt", "raw/events/a.json", "curated/dockerhub/a.json"):
+        s3.put_object(Bucket=deployed.lake_bucket, Key=ignored, Body=b"{}")
+    s3.put_object(Bucket=deployed.lake_bucket, Key=key, Body=b"{}")
+    url, _, _ = queue("sluice-test-dockerhub-raw")
+    events: list[dict[str, Any]] = []
+    while not any("Records" in event for event in events):
+        messages = sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10, WaitTimeSeconds=20).get("Messages", [])
+        assert messages, f"the key did not arrive within 20 s, only {events}"
+        for message in messages:
+            envelope = json.loads(message["Body"])
+            assert envelope["TopicArn"] == arn(deployed, "sns", "sluice-test-dockerhub-raw")
+            events.append(json.loads(envelope["Message"]))
+    assert [event.get("Event") for event in events if "Records" not in event] in ([], ["s3:TestEvent"])
+    (record,) = [record for event in events for record in event.get("Records", [])]
+    assert record["s3"]["bucket"]["name"] == deployed.lake_bucket
+    assert record["s3"]["object"]["key"] == key.replace("=", "%3D").replace(" ", "+")
+
+
+def test_a_second_deploy_changes_nothing_and_writes_nothing(deployed: Settings, faults: FaultInjection) -> None:
+    before = faults.requests()
+    assert not any(stack.changes for stack in deploy.deploy(deployed))
+    written = [name for _, name in faults.requests() - before if name.startswith(WRITES)]
+    assert sorted(set(written)) == ["CreateChangeSet", "DeleteChangeSet"]
+
+
+def test_two_deploys_at_once_end_in_one(settings: Settings) -> None:
+    with ThreadPoolExecutor(2) as pool:
+        results = list(pool.map(deploy.deploy, [settings, settings]))
+    changed = [stack.stack_name for result in results for stack in result if stack.changes]
+    assert sorted(changed) == sorted(f"sluice-test-{name}" for name in deploy.STACKS)
+
+
+def test_a_property_that_someone_changed_is_restored(deployed: Settings) -> None:
+    aws.client("s3").delete_bucket_lifecycle(Bucket=deployed.lake_bucket)
+    changes = {stack.stack_name: stack.changes for stack in deploy.deploy(deployed) if stack.changes}
+    assert changes == {"sluice-test-lake": ("Restore Lake.LifecycleConfiguration",)}
+
+
+def test_a_property_that_does_not_stick_is_an_error(deployed: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    s3 = aws.client("s3")
+    s3.delete_bucket_lifecycle(Bucket=deployed.lake_bucket)
+    monkeypatch.setattr(s3, "put_bucket_lifecycle_configuration", lambda **_: None)
+    with pytest.raises(repair.RepairError, match=r"Lake\.LifecycleConfiguration should be .* reads back as None"):
+        deploy.deploy(deployed)
+
+
+def test_a_change_of_a_template_is_the_only_thing_deployed(deployed: Settings, tmp_path: Path) -> None:
+    for name in deploy.STACKS:
+        text = (deploy.TEMPLATES / f"{name}.yaml").read_text()
+        (tmp_path / f"{name}.yaml").write_text(text.replace("VisibilityTimeout: 300", "VisibilityTimeout: 301"))
+    (dockerhub,) = [stack for stack in deploy.deploy(deployed, tmp_path, ("dockerhub", "lake")) if stack.changes]
+    assert "Modify RawQueue" in dockerhub.changes
+    # What refers to the queue may count as modified, what does not may not.
+    assert not {change for change in dockerhub.changes if change.endswith(("Table", "Topic", "DeadLetterQueue"))}
+    assert queue("sluice-test-dockerhub-raw")[1]["VisibilityTimeout"] == "301"
+
+
+def test_a_failed_stack_names_the_resource_and_is_created_once_the_cause_is_gone(
+    settings: Settings, tmp_path: Path
+) -> None:
+    (tmp_path / "bucket.yaml").write_text(BUCKET)
+    other = aws.client_of("s3", settings.model_copy(update={"aws_account_id": "999999999999"}))
+    other.create_bucket(Bucket=settings.lake_bucket)
+    for _ in range(2):
+        with pytest.raises(deploy.DeployError) as raised:
+            deploy.deploy(settings, tmp_path, ("bucket",))
+        message = str(raised.value)
+        assert "sluice-test-bucket failed (ROLLBACK_COMPLETE)" in message
+        assert f"Bucket: Resource of type 'AWS::S3::Bucket' with identifier '{settings.lake_bucket}' already" in message
+        assert "setting in .env" in message
+
+    other.delete_bucket(Bucket=settings.lake_bucket)
+    (stack,) = deploy.deploy(settings, tmp_path, ("bucket",))
+    assert stack.changes == ("Add Bucket", "Restore Bucket.Tags")
+
+
+def test_a_resource_that_fails_while_it_is_made_is_named_with_its_reason(settings: Settings) -> None:
+    with pytest.raises(deploy.DeployError) as raised:
+        deploy.deploy(settings, stacks=("lake",))
+    assert "  Lake: " in str(raised.value)
+    assert "sluice-test-dockerhub-raw" in str(raised.value)
+
+
+def test_an_embedded_aws_that_does_not_run_is_named_at_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    stopped = use_settings(monkeypatch, home=tmp_path, aws_port=free_port())
+    with pytest.raises(deploy.DeployError, match="sluice aws start"):
+        deploy.deploy(stopped)
+    result = CliRunner().invoke(cli.main, ["deploy"])
+    assert result.exit_code == 1
+    assert result.output.startswith("Error: Could not connect to the endpoint URL")
+
+
+def real_account(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, **variables: str) -> Settings:
+    """Settings for a real account, in an environment that holds nothing but these variables of boto3."""
+    for name in ("AWS_PROFILE", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
+        monkeypatch.setenv(name, str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    return use_settings(monkeypatch, target="aws", environment="test")
+
+
+def test_a_real_account_needs_credentials_first(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    settings = real_account(monkeypatch, tmp_path)
+    with pytest.raises(deploy.DeployError, match=r"Unable to locate credentials.*AWS_PROFILE"):
+        deploy.deploy(settings)
+
+
+def test_a_real_account_gets_the_same_stacks_and_no_repair(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    real = real_account(
+        monkeypatch,
+        tmp_path,
+        AWS_ENDPOINT_URL=str(settings.endpoint_url),
+        AWS_ACCESS_KEY_ID=settings.aws_account_id,
+        AWS_SECRET_ACCESS_KEY="secret",
+    )
+    real = real.model_copy(update={"lake_bucket": settings.lake_bucket, "landing_bucket": settings.landing_bucket})
+    monkeypatch.setattr(deploy, "POLL_SECONDS", 0.05)
+    assert deploy.account_id(real) == settings.aws_account_id
+    changes = [change for stack in deploy.deploy(real) for change in stack.changes]
+    assert "Add Table" in changes
+    assert not [change for change in changes if change.startswith("Restore")]
+    assert not any(stack.changes for stack in deploy.deploy(real))
+
+
+def test_the_command_says_what_changed(settings: Settings) -> None:
+    first = CliRunner().invoke(cli.main, ["deploy"])
+    assert first.exit_code == 0, first.output
+    assert "RawQueue" in first.output
+    second = CliRunner().invoke(cli.main, ["deploy"])
+    said = [word for name in deploy.STACKS for word in (f"sluice-test-{name}", "unchanged")]
+    assert second.output.split() == said
