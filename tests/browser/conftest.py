@@ -1,0 +1,133 @@
+"""The whole stack as `make up` runs it, and a real Chromium that looks at it."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
+
+READY = re.compile(r"Airflow is up: (?P<url>\S+)\s+user (?P<user>\S+)\s+password (?P<password>\S+)")
+
+
+@dataclass(frozen=True)
+class RunningStack:
+    """What `sluice up` printed, and how to speak to it."""
+
+    url: str
+    user: str
+    password: str
+    home: Path
+    environment: dict[str, str]
+    process: subprocess.Popen[str]
+
+    def sluice(self, *arguments: str) -> str:
+        """Output of a `sluice` command against this stack."""
+        done = subprocess.run(
+            [sys.executable, "-m", "sluice", *arguments],
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    def processes(self) -> list[psutil.Process]:
+        """Every process that runs with the home of this stack, whoever is its parent."""
+        found = []
+        for process in psutil.process_iter():
+            try:
+                if process.environ().get("SLUICE_HOME") == str(self.home) or str(self.home) in process.cmdline():
+                    found.append(process)
+            except (psutil.NoSuchProcess, psutil.AccessDenied):
+                continue
+        return found
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def start_stack(home: Path) -> RunningStack:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("SLUICE_", "AIRFLOW"))}
+    environment |= {
+        "SLUICE_HOME": str(home),
+        "SLUICE_AWS_PORT": str(free_port()),
+        "SLUICE_WEB_PORT": str(free_port()),
+        "SLUICE_DOCKERHUB_REPOSITORIES": "localstack/localstack,library/redis,missing/gone",
+        # Pulled by hand in these tests.
+        "SLUICE_DOCKERHUB_PULL_SCHEDULE": "0 0 1 1 *",
+    }
+    process = subprocess.Popen(
+        [sys.executable, "-m", "sluice", "up"],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert process.stdout is not None
+    said = ""
+    for line in process.stdout:
+        said += line
+        if ready := READY.search(line):
+            return RunningStack(**ready.groupdict(), home=home, environment=environment, process=process)
+    raise AssertionError(f"sluice up ended with {process.wait()}:\n{said}")
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
+    running = start_stack(tmp_path_factory.mktemp("stack"))
+    yield running
+    running.process.terminate()
+    running.process.wait(120)
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    names = ("chromium", "chromium-browser", "google-chrome")
+    executable = next((found for name in names if (found := shutil.which(name))), None)
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(
+            executable_path=executable, args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+        )
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def page(browser: Browser, stack: RunningStack, request: pytest.FixtureRequest) -> Iterator[Page]:
+    """A page that is logged in; what it shows when a test fails is kept as a picture."""
+    context = browser.new_context(base_url=stack.url, viewport={"width": 1440, "height": 900})
+    opened = context.new_page()
+    opened.goto("/")
+    opened.get_by_label("Username").fill(stack.user)
+    opened.get_by_label("Password").fill(stack.password)
+    opened.get_by_role("button", name="Sign in").click()
+    opened.get_by_role("link", name="Dags").first.wait_for()
+    yield opened
+    pictures = stack.home / "pictures"
+    pictures.mkdir(exist_ok=True)
+    opened.screenshot(path=pictures / f"{request.node.name}.png")
+    context.close()
+
+
+
+def eventually(check: Callable[[], bool], timeout_seconds: float = 90) -> None:
+    """Ask until it holds."""
+    deadline = time.monotonic() + timeout_seconds
+    while not check():
+        assert time.monotonic() < deadline, f"not so after {timeout_seconds} s"
+        time.sleep(0.2)

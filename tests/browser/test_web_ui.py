@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+import json
+import re
+import signal
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+from playwright.sync_api import Page, expect
+from tests.browser.conftest import RunningStack, eventually, start_stack
+
+from sluice.aws import EMBEDDED_SECRET_KEY
+
+
+def client(stack: RunningStack, service: str) -> Any:
+    return boto3.client(
+        service,
+        endpoint_url=f"http://127.0.0.1:{stack.environment['SLUICE_AWS_PORT']}",
+        region_name="us-east-1",
+        aws_access_key_id="000000000000",
+        aws_secret_access_key=EMBEDDED_SECRET_KEY,
+    )
+
+
+def put_raw(stack: RunningStack, repository: str, file_name: str, pull_count: int) -> None:
+    namespace, name = repository.split("/")
+    year, month, day, time = file_name.split("_")
+    body = {
+        "user": namespace,
+        "name": name,
+        "namespace": namespace,
+        "star_count": 7,
+        "pull_count": pull_count,
+        "last_updated": f"{year}-{month}-{day}T{time[:2]}:{time[2:4]}:{time[4:]}Z",
+    }
+    key = f"raw/dockerhub/namespace={namespace}/name={name}/year={year}/month={month}/day={day}/{file_name}.json"
+    client(stack, "s3").put_object(Bucket="sluice-lake", Key=key, Body=json.dumps(body).encode())
+
+
+def months(stack: RunningStack, repository: str) -> dict[str, int]:
+    """`pull_count` of each month, as the latest item of the repository tells it."""
+    namespace, name = repository.split("/")
+    pk = {"S": f"#user#{namespace}#name#{name}#namespace#{namespace}"}
+    get = client(stack, "dynamodb").get_item
+    marker = get(TableName="dockerhub_stats", Key={"PK": pk, "SK": {"S": "#latest_version"}}).get("Item")
+    if marker is None:
+        return {}
+    sort_key = f"#timestamp#{marker['last_updated']['S']}"
+    item = get(TableName="dockerhub_stats", Key={"PK": pk, "SK": {"S": sort_key}})["Item"]
+    aggregated = item["aggregated_metrics_by_year_month"]["M"]
+    return {month: int(entry["L"][0]["M"]["pull_count"]["N"]) for month, entry in aggregated.items()}
+
+
+def test_a_pull_triggered_in_the_web_ui_ends_in_the_table(stack: RunningStack, page: Page) -> None:
+    page.goto("/dags/dockerhub_pull")
+    page.get_by_role("button", name="Trigger").click()
+    page.get_by_role("dialog").get_by_role("button", name="Trigger", exact=True).click()
+
+    # Nobody triggers the aggregation: the raw object does.
+    eventually(lambda: months(stack, "localstack/localstack") != {}, timeout_seconds=120)
+    page.goto("/dags/dockerhub_aggregate/runs")
+    expect(page.get_by_text("asset_triggered").first).to_be_visible()
+
+
+def test_an_object_put_by_hand_reaches_the_table_with_no_one_touching_airflow(stack: RunningStack) -> None:
+    put_raw(stack, "byhand/image", "2024_02_03_040506", pull_count=41)
+
+    eventually(lambda: months(stack, "byhand/image") == {"2024-02": 41})
+
+
+def test_a_backfill_rebuilds_the_aggregates_of_a_past_range_from_raw(stack: RunningStack) -> None:
+    put_raw(stack, "backfill/image", "2023_09_14_150000", pull_count=100)
+    put_raw(stack, "backfill/image", "2023_10_30_154316", pull_count=120)
+    eventually(lambda: months(stack, "backfill/image") == {"2023-09": 100, "2023-10": 120})
+    dynamodb = client(stack, "dynamodb")
+    for item in dynamodb.scan(TableName="dockerhub_stats")["Items"]:
+        if "backfill" in item["PK"]["S"]:
+            dynamodb.delete_item(TableName="dockerhub_stats", Key={"PK": item["PK"], "SK": item["SK"]})
+
+    dates = ("--from-date", "2023-09-01", "--to-date", "2023-10-31")
+    stack.sluice("airflow", "backfill", "create", "--dag-id", "dockerhub_rebuild", *dates)
+
+    eventually(lambda: months(stack, "backfill/image") == {"2023-09": 100, "2023-10": 120}, timeout_seconds=120)
+
+
+def test_the_page_of_a_dag_explains_it(page: Page) -> None:
+    page.goto("/dags/dockerhub_aggregate")
+    page.get_by_role("button", name="Dag Docs").click()
+    for heading in ("What it does", "Triggered by", "Parameters", "Reads and writes", "Running it again"):
+        expect(page.get_by_role("heading", name=heading)).to_be_visible()
+
+
+def test_the_trigger_form_offers_the_rebuild(page: Page) -> None:
+    page.goto("/dags/dockerhub_aggregate")
+    page.get_by_role("button", name="Trigger").click()
+    expect(page.get_by_role("dialog").get_by_text(re.compile("rebuild")).first).to_be_visible()
+
+
+def test_a_second_up_says_that_it_is_up(stack: RunningStack) -> None:
+    with pytest.raises(AssertionError, match=r"it is up already \(process \d+, .*`sluice down` stops it"):
+        stack.sluice("up")
+
+
+@pytest.mark.parametrize("how", ["ctrl-C", "down"])
+def test_stopping_leaves_no_process_behind(how: str, tmp_path: Path) -> None:
+    running = start_stack(tmp_path / "home")
+    # A task under way must not outlive the stack either.
+    put_raw(running, "underway/image", "2024_02_03_040506", pull_count=1)
+
+    if how == "ctrl-C":
+        running.process.send_signal(signal.SIGINT)
+    else:
+        assert running.sluice("down").startswith("Stopped: Airflow")
+
+    assert running.process.wait(120) == 0
+    assert running.processes() == []
