@@ -7,7 +7,7 @@ UV := $(or $(shell command -v uv 2>/dev/null),$(TOOLS)/bin/uv)
 RUN := $(UV) run --frozen --no-sync
 SETUP := .venv/.set-up
 
-.PHONY: help demo up down test lint docs bench clean
+.PHONY: help demo up down secrets test lint docs bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -20,6 +20,9 @@ up: $(SETUP) ## run the whole stack with the web UI in the foreground, until ctr
 
 down: $(SETUP) ## stop everything that runs of this checkout
 	@$(RUN) sluice down
+
+secrets: ## fill in .env what docker-compose.yaml needs and .env lacks
+	@PYTHONPATH=include python3 -m sluice.embedded.compose secrets .env
 
 test: $(SETUP) ## set up, then run all tests
 	@tests/browser/install_chromium.sh

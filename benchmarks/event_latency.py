@@ -76,7 +76,7 @@ def measure(objects: int = 20, console: Console | None = None) -> dict[str, list
             server.start(settings)
             deploy(settings)
             queue = client("sqs").create_queue(QueueName="sluice-floor")["QueueUrl"]
-            environment = stack.services_environment(settings, airflow.prepare(settings))
+            environment = stack.services_environment(airflow.prepare(settings))
             environment["AIRFLOW__CORE__DAGS_FOLDER"] = str(dags)
             services = stack.start(settings, environment)
 

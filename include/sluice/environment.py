@@ -6,6 +6,7 @@ import contextlib
 import json
 import secrets
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from sluice.aws import EMBEDDED_SECRET_KEY
 from sluice.settings import PROJECT_ROOT, Settings
@@ -44,7 +45,7 @@ def airflow_environment(settings: Settings, database_url: str, secret: str) -> d
         secret: what signs the tokens between Airflow's processes.
     """
     home = settings.home / "airflow"
-    return aws_environment(settings) | {
+    variables = aws_environment(settings) | {
         "AIRFLOW_HOME": str(home),
         "AIRFLOW__CORE__DAGS_FOLDER": str(PROJECT_ROOT / "dags"),
         "AIRFLOW__CORE__PLUGINS_FOLDER": str(PROJECT_ROOT / "plugins"),
@@ -52,6 +53,12 @@ def airflow_environment(settings: Settings, database_url: str, secret: str) -> d
         "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
         # Two cores: more tasks at once only wait for each other.
         "AIRFLOW__CORE__PARALLELISM": "4",
+        "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
+        "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": settings.execution_api_url or f"{web_url(settings)}/execution/",
+        "AIRFLOW__API__HOST": settings.web_host,
+        "AIRFLOW__API__PORT": str(settings.web_port),
+        "AIRFLOW__API__BASE_URL": web_url(settings),
+        "AIRFLOW__API__WORKERS": "1",
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": "admin:admin",
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(home / "passwords.json"),
         "AIRFLOW__API_AUTH__JWT_SECRET": secret,
@@ -66,8 +73,22 @@ def airflow_environment(settings: Settings, database_url: str, secret: str) -> d
         "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
         "AIRFLOW_CONN_AWS_DEFAULT": aws_connection(settings),
         "GX_ANALYTICS_ENABLED": "false",
-        "NO_PROXY": "127.0.0.1,localhost",
+        "NO_PROXY": ",".join(own_hosts(settings)),
     }
+    if settings.fernet_key:
+        variables["AIRFLOW__CORE__FERNET_KEY"] = settings.fernet_key.get_secret_value()
+    return variables
+
+
+def web_url(settings: Settings) -> str:
+    """Address of Airflow's web UI, as a browser on this machine has it."""
+    return f"http://127.0.0.1:{settings.web_port}"
+
+
+def own_hosts(settings: Settings) -> list[str]:
+    """Hosts that no proxy is asked for: this machine, and in Compose its neighbours."""
+    urls = (settings.endpoint_url, settings.execution_api_url)
+    return ["127.0.0.1", "localhost", *(str(urlsplit(url).hostname) for url in urls if url)]
 
 
 def stored_secret(path: Path) -> str:

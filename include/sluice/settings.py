@@ -10,7 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from sluice.errors import SluiceError
@@ -19,6 +19,10 @@ PROJECT_ROOT = Path(__file__).resolve().parents[2]
 
 REPOSITORY_PATTERN = re.compile(r"[a-z0-9][a-z0-9_-]*/[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*")
 """`namespace/name` as Docker Hub allows it."""
+
+
+SECRETS = ("database_url", "web_password", "airflow_secret", "fernet_key")
+"""Settings whose value no message shows."""
 
 
 class SettingsError(SluiceError):
@@ -47,6 +51,21 @@ class Settings(BaseSettings):
         None,
         pattern=r"^(postgresql\+psycopg2|sqlite)://",
         description="Airflow's metadata database; the embedded PostgreSQL when unset",
+    )
+    web_host: str = Field("127.0.0.1", pattern=r"^[0-9a-fA-F.:]+$", description="address that the web UI listens on")
+    execution_api_url: str | None = Field(
+        None,
+        pattern=r"^https?://.+/execution/$",
+        description="where tasks report to; the web UI of this machine when unset",
+    )
+    web_password: SecretStr | None = Field(
+        None, description="password of the web UI's user `admin`; made at random when unset"
+    )
+    airflow_secret: SecretStr | None = Field(
+        None, description="signs the tokens between Airflow's processes; made at random when unset"
+    )
+    fernet_key: SecretStr | None = Field(
+        None, description="encrypts what Airflow stores of connections and variables; Airflow makes one when unset"
     )
 
     # AWS
@@ -105,7 +124,7 @@ class Settings(BaseSettings):
     )
     dedup_lookback_hours: int = Field(1, ge=0, le=168, description="hours before in which a uuid counts as seen")
     events_known_types: Annotated[tuple[str, ...], NoDecode] = Field(
-        ("account", "invoice", "lead", "user", "workflow"),
+        ("account", "job", "lesson", "order", "payment", "session"),
         description="event types that are expected, comma separated; others only warn",
     )
     events_engine: Literal["duckdb", "glue", "spark"] = Field("duckdb", description="who runs the SQL of an hour")
@@ -147,7 +166,9 @@ class Settings(BaseSettings):
     @field_validator("dockerhub_pull_schedule")
     @classmethod
     def _five_cron_fields(cls, value: str) -> str:
-        if len(value.split()) != 5:
+        from croniter import croniter
+
+        if len(value.split()) != 5 or not croniter.is_valid(value):
             raise ValueError("not a cron expression of five fields, such as '*/5 * * * *'")
         return value
 
@@ -182,6 +203,7 @@ def load_settings() -> Settings:
         lines = []
         for problem in error.errors():
             name = str(problem["loc"][0])
+            shown = "***" if name in SECRETS else repr(problem["input"])
             about = Settings.model_fields[name].description
-            lines.append(f"SLUICE_{name.upper()}={problem['input']!r}: {problem['msg']} ({about})")
+            lines.append(f"SLUICE_{name.upper()}={shown}: {problem['msg']} ({about})")
         raise SettingsError("\n".join(lines)) from None

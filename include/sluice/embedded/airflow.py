@@ -24,16 +24,23 @@ class AirflowNotReady(SluiceError):
 def environment(settings: Settings) -> dict[str, str]:
     """Variables of Airflow's processes. Starts PostgreSQL unless the metadata database is elsewhere."""
     url = settings.database_url or postgres.start(settings)
-    return airflow_environment(settings, url, stored_secret(settings.home / "airflow" / "secret"))
+    given = settings.airflow_secret
+    secret = given.get_secret_value() if given else stored_secret(settings.home / "airflow" / "secret")
+    password(settings)
+    return airflow_environment(settings, url, secret)
 
 
 def prepare(settings: Settings) -> dict[str, str]:
     """The environment, with the metadata database at the version of this Airflow.
 
+    A PostgreSQL of one's own is left as it is (`sluice airflow db migrate`): it may have other users.
+
     Raises:
         AirflowNotReady: the migration failed; its log is named.
     """
     variables = environment(settings)
+    if settings.database_url and not settings.database_url.startswith("sqlite:"):
+        return variables
     marker = _migrated_marker(settings)
     if not marker.exists():
         log = settings.home / "logs" / "airflow-migrate.log"
@@ -59,10 +66,14 @@ def _migrated_marker(settings: Settings) -> Path:
 
 
 def password(settings: Settings) -> str:
-    """Password of the web user, made at random on first use."""
-    file = settings.home / "airflow" / "passwords.json"
-    if not file.exists():
-        secret = stored_secret(settings.home / "airflow" / "web-password")[:16]
+    """Password of the web user: that of the settings, or one made at random on first use."""
+    folder = settings.home / "airflow"
+    given = settings.web_password
+    secret = given.get_secret_value() if given else stored_secret(folder / "web-password")[:16]
+    file = folder / "passwords.json"
+    text = json.dumps({USER: secret})
+    if not file.exists() or file.read_text() != text:
+        folder.mkdir(parents=True, exist_ok=True)
         file.touch(mode=0o600)
-        file.write_text(json.dumps({USER: secret}))
-    return str(json.loads(file.read_text())[USER])
+        file.write_text(text)
+    return secret

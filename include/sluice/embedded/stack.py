@@ -22,6 +22,7 @@ from rich.console import Console
 from sluice.deploy import deploy
 from sluice.embedded import airflow, postgres, process_record, server
 from sluice.embedded.dockerhub import DockerHubStandIn
+from sluice.environment import web_url
 from sluice.errors import SluiceError
 from sluice.settings import Settings
 
@@ -56,23 +57,12 @@ class Service:
         return f"{self.name} ended with {self.process.returncode}; last lines of {self.log}:\n  " + "\n  ".join(last)
 
 
-def web_url(settings: Settings) -> str:
-    """Address of Airflow's web UI."""
-    return f"http://127.0.0.1:{settings.web_port}"
-
-
-def services_environment(settings: Settings, airflow_variables: dict[str, str]) -> dict[str, str]:
-    """Variables of the four services: those of any Airflow command, and where they find each other."""
+def services_environment(airflow_variables: dict[str, str]) -> dict[str, str]:
+    """Variables of the four services."""
     return (
         dict(os.environ)
         | airflow_variables
         | {
-            "AIRFLOW__API__HOST": "127.0.0.1",
-            "AIRFLOW__API__PORT": str(settings.web_port),
-            "AIRFLOW__API__BASE_URL": web_url(settings),
-            "AIRFLOW__API__WORKERS": "1",
-            "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{web_url(settings)}/execution/",
-            "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
             # Airflow imports its plugins and Dags again and again; without byte code each import is slow.
             "PYTHONDONTWRITEBYTECODE": "",
         }
@@ -120,7 +110,7 @@ def up(settings: Settings, console: Console, *, live: bool) -> None:
             server.start(settings)
             deploy(settings)
         with console.status("PostgreSQL"):
-            environment = services_environment(settings, airflow.prepare(settings))
+            environment = services_environment(airflow.prepare(settings))
             password = airflow.password(settings)
         hub = contextlib.nullcontext() if live else DockerHubStandIn()
         with hub as stand_in:
@@ -157,7 +147,7 @@ def down(settings: Settings) -> list[str]:
         except psutil.TimeoutExpired:
             message = f"process {process.pid} of `sluice up` does not end; kill it, then run `sluice down` again"
             raise StackFailed(message) from None
-        stopped.append("Airflow")
+        stopped += ["Airflow", "PostgreSQL", "embedded AWS"]
     if postgres.stop(settings):
         stopped.append("PostgreSQL")
     if server.stop(settings):
