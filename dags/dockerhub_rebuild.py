@@ -12,12 +12,12 @@ The first day of each month, for the month that ended: an audit that mends what 
 
 ## Parameters
 
-None; the month is the run's logical date.
+None; the month is that of the run's logical date: `airflow dags trigger dockerhub_rebuild --logical-date 2023-09-01`.
 
 ## Reads and writes
 
 * reads `raw/dockerhub/namespace=*/name=*/year=YYYY/month=MM/`
-* writes the DynamoDB table `dockerhub_stats`, `quarantine/dockerhub/<run>/`, `quality/dockerhub/aggregate/`
+* writes the DynamoDB table `dockerhub_stats`, `quarantine/dockerhub/rebuild__<run>/`, `quality/dockerhub/aggregate/`
 
 ## Running it again
 
@@ -27,9 +27,15 @@ Gives the same items; safe beside `dockerhub_aggregate` and beside rebuilds of o
 from __future__ import annotations
 
 from airflow.sdk import CronDataIntervalTimetable, dag, task
+from airflow.sdk.exceptions import AirflowFailException
 
 from sluice.lake import run_slug
 from sluice_airflow.defaults import START, TASK_DEFAULTS
+
+
+def _run_name(run_id: str) -> str:
+    """Not that of a run of `dockerhub_aggregate`, which uses the same prefixes and may start at the same moment."""
+    return run_slug(f"rebuild__{run_id}")
 
 
 @dag(
@@ -43,25 +49,27 @@ from sluice_airflow.defaults import START, TASK_DEFAULTS
 )
 def dockerhub_rebuild():
     @task.short_circuit
-    def collect_month(run_id: str, logical_date) -> dict[str, int]:
+    def collect_month(run_id: str, logical_date=None) -> dict[str, int]:
         """List the raw objects of the month, read them, stage what they say."""
         from sluice.dockerhub import steps
 
-        return steps.collect_month(run_slug(run_id), logical_date)
+        if logical_date is None:
+            raise AirflowFailException("which month? Trigger with a date in it, such as --logical-date 2023-09-01")
+        return steps.collect_month(_run_name(run_id), logical_date)
 
     @task
     def check_objects(run_id: str) -> dict:
         """Gate: fields, types, counts, months, no push from the future."""
         from sluice.dockerhub import steps
 
-        return steps.check_objects(run_slug(run_id))
+        return steps.check_objects(_run_name(run_id))
 
     @task
     def publish_aggregates(collected: dict[str, int], run_id: str) -> dict[str, int]:
         """Write the items of the month again."""
         from sluice.dockerhub import steps
 
-        return steps.publish_aggregates(run_slug(run_id), collected, rebuild=True)
+        return steps.publish_aggregates(_run_name(run_id), collected, rebuild=True)
 
     collected = collect_month()
     collected >> check_objects() >> publish_aggregates(collected)

@@ -45,6 +45,8 @@ def parse_notification(body: str) -> list[ObjectCreated]:
 def _load(text: str) -> dict[str, Any]:
     try:
         document = json.loads(text)
+    except RecursionError:
+        raise RejectedRecord(BAD_NOTIFICATION, "message is nested too deeply") from None
     except ValueError as error:
         raise RejectedRecord(BAD_NOTIFICATION, f"message is not JSON: {error}") from None
     if not isinstance(document, dict):

@@ -75,7 +75,8 @@ def list_folders(bucket: str, prefix: str) -> Iterator[str]:
 def write_json_lines(bucket: str, key: str, rows: Iterable[dict[str, Any]]) -> str:
     """Write rows as JSON Lines (UTF-8, one row a line); returns the s3:// address."""
     body = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-    return write_object(bucket, key, body.encode(), "application/x-ndjson")
+    # Half of a surrogate pair, as a broken key may hold, has no UTF-8; its escape of Python is that of JSON.
+    return write_object(bucket, key, body.encode(errors="backslashreplace"), "application/x-ndjson")
 
 
 def read_json_lines(bucket: str, key: str) -> list[dict[str, Any]]:

@@ -128,6 +128,7 @@ class Settings(BaseSettings):
         description="event types that are expected, comma separated; others only warn",
     )
     events_engine: Literal["duckdb", "glue", "spark"] = Field("duckdb", description="who runs the SQL of an hour")
+    events_firehose: bool = Field(False, description="also deliver the stream through Firehose and a Lambda; AWS only")
     events_memory_limit_mb: int = Field(2048, ge=256, description="memory of the engine before it spills to disk, MiB")
     events_version_retention_hours: int = Field(
         24, ge=1, description="hours that a superseded version of a partition is kept"

@@ -7,7 +7,6 @@ import time
 from collections.abc import AsyncIterator
 from typing import Any
 
-from airflow.providers.amazon.aws.hooks.sqs import SqsHook
 from airflow.triggers.base import BaseEventTrigger, TriggerEvent
 
 
@@ -51,6 +50,9 @@ class QueueDepthTrigger(BaseEventTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Yield an event each time that the bell rings, for ever."""
+        # Only the triggerer pays for the import, not every task of a Dag that names this class.
+        from airflow.providers.amazon.aws.hooks.sqs import SqsHook
+
         async with await SqsHook(aws_conn_id=self.aws_conn_id).get_async_conn() as sqs:
             url = (await sqs.get_queue_url(QueueName=self.queue_name))["QueueUrl"]
             rang_at: float | None = None

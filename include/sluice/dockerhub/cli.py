@@ -16,12 +16,13 @@ def dockerhub() -> None:
 @dockerhub.command()
 def show() -> None:
     """Stars and pulls of every watched repository, by month."""
-    from rich.console import Console
     from rich.table import Table
+
+    from sluice.console import console
 
     table = Table("repository", "month", "stars", "pulls", title=f"DynamoDB table {load_settings().dockerhub_table}")
     for column in table.columns[2:]:
         column.justify = "right"
     for repository, month, star_count, pull_count in storage.read_all_months(load_settings().dockerhub_table):
         table.add_row(repository, month, f"{star_count:,}", f"{pull_count:,}")
-    Console().print(table)
+    console().print(table)

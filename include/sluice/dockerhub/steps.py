@@ -17,10 +17,11 @@ from sluice.dockerhub.transform import (
     decide_pushes,
     epoch_microseconds,
     group_by_repository,
+    key_of_version,
     latest_push,
     partition_key,
 )
-from sluice.notifications import parse_notification
+from sluice.notifications import BAD_NOTIFICATION, parse_notification
 from sluice.quality.gate import run_gate
 from sluice.quarantine import RejectedRecord, Rejection, write_quarantine
 from sluice.settings import Settings, load_settings
@@ -191,12 +192,20 @@ def collect(run: str, clock: Callable[[], datetime] = utc_now) -> dict[str, int]
     rejections: list[Rejection] = []
     for message in messages:
         try:
-            keys += [created.key for created in parse_notification(message.body)]
+            keys += _announced_keys(message.body, settings.lake_bucket)
         except RejectedRecord as rejected:
             address = f"sqs://{settings.dockerhub_queue}/{message.message_id}"
             rejections.append(Rejection(address, rejected.reason, message.body, rejected.detail))
     records_in = len(keys) + len(rejections)
     return {"messages": len(messages)} | _stage_objects(run, settings, keys, rejections, records_in, clock())
+
+
+def _announced_keys(body: str, bucket: str) -> list[str]:
+    created = parse_notification(body)
+    elsewhere = [each.bucket for each in created if each.bucket != bucket]
+    if elsewhere:
+        raise RejectedRecord(BAD_NOTIFICATION, f"message tells of bucket {elsewhere[0]!r}, not of {bucket!r}")
+    return [each.key for each in created]
 
 
 def collect_all(run: str, clock: Callable[[], datetime] = utc_now) -> dict[str, int]:
@@ -293,7 +302,7 @@ def publish_aggregates(
     Args:
         run: the run as a part of a key.
         collected: what `collect`, `collect_all` or `collect_month` returned.
-        rebuild: also replace months that were decided by an object that is no longer there.
+        rebuild: also replace what months and pushes show of an object that is no longer there.
         clock: tells the time of writing (UTC), from which TTL counts.
 
     Returns:
@@ -334,15 +343,19 @@ def _write_repository(
     copy is read after the marker moved, so that of two writers the later one to look sees what both have done.
     """
     table = settings.dockerhub_table
+
+    def is_gone(source_version: str) -> bool:
+        return not s3.object_exists(settings.lake_bucket, key_of_version(source_version))
+
     for winner in decide_months(objects).values():
         state = storage.record_month(table, winner)
-        decided = state.months[winner.year_month]
-        outvoted = decided["source_version"]["S"] != winner.source_version
-        if rebuild and outvoted and not s3.object_exists(settings.lake_bucket, decided["key"]["S"]):
-            state = storage.record_month(table, winner, replacing=decided["source_version"]["S"])
-    pushes = decide_pushes(objects)
-    for sort_key, shown in pushes.items():
-        storage.write_push(table, shown, now)
+        decided = state.months[winner.year_month]["source_version"]["S"]
+        if rebuild and decided != winner.source_version and is_gone(decided):
+            state = storage.record_month(table, winner, replacing=decided)
+    for sort_key, shown in decide_pushes(objects).items():
+        greater = storage.write_push(table, shown, now)
+        if rebuild and greater and is_gone(greater):
+            storage.write_push(table, shown, now, replacing=greater)
         storage.write_months(table, pk, sort_key, state)
     storage.move_marker(table, latest_push(objects), now)
     last_updated, state = storage.read_marker_and_months(table, pk)

@@ -73,7 +73,7 @@ class MonthlyState:
 
     Attributes:
         revision: grows by one with each change; a copy of the months never replaces one of a greater revision.
-        months: `YYYY-MM` -> `source_version`, `key`, `star_count`, `pull_count`, in DynamoDB's JSON.
+        months: `YYYY-MM` -> `source_version`, `star_count`, `pull_count`, in DynamoDB's JSON.
     """
 
     revision: int
@@ -106,9 +106,16 @@ def record_month(table: str, winner: RawObject, replacing: str | None = None) ->
         The state of the repository after it, also where someone else has decided the month.
     """
     dynamodb = client("dynamodb")
-    condition = "attribute_not_exists(#month) OR #month.source_version < :version"
-    if replacing is not None:
-        condition = "#month.source_version = :version"
+    entry = _month_entry(winner)
+    values = {":entry": entry, ":version": {"S": replacing or winner.source_version}, ":one": {"N": "1"}}
+    condition = "#month.source_version = :version"
+    if replacing is None:
+        # S3 tells the time of writing in whole seconds: of two contents of one second, the one read last counts.
+        condition = (
+            "attribute_not_exists(#month) OR #month.source_version < :version OR (#month.source_version = :version"
+            " AND (#month.star_count <> :stars OR #month.pull_count <> :pulls))"
+        )
+        values |= {":stars": entry["M"]["star_count"], ":pulls": entry["M"]["pull_count"]}
     try:
         answer = dynamodb.update_item(
             TableName=table,
@@ -116,11 +123,7 @@ def record_month(table: str, winner: RawObject, replacing: str | None = None) ->
             UpdateExpression="SET #month = :entry ADD revision :one",
             ConditionExpression=condition,
             ExpressionAttributeNames={"#month": winner.year_month},
-            ExpressionAttributeValues={
-                ":entry": _month_entry(winner),
-                ":version": {"S": winner.source_version if replacing is None else replacing},
-                ":one": {"N": "1"},
-            },
+            ExpressionAttributeValues=values,
             ReturnValues="ALL_NEW",
             ReturnValuesOnConditionCheckFailure="ALL_OLD",
         )
@@ -133,21 +136,32 @@ def _month_entry(winner: RawObject) -> dict[str, Any]:
     return {
         "M": {
             "source_version": {"S": winner.source_version},
-            "key": {"S": winner.key},
             "star_count": {"N": str(winner.stats.star_count)},
             "pull_count": {"N": str(winner.stats.pull_count)},
         }
     }
 
 
-def write_push(table: str, shown: RawObject, now: datetime) -> None:
-    """Write the counts of one push, unless an object of a greater name wrote them."""
-    _update_unless_newer(
+def write_push(table: str, shown: RawObject, now: datetime, replacing: str | None = None) -> str | None:
+    """Write the counts of one push, unless an object of a greater name wrote them.
+
+    Args:
+        table: the DynamoDB table.
+        shown: the object.
+        now: the time of writing, from which TTL counts.
+        replacing: `source_version` of a greater object that is gone, which this one takes the place of.
+
+    Returns:
+        `source_version` of the greater object that the item goes on to show, or None.
+    """
+    left = _update_unless_newer(
         table,
         {"PK": {"S": partition_key(shown.stats)}, "SK": {"S": timestamp_sort_key(shown.stats)}},
         update="SET star_count = :stars, pull_count = :pulls, last_updated = :updated,"
         " source_version = :version, #ttl = :ttl",
-        condition="attribute_not_exists(source_version) OR source_version <= :version",
+        condition="source_version = :replacing"
+        if replacing
+        else "attribute_not_exists(source_version) OR source_version <= :version",
         names={"#ttl": "TTL"},
         values={
             ":stars": {"N": str(shown.stats.star_count)},
@@ -155,8 +169,10 @@ def write_push(table: str, shown: RawObject, now: datetime) -> None:
             ":updated": {"S": shown.stats.last_updated},
             ":version": {"S": shown.source_version},
             ":ttl": _expiry(now),
-        },
+        }
+        | ({":replacing": {"S": replacing}} if replacing else {}),
     )
+    return str(left["source_version"]["S"]) if left else None
 
 
 def write_months(table: str, pk: str, sort_key: str, state: MonthlyState) -> None:
@@ -178,7 +194,8 @@ def move_marker(table: str, latest: RawObject, now: datetime) -> None:
         table,
         {"PK": {"S": partition_key(latest.stats)}, "SK": {"S": MARKER_SK}},
         update="SET last_updated = :updated, last_updated_us = :us, #ttl = :ttl",
-        condition="attribute_not_exists(last_updated_us) OR last_updated_us <= :us",
+        condition="attribute_not_exists(last_updated_us) OR last_updated_us < :us"
+        " OR (last_updated_us = :us AND last_updated <= :updated)",
         names={"#ttl": "TTL"},
         values={
             ":updated": {"S": latest.stats.last_updated},
@@ -194,8 +211,12 @@ def _expiry(now: datetime) -> Any:
 
 def _update_unless_newer(
     table: str, key: dict[str, Any], *, update: str, condition: str, names: dict[str, str], values: dict[str, Any]
-) -> None:
-    """One conditional write. That the condition fails means that a newer writer was here, which is as good."""
+) -> dict[str, Any] | None:
+    """One conditional write. That the condition fails means that a newer writer was here, which is as good.
+
+    Returns:
+        The item as the newer writer left it; None when it was written, or when there is no item to write to.
+    """
     dynamodb = client("dynamodb")
     arguments: dict[str, Any] = {"ExpressionAttributeNames": names} if names else {}
     try:
@@ -205,10 +226,12 @@ def _update_unless_newer(
             UpdateExpression=update,
             ConditionExpression=condition,
             ExpressionAttributeValues=values,
+            ReturnValuesOnConditionCheckFailure="ALL_OLD",
             **arguments,
         )
-    except dynamodb.exceptions.ConditionalCheckFailedException:
-        return
+    except dynamodb.exceptions.ConditionalCheckFailedException as failure:
+        return failure.response.get("Item")  # type: ignore[return-value]
+    return None
 
 
 def read_marker_and_months(table: str, pk: str) -> tuple[str, MonthlyState]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 
 from sluice.dockerhub.records import Stats
 
 TTL_SECONDS = 60 * 24 * 3600
 """Items of the table live 60 days after their last write (contract, section 1)."""
 
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MARKER_SK = "#latest_version"
 MONTHS_SK = "#monthly_state"
 """Sort key of the item that keeps, for ever, which object decides each month: see docs/decisions/0003."""
@@ -36,8 +37,16 @@ class RawObject:
 
     @property
     def source_version(self) -> str:
-        """Sorts by file name, then by the time of writing where one key was overwritten."""
-        return f"{self.file_name}@{self.last_modified:%Y-%m-%dT%H:%M:%SZ}"
+        """Sorts by file name, then by the time of writing where one key was overwritten, then by key.
+
+        The key decides between two objects of one name in two partitions, so that any order gives the same.
+        """
+        return f"{self.file_name}@{self.last_modified:%Y-%m-%dT%H:%M:%SZ}@{self.key}"
+
+
+def key_of_version(source_version: str) -> str:
+    """The S3 key in a `source_version`."""
+    return source_version.split("@", 2)[2]
 
 
 def partition_key(stats: Stats) -> str:
@@ -52,7 +61,7 @@ def timestamp_sort_key(stats: Stats) -> str:
 
 def epoch_microseconds(moment: datetime) -> int:
     """Microseconds since 1970; what orders pushes, as text with and without a fraction does not sort by time."""
-    return int(moment.timestamp()) * 1_000_000 + moment.microsecond
+    return (moment - EPOCH) // timedelta(microseconds=1)
 
 
 def group_by_repository(objects: Iterable[RawObject]) -> dict[str, list[RawObject]]:
@@ -86,5 +95,8 @@ def decide_pushes(objects: Iterable[RawObject]) -> dict[str, RawObject]:
 
 
 def latest_push(objects: Iterable[RawObject]) -> RawObject:
-    """The object of the latest push, of objects of one repository; at least one."""
-    return max(objects, key=lambda each: (each.stats.last_updated_at, each.source_version))
+    """The object of the latest push, of objects of one repository; at least one.
+
+    One moment may be written in two ways (`16Z`, `16.0Z`): the greater text counts, as it does for the marker.
+    """
+    return max(objects, key=lambda each: (each.stats.last_updated_at, each.stats.last_updated))

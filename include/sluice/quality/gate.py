@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from sluice import lake, s3
-from sluice.quality import report
+from sluice.quality import GateFailed, report
 
 if TYPE_CHECKING:
     from great_expectations.core import ExpectationValidationResult
@@ -23,13 +23,6 @@ log = logging.getLogger(__name__)
 
 EXAMPLES = 5
 """Unexpected values that a message shows."""
-
-
-class GateFailed(RuntimeError):
-    """A critical expectation does not hold; nothing is published and staging is left for a look.
-
-    The same data fails again, so Airflow does not retry it.
-    """
 
 
 @dataclass(frozen=True)

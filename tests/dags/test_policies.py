@@ -1,0 +1,126 @@
+"""What a user may rely on in every Dag of this project."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import re
+import subprocess
+import sys
+from datetime import timedelta
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sluice.quality import GateFailed
+from sluice.settings import PROJECT_ROOT
+
+FILES = sorted((PROJECT_ROOT / "dags").glob("*.py"))
+IDS = [file.stem for file in FILES]
+
+HEADINGS = ["What it does", "Triggered by", "Parameters", "Reads and writes", "Running it again"]
+PIPELINES = {"dockerhub", "events", "modules", "accommodations", "datasets"}
+KINDS = {"ingest", "aggregate", "rebuild", "redrive", "maintenance"}
+HEAVY = ("pandas", "numpy", "pyarrow", "duckdb", "great_expectations", "pyspark", "sqlglot")
+
+PARSE = """
+import json, runpy, sys
+before = set(sys.modules)
+runpy.run_path(sys.argv[1])
+print("\\n" + json.dumps(sorted({name.partition(".")[0] for name in set(sys.modules) - before})))
+"""
+
+
+@pytest.fixture(params=IDS)
+def dag(request: pytest.FixtureRequest, dags: dict[str, Any]) -> Any:
+    """Each Dag in turn; a file holds the Dag of its name."""
+    return dags[request.param]
+
+
+def test_the_folder_holds_dags_and_each_file_the_one_of_its_name(dags: dict[str, Any]) -> None:
+    assert len(dags) >= 3
+    assert {dag_id: Path(dag.fileloc).stem for dag_id, dag in dags.items()} == {name: name for name in IDS}
+
+
+def test_the_page_of_a_dag_answers_the_five_questions_in_order(dag: Any) -> None:
+    summary, *parts = re.split(r"^## (.+)\n", dag.doc_md, flags=re.MULTILINE)
+    assert parts[::2] == HEADINGS
+    assert all(text.strip() for text in [summary, *parts[1::2]])
+    assert len(summary.strip().splitlines()[0]) <= 120
+
+
+def test_every_task_says_what_it_does(dag: Any) -> None:
+    for task in dag.tasks:
+        said = task.doc_md or task.doc or getattr(getattr(task, "python_callable", None), "__doc__", None)
+        assert said or task.task_type not in ("_PythonDecoratedOperator", "ShortCircuitDecoratedOperator"), task.task_id
+
+
+def test_a_dag_is_found_by_its_pipeline_and_by_what_it_does(dag: Any) -> None:
+    assert len(dag.tags & PIPELINES) == 1
+    assert len(dag.tags & KINDS) == 1
+    assert len(dag.tags) == 2
+    assert dag.dag_id.startswith(min(dag.tags & PIPELINES))
+
+
+def test_a_task_has_an_owner_is_retried_and_does_not_run_for_ever(dag: Any) -> None:
+    for task in dag.tasks:
+        assert task.owner == "sluice", task.task_id
+        assert task.retries >= 1, task.task_id
+        assert isinstance(task.execution_timeout, timedelta), task.task_id
+
+
+def test_a_failed_gate_is_not_retried_and_what_may_pass_is(dag: Any) -> None:
+    for task in dag.tasks:
+        if task.task_type == "EmptyOperator":
+            continue
+        assert task.retry_policy.evaluate(GateFailed("bad data"), 1, 2).action.value == "fail", task.task_id
+        assert task.retry_policy.evaluate(ConnectionError(), 1, 2).action.value == "default", task.task_id
+
+
+def test_a_dag_keeps_to_few_meaningful_tasks(dag: Any) -> None:
+    assert 2 <= len(dag.tasks) <= 8
+
+
+@pytest.mark.parametrize("file", FILES, ids=IDS)
+def test_catching_up_and_runs_at_once_are_decided_and_not_left_to_the_default(file: Path) -> None:
+    (decorator,) = [
+        each
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, ast.FunctionDef)
+        for each in node.decorator_list
+        if isinstance(each, ast.Call) and ast.unparse(each.func) == "dag"
+    ]
+    given = {keyword.arg for keyword in decorator.keywords}
+    assert {"schedule", "start_date", "catchup", "max_active_runs", "default_args", "tags", "doc_md"} <= given
+
+
+def test_start_dates_and_schedules_are_in_utc(dag: Any) -> None:
+    assert dag.start_date.utcoffset() == timedelta(0)
+    assert str(dag.timezone) == "UTC"
+
+
+@cache
+def imports_of(file: Path) -> set[str]:
+    """Top-level packages that reading a Dag file adds to a process that has Airflow's SDK."""
+    environment = {name: value for name, value in os.environ.items() if name.startswith("AIRFLOW")}
+    environment |= {"PATH": os.environ.get("PATH", ""), "PYTHONPATH": str(PROJECT_ROOT / "plugins")}
+    done = subprocess.run(
+        [sys.executable, "-c", PARSE, str(file)], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return set(json.loads(done.stdout.splitlines()[-1]))
+
+
+@pytest.mark.parametrize("file", FILES, ids=IDS)
+def test_reading_a_dag_file_imports_nothing_heavy(file: Path) -> None:
+    # Each task pays again for what its Dag file imports.
+    assert imports_of(file) & set(HEAVY) == set()
+
+
+@pytest.mark.parametrize("file", FILES, ids=IDS)
+def test_reading_a_dag_file_imports_no_boto3_unless_it_uses_an_operator_of_amazon(file: Path) -> None:
+    if "airflow.providers.amazon" not in file.read_text():
+        assert "boto3" not in imports_of(file)

@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+
+from sluice.quality.report import render
+
+FINDING = {"expectation": "be_unique(column=key)", "severity": "critical", "passed": True, "observed": ""}
+DOCUMENT: dict[str, Any] = {"gate": "p/step", "run": "run-1", "rows": 3, "passed": True, "findings": [FINDING]}
+
+
+def outcomes(page: str) -> list[str]:
+    return re.findall(r'<td class="(\w+)">\1</td>', page)
+
+
+def test_a_page_says_which_gate_which_run_and_how_it_ended() -> None:
+    page = render(DOCUMENT)
+    assert "p/step" in page
+    assert "run-1" in page
+    assert "3 rows" in page
+    assert '<span class="passed">passed</span>' in page
+    assert '<span class="failed">failed</span>' in render(DOCUMENT | {"passed": False})
+
+
+@pytest.mark.parametrize(
+    ("changes", "outcome"),
+    [({}, "passed"), ({"passed": False}, "failed"), ({"passed": False, "severity": "warning"}, "warned")],
+)
+def test_every_expectation_shows_its_outcome(changes: dict[str, Any], outcome: str) -> None:
+    assert outcomes(render(DOCUMENT | {"findings": [FINDING | changes]})) == [outcome]
+
+
+def test_bad_data_cannot_run_a_script_in_the_page() -> None:
+    page = render(DOCUMENT | {"findings": [FINDING | {"passed": False, "observed": "<script>alert(1)</script>"}]})
+    assert "<script>" not in page
+    assert "&lt;script&gt;" in page
+
+
+def test_a_page_needs_nothing_from_the_network() -> None:
+    assert not re.search(r"(?:src|href)=|@import|url\(|https?://", render(DOCUMENT))

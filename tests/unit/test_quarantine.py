@@ -1,0 +1,20 @@
+from __future__ import annotations
+
+from sluice.dockerhub.records import Reason
+from sluice.quarantine import RejectedRecord, Rejection, write_quarantine
+
+
+def test_a_rejection_says_where_what_and_why_in_one_line() -> None:
+    rejection = Rejection("s3://lake/raw/a", "bad_key", "{}", "'raw/a' is not of the form")
+    assert str(rejection) == "s3://lake/raw/a: 'raw/a' is not of the form (quarantined as bad_key)"
+
+
+def test_a_rejected_record_keeps_its_reason_code_as_plain_text() -> None:
+    rejected = RejectedRecord(Reason.BAD_KEY, "no key")
+    assert (rejected.reason, type(rejected.reason)) == ("bad_key", str)
+    assert str(rejected) == "no key (quarantined as bad_key)"
+
+
+def test_nothing_rejected_writes_nothing() -> None:
+    # There is no server: a request would fail.
+    assert write_quarantine("lake", "dockerhub", "run", "fetch", []) is None

@@ -1,0 +1,150 @@
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from sluice.settings import PROJECT_ROOT, Settings, SettingsError, load_settings
+
+EXAMPLE = PROJECT_ROOT / ".env.example"
+EXAMPLE_LINE = re.compile(r"^#? ?(SLUICE_[A-Z_]+)=(.*)$", re.MULTILINE)
+
+WRONG = {
+    "SLUICE_TARGET": ["aws-prod", "EMBEDDED"],
+    "SLUICE_ENVIRONMENT": ["Prod", "1st", "a-name-that-is-too-long"],
+    "SLUICE_WEB_PORT": ["0", "65536", "http", "80.5"],
+    "SLUICE_DATABASE_URL": ["postgres://user@host/airflow", "mysql://host"],
+    "SLUICE_AWS_REGION": ["europe", "eu-west"],
+    "SLUICE_AWS_PORT": ["-1", "99999"],
+    "SLUICE_AWS_ENDPOINT_URL": ["localhost:4566", "s3://bucket"],
+    "SLUICE_AWS_ACCOUNT_ID": ["12", "abcdefghijkl", "0000000000001"],
+    "SLUICE_LANDING_BUCKET": ["Landing", "a", "under_score", "-dash"],
+    "SLUICE_LAKE_BUCKET": ["s3://lake", "lake/raw", "x" * 64],
+    "SLUICE_DRAIN_MAX_MESSAGES": ["0", "9", "10001", "many"],
+    "SLUICE_DOCKERHUB_URL": ["hub.docker.com", "https://hub.docker.com/v2", "ftp://hub.docker.com"],
+    "SLUICE_DOCKERHUB_REPOSITORIES": ["localstack", "a/b/c", "localstack/Localstack", " , ", ",", "a/b,redis", "a b/c"],
+    "SLUICE_DOCKERHUB_PULL_SCHEDULE": ["every 5 minutes", "*/5 * * *", "@hourly", "0 */5 * * * *", "99 * * * *"],
+    "SLUICE_DOCKERHUB_CONCURRENCY": ["0", "65"],
+    "SLUICE_DOCKERHUB_TIMEOUT_SECONDS": ["0", "-1", "301", "10s"],
+    "SLUICE_DOCKERHUB_ATTEMPTS": ["0", "11"],
+    "SLUICE_DOCKERHUB_RETRY_MAX_SECONDS": ["0", "601"],
+    "SLUICE_DOCKERHUB_TABLE": ["t", "a table"],
+    "SLUICE_EVENT_STREAM": ["a stream", "x" * 129],
+    "SLUICE_EVENTS_CHECKPOINT_TABLE": ["t", "a/b"],
+    "SLUICE_EVENTS_DATABASE": ["Sluice", "sluice-dev"],
+    "SLUICE_EVENTS_MAX_RECORDS": ["999", "all"],
+    "SLUICE_DEDUP_LOOKBACK_HOURS": ["-1", "169", "1.5"],
+    "SLUICE_EVENTS_ENGINE": ["DuckDB", "pandas"],
+    "SLUICE_EVENTS_MEMORY_LIMIT_MB": ["255", "2GB"],
+    "SLUICE_EVENTS_VERSION_RETENTION_HOURS": ["0"],
+    "SLUICE_EVENTS_TARGET_FILE_BYTES": ["1048575", "128MiB"],
+}
+
+
+@pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in WRONG.items() for value in values])
+def test_a_wrong_value_is_named_with_its_variable_and_what_it_may_be(
+    name: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(SettingsError) as refused:
+        load_settings()
+    (line,) = str(refused.value).splitlines()
+    assert line.startswith(f"{name}=")
+    about = Settings.model_fields[name.removeprefix("SLUICE_").lower()].description
+    assert about is not None
+    assert line.endswith(f"({about})")
+    assert len(line) > len(f"{name}={value!r}:  ({about})"), "says what is wrong with it"
+
+
+def test_all_wrong_values_are_named_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLUICE_WEB_PORT", "x")
+    monkeypatch.setenv("SLUICE_TARGET", "y")
+    with pytest.raises(SettingsError) as refused:
+        load_settings()
+    assert {line.partition("=")[0] for line in str(refused.value).splitlines()} == {"SLUICE_WEB_PORT", "SLUICE_TARGET"}
+
+
+def test_a_password_in_a_wrong_database_url_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLUICE_DATABASE_URL", "postgres://airflow:hunter2@db/airflow")
+    with pytest.raises(SettingsError, match="SLUICE_DATABASE_URL") as refused:
+        load_settings()
+    assert "hunter2" not in str(refused.value)
+
+
+@pytest.mark.parametrize("value", ["*/5 * * * *", "0 6 * * 1-5", "0,30 * 1 JAN *", "15 3 * * sun"])
+def test_a_cron_expression_of_five_fields_is_taken(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLUICE_DOCKERHUB_PULL_SCHEDULE", value)
+    assert load_settings().dockerhub_pull_schedule == value
+
+
+def test_repositories_lose_their_blanks_and_duplicates_and_keep_their_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(
+        "SLUICE_DOCKERHUB_REPOSITORIES",
+        " library/redis ,localstack/localstack,, library/redis,\tgrafana/k6-x.y_z ,localstack/localstack,",
+    )
+    assert load_settings().dockerhub_repositories == ("library/redis", "localstack/localstack", "grafana/k6-x.y_z")
+
+
+def test_the_wrong_one_of_many_repositories_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLUICE_DOCKERHUB_REPOSITORIES", "library/redis,library/,a/b")
+    with pytest.raises(SettingsError, match="'library/' is not namespace/name"):
+        load_settings()
+
+
+def test_an_empty_variable_is_as_good_as_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in Settings.model_fields:
+        monkeypatch.setenv(f"SLUICE_{name.upper()}", "")
+    assert load_settings() == Settings(_env_file=None)
+
+
+def test_the_environment_wins_over_the_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    file = tmp_path / ".env"
+    file.write_text("SLUICE_WEB_PORT=1\nSLUICE_AWS_PORT=2\nPOSTGRES_PASSWORD=someone else's\n")
+    monkeypatch.setenv("SLUICE_AWS_PORT", "3")
+    settings = Settings(_env_file=file)
+    assert (settings.web_port, settings.aws_port) == (1, 3)
+
+
+def test_settings_cannot_be_changed_under_way() -> None:
+    with pytest.raises(ValidationError):
+        load_settings().web_port = 1
+
+
+def test_settings_are_read_once() -> None:
+    assert load_settings() is load_settings()
+
+
+def test_home_is_the_same_folder_wherever_a_command_is_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert Settings(_env_file=None, home=Path("state")).home == PROJECT_ROOT / "state"
+    assert Settings(_env_file=None, home=tmp_path).home == tmp_path
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert Settings(_env_file=None, home=Path("~/state")).home == tmp_path / "state"
+
+
+def test_the_endpoint_is_that_of_the_target() -> None:
+    assert Settings(_env_file=None, aws_port=4000).endpoint_url == "http://127.0.0.1:4000"
+    assert Settings(_env_file=None, aws_endpoint_url="http://aws:4566").endpoint_url == "http://aws:4566"
+    assert Settings(_env_file=None, target="aws", aws_endpoint_url="http://aws:4566").endpoint_url is None
+
+
+def test_environments_do_not_share_a_queue() -> None:
+    queues = {Settings(_env_file=None, environment=name).dockerhub_queue for name in ("dev", "prod")}
+    assert queues == {"sluice-dev-dockerhub-raw", "sluice-prod-dockerhub-raw"}
+
+
+def test_the_example_lists_every_setting_once_and_no_other() -> None:
+    listed = [name for name, _ in EXAMPLE_LINE.findall(EXAMPLE.read_text())]
+    assert sorted(listed) == sorted(f"SLUICE_{name.upper()}" for name in Settings.model_fields)
+
+
+def test_the_example_shows_the_default_of_every_setting(tmp_path: Path) -> None:
+    file = tmp_path / ".env"
+    file.write_text("".join(f"{name}={value}\n" for name, value in EXAMPLE_LINE.findall(EXAMPLE.read_text())))
+    assert Settings(_env_file=file) == Settings(_env_file=None)
+
+
+def test_the_example_used_as_it_is_changes_nothing() -> None:
+    assert Settings(_env_file=EXAMPLE) == Settings(_env_file=None)
