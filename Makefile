@@ -6,6 +6,7 @@ TOOLS := .sluice/tools
 UV := $(or $(shell command -v uv 2>/dev/null),$(TOOLS)/bin/uv)
 RUN := $(UV) run --frozen --no-sync
 SETUP := .venv/.set-up
+TEST_SETUP := .venv/.set-up-tests
 
 .PHONY: help demo up down secrets test lint docs bench clean
 
@@ -24,9 +25,10 @@ down: $(SETUP) ## stop everything that runs of this checkout
 secrets: ## fill in .env what docker-compose.yaml needs and .env lacks
 	@PYTHONPATH=include python3 -m sluice.embedded.compose secrets .env
 
-test: $(SETUP) ## set up, then run all tests
+test: $(TEST_SETUP) ## set up, then run all tests
 	@tests/browser/install_chromium.sh
-	@$(RUN) pytest
+	@$(RUN) coverage run -m pytest
+	@$(RUN) coverage report
 
 lint: $(SETUP) ## check style, types, templates, the Compose file, and that generated pages are fresh
 	@$(RUN) ruff check
@@ -39,16 +41,21 @@ lint: $(SETUP) ## check style, types, templates, the Compose file, and that gene
 docs: $(SETUP) ## write docs/dags.md anew from the Dags
 	@$(RUN) sluice docs
 
-bench: $(SETUP) ## measure speed beside its peers and floors
-	@$(UV) run --frozen --group bench --group spark python -m benchmarks
+bench: $(TEST_SETUP) ## measure speed and memory beside peers and floors
+	@$(RUN) python -m benchmarks
 
 clean: ## stop everything and remove all that was made here, data included
 	@if [ -x .venv/bin/sluice ]; then .venv/bin/sluice down; fi
 	@rm -rf .venv .sluice
 
 $(SETUP): pyproject.toml uv.lock $(UV)
-	@$(UV) sync --frozen
+	@$(UV) sync --frozen --inexact
 	@touch $@
+
+# Spark, its Java and the peers of the benchmarks, which a demo does not need.
+$(TEST_SETUP): pyproject.toml uv.lock $(UV)
+	@$(UV) sync --frozen --group spark --group bench
+	@touch $@ $(SETUP)
 
 $(TOOLS)/bin/uv:
 	@echo "getting uv"

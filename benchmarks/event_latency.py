@@ -17,7 +17,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-FLOOR_DAG = '''
+FLOOR_DAG = """
 from airflow.sdk import Asset, AssetWatcher, dag, task
 from sluice_airflow.defaults import START, TASK_DEFAULTS
 from sluice_airflow.doorbell import QueueDepthTrigger
@@ -52,7 +52,7 @@ def floor():
 
 
 floor()
-'''
+"""
 
 
 def measure(objects: int = 20, console: Console | None = None) -> dict[str, list[float]]:

@@ -5,19 +5,18 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from sluice.errors import SluiceError
 from sluice.settings import load_settings
 
-if TYPE_CHECKING:
-    from rich.console import Console
-
 ELSEWHERE = {
     "aws": "sluice.embedded.server:aws",
     "deploy": "sluice.deploy:deploy_command",
+    "events": "sluice.events.cli:events",
+    "produce": "sluice.events.cli:produce",
     "docs": "sluice.embedded.docs:docs",
     "dockerhub": "sluice.dockerhub.cli:dockerhub",
 }
@@ -62,13 +61,6 @@ def airflow(arguments: tuple[str, ...]) -> None:
     os.execv(sys.executable, [sys.executable, "-m", "airflow", *arguments])
 
 
-def _console() -> Console:
-    """Where people read; a log file is not cut at the 80 columns of a terminal that it is not."""
-    from rich.console import Console
-
-    return Console() if sys.stdout.isatty() else Console(width=120)
-
-
 @main.command()
 def env() -> None:
     """Print the environment of Airflow and AWS as shell exports: `eval "$(sluice env)"`."""
@@ -84,9 +76,10 @@ def env() -> None:
 @click.option("--live", is_flag=True, envvar="LIVE", help="Pull from the real Docker Hub, not from its stand-in.")
 def up(live: bool) -> None:
     """Run the embedded AWS, PostgreSQL and Airflow in the foreground, until ctrl-C."""
+    from sluice.console import console
     from sluice.embedded import stack
 
-    stack.up(load_settings(), _console(), live=live)
+    stack.up(load_settings(), console(), live=live)
 
 
 @main.command()
@@ -112,6 +105,7 @@ def stand_in(port: int, error_share: float) -> None:
 @click.option("--live", is_flag=True, envvar="LIVE", help="Pull from the real Docker Hub, not from its stand-in.")
 def demo(live: bool) -> None:
     """Run every pipeline once on sample data and print what came of it."""
+    from sluice.console import console
     from sluice.embedded import demo as sample
 
-    sample.run(load_settings(), _console(), live=live)
+    sample.run(load_settings(), console(), live=live)

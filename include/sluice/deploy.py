@@ -18,10 +18,10 @@ import boto3
 import click
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, EndpointConnectionError
-from rich.console import Console
 from rich.table import Table
 
 from sluice.aws import client_of, connection_arguments
+from sluice.console import console
 from sluice.errors import SluiceError
 from sluice.settings import PROJECT_ROOT, Settings, load_settings
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from mypy_boto3_cloudformation import CloudFormationClient
 
 TEMPLATES = PROJECT_ROOT / "infra"
-STACKS = ("dockerhub", "lake")
+STACKS = ("dockerhub", "events", "lake")
 """Templates in the order of their deployment; `lake` is last, because S3 tries the topics that it shall notify."""
 
 DEADLINE_SECONDS = 1800.0
@@ -281,4 +281,4 @@ def deploy_command() -> None:
     table = Table(box=None, show_header=False)
     for stack in deployed:
         table.add_row(stack.stack_name, summary(stack.changes))
-    Console().print(table)
+    console().print(table)

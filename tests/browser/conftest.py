@@ -124,7 +124,6 @@ def page(browser: Browser, stack: RunningStack, request: pytest.FixtureRequest) 
     context.close()
 
 
-
 def eventually(check: Callable[[], bool], timeout_seconds: float = 90) -> None:
     """Ask until it holds."""
     deadline = time.monotonic() + timeout_seconds

@@ -130,5 +130,7 @@ def summary(runs: list[dict[str, Any]], hour: datetime) -> Table:
         of_dag = [each for each in runs if each["dag_id"] == dag_id]
         counts = [f"{sum(each.get(name, 0) for each in of_dag):,}" for name in COUNTS]
         seconds = sum(each["seconds"] for each in of_dag)
-        table.add_row(dag_id, str(len(of_dag)), *counts, f"{seconds:.1f}", WHERE[dag_id].format(hour=f"{hour:%Y-%m-%dT%H}"))
+        table.add_row(
+            dag_id, str(len(of_dag)), *counts, f"{seconds:.1f}", WHERE[dag_id].format(hour=f"{hour:%Y-%m-%dT%H}")
+        )
     return table

@@ -1,7 +1,8 @@
 """Apply what the emulator's CloudFormation drops, as the template says it, and read each back.
 
-MiniStack 1.5.33 answers CREATE_COMPLETE and silently leaves out lifecycle rules and stack tags of buckets, and the time
-to live, point-in-time recovery and encryption of tables. What is wanted comes from the template, not from here.
+MiniStack 1.5.33 answers CREATE_COMPLETE and silently leaves out lifecycle rules and stack tags of buckets, the time to
+live, point-in-time recovery and encryption of tables, and the encryption of streams. What is wanted comes from the
+template, not from here.
 """
 
 from __future__ import annotations
@@ -195,6 +196,23 @@ def _table_settings(settings: Settings, properties: Properties, _tags: dict[str,
     )
 
 
+def _stream_settings(settings: Settings, properties: Properties, _tags: dict[str, str]) -> Iterator[Setting]:
+    kinesis = client_of("kinesis", settings)
+    stream = properties["Name"]
+    encryption = properties.get("StreamEncryption", {"EncryptionType": "NONE"})
+
+    def read_encryption() -> object:
+        found = kinesis.describe_stream_summary(StreamName=stream)["StreamDescriptionSummary"]
+        return {name: found[name] for name in ("EncryptionType", "KeyId") if name in found}
+
+    yield Setting(
+        "StreamEncryption",
+        encryption,
+        read_encryption,
+        lambda: kinesis.start_stream_encryption(StreamName=stream, **encryption),
+    )
+
+
 def _unless(code: str, read: Callable[[], Any]) -> Any:
     """What `read` returns, or None where AWS answers with this error code: nothing is configured."""
     try:
@@ -208,4 +226,5 @@ def _unless(code: str, read: Callable[[], Any]) -> Any:
 _SETTINGS: dict[str, Callable[[Settings, Properties, dict[str, str]], Iterator[Setting]]] = {
     "AWS::S3::Bucket": _bucket_settings,
     "AWS::DynamoDB::Table": _table_settings,
+    "AWS::Kinesis::Stream": _stream_settings,
 }

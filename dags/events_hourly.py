@@ -1,0 +1,120 @@
+"""Publish one hour of events: each event once, in few large files, as one version that readers see whole.
+
+## What it does
+
+Registers the hour's raw files in the Glue catalog, keeps the earliest row of each `event_uuid` that the hours before do
+not have, and stages few large files. After the gate they become a version of the hour, and one atomic step points the
+partition of the catalog at it. A version that was superseded is removed `SLUICE_EVENTS_VERSION_RETENTION_HOURS` later.
+
+## Triggered by
+
+The schedule, every hour for the hour that is over: the logical date is the start of the hour. `events_ingest`, for an
+hour touched by late events; the note of such a run, its id and its `conf` say why.
+`airflow dags test events_hourly 2024-04-07T17:00:00+00:00` makes that hour,
+`airflow backfill create --dag-id events_hourly --from-date ... --to-date ...` any range.
+
+## Parameters
+
+* `hour` (default none): the hour to process, ISO 8601, where it is not the logical date.
+  Example: `airflow dags trigger events_hourly --conf '{"hour": "2024-04-07T17:00:00+00:00"}'`
+* `reason` (default none): why, for who looks at the run.
+
+## Reads and writes
+
+* reads `raw/events/year=/month=/day=/hour=/` of the hour and of `SLUICE_DEDUP_LOOKBACK_HOURS` before it
+* writes `curated/events/year=/month=/day=/hour=/version=/`, partitions of the Glue tables `raw_events` and `events`,
+  `quality/events/hourly/`, the DynamoDB table `SLUICE_EVENTS_CHECKPOINT_TABLE`
+
+## Running it again
+
+The same raw files give the same version, and publishing it again changes nothing. Hours may be processed in any order
+and side by side. A run that dies leaves its hour marked, and the next ingest has it processed again.
+"""
+
+from __future__ import annotations
+
+from airflow.providers.amazon.aws.operators.glue_crawler import GlueCrawlerRunOperator
+from airflow.sdk import CronDataIntervalTimetable, Param, dag, task, task_group
+
+from sluice.lake import run_slug, staging_key
+from sluice.settings import load_settings
+from sluice_airflow.defaults import START, TASK_DEFAULTS
+
+JOB_MANIFEST = staging_key("events", "{{ run_slug(run_id) }}", "hourly/manifest.json")
+
+
+@dag(
+    schedule=CronDataIntervalTimetable("0 * * * *", timezone="UTC"),
+    start_date=START,
+    catchup=False,
+    max_active_runs=4,
+    default_args=TASK_DEFAULTS,
+    params={
+        "hour": Param(
+            None, type=["null", "string"], format="date-time", description="hour to process, if not the logical date"
+        ),
+        "reason": Param(None, type=["null", "string"], description="why the hour is processed"),
+    },
+    user_defined_macros={"run_slug": run_slug, "settings": load_settings},
+    tags=["events", "aggregate"],
+    doc_md=__doc__,
+)
+def events_hourly():
+    @task_group
+    def catalogue():
+        """The table and the partition of the hour are right afterwards, whether a crawler makes partitions or not."""
+
+        @task
+        def register_partition(run_id: str, dag_run) -> dict[str, int]:
+            """Columns and partition from the footers of the raw files; note which files are processed."""
+            from sluice.events import steps
+
+            return steps.register_partition(run_slug(run_id), steps.hour_to_process(dag_run.logical_date, dag_run.conf))
+
+        # Not waited for: AWS takes minutes for a crawl, and what this hour needs is registered from its footers.
+        crawl = GlueCrawlerRunOperator(
+            task_id="crawl",
+            crawler_name="{{ settings().resource_prefix }}-events",
+            fail_on_already_running=False,
+            wait_for_completion=False,
+        )
+        crawl >> register_partition()
+
+    @task
+    def dedup(run_id: str) -> dict[str, int]:
+        """Keep the earliest row of each event, stage few large files."""
+        from sluice.events import steps
+
+        return steps.dedup(run_slug(run_id))
+
+    @task
+    def check_hour(run_id: str) -> dict:
+        """Gate: uuids unique, columns not null, created_at inside the hour, raw = curated + duplicates."""
+        from sluice.events import steps
+
+        return steps.check_hour(run_slug(run_id))
+
+    @task
+    def publish_hour(run_id: str, dag_run) -> dict[str, int]:
+        """A new version of the hour, and one atomic step that shows it."""
+        from sluice.events import steps
+
+        return steps.publish_hour(run_slug(run_id), steps.hour_to_process(dag_run.logical_date, dag_run.conf))
+
+    deduplicated = dedup()
+    if load_settings().events_engine == "glue":
+        from airflow.providers.amazon.aws.operators.glue import GlueJobOperator
+
+        # The job leaves its rows in staging, and `dedup` takes them from there.
+        dedup_job = GlueJobOperator(
+            task_id="dedup_job",
+            job_name="{{ settings().resource_prefix }}-events-dedup",
+            script_args={"--manifest": f"s3://{{{{ settings().lake_bucket }}}}/{JOB_MANIFEST}"},
+        )
+        catalogue() >> dedup_job >> deduplicated
+    else:
+        catalogue() >> deduplicated
+    deduplicated >> check_hour() >> publish_hour()
+
+
+events_hourly()

@@ -1,0 +1,90 @@
+"""Drain the event stream into raw parquet by the hour in which each event was created.
+
+## What it does
+
+Reads every shard of the stream from its checkpoint, parents before children, transforms the records with one SQL
+file, and stages parquet by hour and what was rejected with its reason. After the gate the batch is announced in the
+checkpoint table, its files are copied to `raw/`, the hours they fall into are marked, and the checkpoints move last.
+Hours that are over and were published before are processed again: `events_hourly` gets a run `late__<hour>__<this run>`
+for each, whose note and `conf` say why.
+
+## Triggered by
+
+The schedule, every 5 minutes. It takes what is in the stream, so it never catches up on runs, only on records.
+
+## Parameters
+
+None; how many records a run takes is the setting `SLUICE_EVENTS_MAX_RECORDS`.
+
+## Reads and writes
+
+* reads the Kinesis stream `SLUICE_EVENT_STREAM`
+* writes `raw/events/year=/month=/day=/hour=/<shard>-<first>-<last>.parquet`, `quarantine/events/<shard>/`,
+  `quality/events/ingest/`, new columns of the Glue table `raw_events`, the DynamoDB table
+  `SLUICE_EVENTS_CHECKPOINT_TABLE`
+
+## Running it again
+
+Files are named by the records in them. What a run announced and did not finish, the next one drains again, exactly as
+far, and overwrites. Of two runs at once, one fails and says so.
+"""
+
+from __future__ import annotations
+
+from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
+from airflow.sdk import CronTriggerTimetable, dag, task
+
+from sluice.lake import run_slug
+from sluice_airflow.defaults import START, TASK_DEFAULTS
+
+
+@dag(
+    schedule=CronTriggerTimetable("*/5 * * * *", timezone="UTC"),
+    start_date=START,
+    catchup=False,
+    max_active_runs=1,
+    default_args=TASK_DEFAULTS,
+    tags=["events", "ingest"],
+    doc_md=__doc__,
+)
+def events_ingest():
+    @task
+    def drain(run_id: str) -> dict[str, int]:
+        """Read every shard from its checkpoint, transform the records, stage what they become."""
+        from sluice.events import steps
+
+        return steps.drain(run_slug(run_id))
+
+    @task
+    def check_batch(run_id: str) -> dict:
+        """Gate: every record accounted for, required columns not null, created_at inside its hour."""
+        from sluice.events import steps
+
+        return steps.check_batch(run_slug(run_id))
+
+    @task
+    def publish_batch(run_id: str) -> dict[str, int]:
+        """Announce the batch, write quarantine and raw files, move the checkpoints last."""
+        from sluice.events import steps
+
+        return steps.publish_batch(run_slug(run_id))
+
+    @task
+    def find_late_hours(run_id: str) -> list[dict]:
+        """Hours that are over and whose raw data changed since they were published."""
+        from sluice.events import steps
+
+        return steps.find_late_hours(run_slug(run_id))
+
+    late_hours = find_late_hours()
+    drain() >> check_batch() >> publish_batch() >> late_hours
+    TriggerDagRunOperator.partial(
+        task_id="process_late_hour",
+        trigger_dag_id="events_hourly",
+        logical_date=None,
+        # A retry finds the run that it triggered before.
+        skip_when_already_exists=True,
+    ).expand_kwargs(late_hours)
+
+
+events_ingest()

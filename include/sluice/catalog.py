@@ -1,0 +1,261 @@
+"""The Glue catalog: columns of a table and places of its partitions, from the footers of parquet files.
+
+What a crawler would register. A table is created by `infra/`; columns that newer files bring are added to it here, and
+one request moves a partition from one place to another.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, cast
+
+from sluice.aws import client
+from sluice.errors import SluiceError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from mypy_boto3_glue.type_defs import PartitionInputTypeDef, TableInputTypeDef, TableTypeDef
+
+log = logging.getLogger(__name__)
+
+FOOTER_BYTES = 64 * 1024
+"""Read from the end of a file at first; a longer footer takes one more request."""
+
+THREADS = 16
+UPDATE_ATTEMPTS = 20
+MAGIC = b"PAR1"
+
+TABLE_INPUT_FIELDS = (
+    "Name",
+    "Description",
+    "Owner",
+    "Retention",
+    "StorageDescriptor",
+    "PartitionKeys",
+    "TableType",
+    "Parameters",
+)
+"""What GetTable tells and UpdateTable takes back (Glue API reference, TableInput)."""
+
+
+class CatalogError(SluiceError):
+    """The catalog lacks a table, or something is in the lake that cannot be registered."""
+
+
+class ColumnConflict(CatalogError):
+    """A file has a column of another type than the table."""
+
+
+def glue_type(arrow_type: pa.DataType) -> str:
+    """The type of a column of the catalog.
+
+    Raises:
+        CatalogError: no file of ours holds such a column.
+    """
+    import pyarrow.types as pt
+
+    if pt.is_string(arrow_type) or pt.is_large_string(arrow_type):
+        return "string"
+    if pt.is_timestamp(arrow_type):
+        return "timestamp"
+    names = {"int64": "bigint", "int32": "int", "double": "double", "float": "float", "bool": "boolean"}
+    try:
+        return names[str(arrow_type)]
+    except KeyError:
+        raise CatalogError(f"no column type of Glue is known for parquet type {arrow_type}") from None
+
+
+def arrow_type(glue_type_name: str) -> pa.DataType:
+    """The type that a column of the catalog is read as: what `glue_type` came from.
+
+    Raises:
+        CatalogError: no table of ours has such a column.
+    """
+    import pyarrow as pa
+
+    types = {
+        "string": pa.string(),
+        "bigint": pa.int64(),
+        "int": pa.int32(),
+        "double": pa.float64(),
+        "float": pa.float32(),
+        "boolean": pa.bool_(),
+        "timestamp": pa.timestamp("us", tz="UTC"),
+    }
+    try:
+        return types[glue_type_name]
+    except KeyError:
+        raise CatalogError(f"no parquet type is known for Glue type {glue_type_name}") from None
+
+
+def footer_columns(bucket: str, key: str) -> dict[str, str]:
+    """Column -> Glue type of one parquet file, of which only the footer is read.
+
+    Raises:
+        CatalogError: it is not a parquet file.
+    """
+    import pyarrow.parquet as pq
+
+    s3 = client("s3")
+    tail = s3.get_object(Bucket=bucket, Key=key, Range=f"bytes=-{FOOTER_BYTES}")["Body"].read()
+    if len(tail) < 12 or tail[-4:] != MAGIC:
+        raise CatalogError(
+            f"s3://{bucket}/{key} is not a parquet file: delete it, or move it out of the table's folder"
+        )
+    footer_bytes = int.from_bytes(tail[-8:-4], "little") + 8
+    if footer_bytes > len(tail):
+        tail = s3.get_object(Bucket=bucket, Key=key, Range=f"bytes=-{footer_bytes}")["Body"].read()
+    schema = pq.read_schema(io.BytesIO(tail))
+    return {name: glue_type(schema.field(name).type) for name in schema.names}
+
+
+def files_columns(bucket: str, keys: Sequence[str]) -> dict[str, str]:
+    """Columns of several files together, in the order of their first appearance.
+
+    Raises:
+        ColumnConflict: two files disagree.
+    """
+    columns: dict[str, str] = {}
+    with ThreadPoolExecutor(THREADS) as pool:
+        for key, found in zip(keys, pool.map(lambda key: footer_columns(bucket, key), keys), strict=True):
+            _merge(columns, found, f"s3://{bucket}/{key}", "the files before it")
+    return columns
+
+
+def _merge(columns: dict[str, str], found: dict[str, str], source: str, against: str) -> list[str]:
+    """Add to `columns` what is new in `found`; the names that were new."""
+    wrong = {name: kind for name, kind in found.items() if columns.get(name, kind) != kind}
+    if wrong:
+        name, kind = next(iter(wrong.items()))
+        raise ColumnConflict(
+            f"column {name} is {kind} in {source}, but {columns[name]} in {against}:"
+            " write it again under the table's type, or give the new meaning a new name"
+        )
+    new = [name for name in found if name not in columns]
+    columns |= found
+    return new
+
+
+def read_table(database: str, table: str) -> TableTypeDef:
+    """The table as Glue tells it.
+
+    Raises:
+        CatalogError: there is no such table.
+    """
+    glue = client("glue")
+    try:
+        return glue.get_table(DatabaseName=database, Name=table)["Table"]
+    except glue.exceptions.EntityNotFoundException:
+        raise CatalogError(
+            f"Glue table {database}.{table} does not exist: run `sluice deploy`, or set SLUICE_EVENTS_DATABASE"
+        ) from None
+
+
+def table_columns(database: str, table: str) -> dict[str, str]:
+    """Column -> Glue type of a table, without its partition keys."""
+    return _columns(read_table(database, table))
+
+
+def _columns(found: TableTypeDef) -> dict[str, str]:
+    return {column["Name"]: column.get("Type", "") for column in found["StorageDescriptor"].get("Columns", [])}
+
+
+def add_columns(database: str, table: str, columns: dict[str, str]) -> list[str]:
+    """Append to a table the columns that it lacks; older files read as null there.
+
+    Glue takes an update only for the version of the table that it was made from, so two writers at once both succeed.
+
+    Returns:
+        Names of the columns added.
+
+    Raises:
+        ColumnConflict: the table has one of them under another type; nothing was added.
+        CatalogError: there is no such table, or others changed it again and again.
+    """
+    glue = client("glue")
+    for _ in range(UPDATE_ATTEMPTS):
+        found = read_table(database, table)
+        keys = {key["Name"] for key in found.get("PartitionKeys", [])}
+        merged = _columns(found)
+        wanted = {name: kind for name, kind in columns.items() if name not in keys}
+        new = _merge(merged, wanted, "a new file", f"table {database}.{table}")
+        if not new:
+            return []
+        given = cast(dict[str, Any], found)
+        update: dict[str, Any] = {name: given[name] for name in TABLE_INPUT_FIELDS if given.get(name)}
+        update["StorageDescriptor"] = given["StorageDescriptor"] | {
+            "Columns": [*given["StorageDescriptor"].get("Columns", []), *({"Name": n, "Type": merged[n]} for n in new)]
+        }
+        try:
+            glue.update_table(
+                DatabaseName=database, TableInput=cast("TableInputTypeDef", update), VersionId=found["VersionId"]
+            )
+        except glue.exceptions.ConcurrentModificationException:
+            continue
+        log.info("table %s.%s: added %s", database, table, ", ".join(f"{name} {merged[name]}" for name in new))
+        return new
+    raise CatalogError(f"table {database}.{table} was changed by others {UPDATE_ATTEMPTS} times: try again later")
+
+
+def partition_location(database: str, table: str, values: Sequence[str]) -> str | None:
+    """The s3:// address that the catalog gives for a partition, with a slash at its end; None if it has none."""
+    glue = client("glue")
+    try:
+        answer = glue.get_partition(DatabaseName=database, TableName=table, PartitionValues=list(values))
+    except glue.exceptions.EntityNotFoundException:
+        return None
+    return answer["Partition"]["StorageDescriptor"]["Location"]
+
+
+def point_partition(database: str, table: str, values: Sequence[str], location: str) -> bool:
+    """Make a partition be at a place, with the columns that its table has; one atomic request where it differs.
+
+    Args:
+        database: Glue database.
+        table: Glue table.
+        values: the partition's values, in the order of the table's keys.
+        location: s3:// address of a folder, with a slash at its end.
+
+    Returns:
+        Whether anything changed.
+
+    Raises:
+        CatalogError: there is no such table, or Glue refused.
+    """
+    glue = client("glue")
+    descriptor = cast(dict[str, Any], read_table(database, table)["StorageDescriptor"]) | {"Location": location}
+    partition = cast("PartitionInputTypeDef", {"Values": list(values), "StorageDescriptor": descriptor})
+    for _ in range(UPDATE_ATTEMPTS):
+        try:
+            answer = glue.get_partition(DatabaseName=database, TableName=table, PartitionValues=list(values))
+        except glue.exceptions.EntityNotFoundException:
+            created = glue.batch_create_partition(
+                DatabaseName=database, TableName=table, PartitionInputList=[partition]
+            )
+            codes = _errors(created.get("Errors", []))
+            if not codes:
+                return True
+            if codes != ["AlreadyExistsException"]:
+                raise CatalogError(f"Glue did not create partition {values} of {database}.{table}: {codes}") from None
+            continue
+        old = cast(dict[str, Any], answer["Partition"]["StorageDescriptor"])
+        if old.get("Location") == location and old.get("Columns") == descriptor.get("Columns"):
+            return False
+        updated = glue.batch_update_partition(
+            DatabaseName=database,
+            TableName=table,
+            Entries=[{"PartitionValueList": list(values), "PartitionInput": partition}],
+        )
+        codes = _errors(updated.get("Errors", []))
+        if not codes:
+            return True
+        if codes != ["EntityNotFoundException"]:
+            raise CatalogError(f"Glue did not move partition {values} of {database}.{table}: {codes}")
+    raise CatalogError(f"partition {values} of {database}.{table} was made and deleted by others again and again")
+
+
+def _errors(errors: Iterable[Any]) -> list[str]:
+    return [each.get("ErrorDetail", {}).get("ErrorCode", "unknown") for each in errors]

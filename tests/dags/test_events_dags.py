@@ -1,0 +1,152 @@
+"""The Dags of events end to end, in this process, against the emulator."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import pytest
+
+from events_world import World
+from sluice.environment import aws_connection
+from sluice.events import expectations, steps
+from sluice.settings import Settings
+
+if TYPE_CHECKING:
+    from airflow.sdk import DAG
+
+RunDag = Callable[..., Any]
+
+
+@pytest.fixture
+def world(settings: Settings) -> World:
+    return World(settings)
+
+
+@pytest.fixture
+def run(dags: dict[str, DAG], world: World, monkeypatch: pytest.MonkeyPatch) -> RunDag:
+    """Run a Dag against the world, as `airflow dags test` does."""
+    monkeypatch.setenv("AIRFLOW_CONN_AWS_DEFAULT", aws_connection(world.settings))
+    return lambda dag_id, **arguments: dags[dag_id].test(**arguments)
+
+
+def states(dag_run: Any) -> dict[str, str]:
+    return {each.task_id: str(each.state) for each in dag_run.get_task_instances()}
+
+
+def returned(dag_run: Any, task_id: str) -> Any:
+    return dag_run.get_task_instance(task_id).xcom_pull(task_ids=task_id)
+
+
+class Asked(NamedTuple):
+    """A run that another one triggered, as the web page shows it."""
+
+    run_id: str
+    conf: dict[str, str]
+    note: str
+    logical_date: datetime | None
+
+
+def asked_for(conf_hour: str) -> list[Asked]:
+    """Runs of events_hourly that were triggered for an hour."""
+    from airflow.models.dagrun import DagRun
+    from airflow.utils.session import create_session
+    from sqlalchemy import select
+
+    with create_session() as session:
+        runs = session.scalars(select(DagRun).where(DagRun.dag_id == "events_hourly")).all()
+        wanted = [each for each in runs if (each.conf or {}).get("hour") == conf_hour]
+        return [Asked(each.run_id, each.conf, each.note, each.logical_date) for each in wanted]
+
+
+def impossible() -> list[Any]:
+    from great_expectations import expectations as gxe
+
+    return [gxe.ExpectColumnValuesToBeBetween(column="rows", max_value=-1)]
+
+
+def test_events_go_through_both_dags_into_their_hours_once(world: World, run: RunDag) -> None:
+    world.put(400, seed=1, duplicates=0.1, malformed=0.1)
+    ingested = run("events_ingest")
+    assert ingested.state == "success"
+    assert returned(ingested, "publish_batch")["quarantined"] == world.malformed
+    world.assert_each_record_ingested_once()
+    hourly = run("events_hourly", logical_date=world.hour)
+    assert hourly.state == "success"
+    tally = returned(hourly, "publish_hour")
+    assert tally["records_in"] == tally["published"] + tally["duplicates"] + tally["quarantined"]
+    assert tally["published"] == len(world.truth)
+    world.assert_each_event_curated_once()
+
+
+def test_late_events_ask_for_their_hour_in_a_run_that_says_why(world: World, run: RunDag) -> None:
+    hour = world.hour - timedelta(days=400)
+    world.put(50, seed=1, start=hour)
+    ingest = run("events_ingest")
+    assert states(ingest)["process_late_hour"] == "success"
+    (triggered,) = asked_for(hour.isoformat())
+    assert triggered.run_id.startswith("late__2023-03-04T17__")
+    assert triggered.logical_date is None
+    assert triggered.note == triggered.conf["reason"]
+    assert triggered.note.startswith("events of hour 2023-03-04T17 arrived in ")
+    processed = run("events_hourly", run_conf=triggered.conf)
+    assert processed.state == "success"
+    world.assert_each_event_curated_once()
+    assert states(run("events_ingest"))["process_late_hour"] == "skipped", "nothing is late any more"
+
+
+def test_an_hour_without_events_is_processed_as_nothing(world: World, run: RunDag) -> None:
+    empty = run("events_hourly", logical_date=world.hour)
+    assert empty.state == "success"
+    assert returned(empty, "publish_hour")["records_in"] == 0
+
+
+def test_a_failed_gate_of_an_hour_leaves_readers_the_version_before(
+    world: World, run: RunDag, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.put(50, seed=1)
+    assert run("events_ingest").state == "success"
+    assert run("events_hourly", logical_date=world.hour).state == "success"
+    before = world.curated(world.hour)
+    world.put(50, seed=2)
+    assert run("events_ingest").state == "success"
+    monkeypatch.setattr(expectations, "hourly_expectations", impossible)
+    failed = run("events_hourly", logical_date=world.hour)
+    assert failed.state == "failed"
+    assert states(failed)["publish_hour"] == "upstream_failed"
+    assert world.curated(world.hour) == before
+
+
+def test_a_failed_gate_of_a_batch_leaves_the_records_to_the_next_run(
+    world: World, run: RunDag, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.put(50, seed=1)
+    with monkeypatch.context() as spoilt:
+        spoilt.setattr(expectations, "batch_expectations", impossible)
+        failed = run("events_ingest")
+    assert failed.state == "failed"
+    assert states(failed)["publish_batch"] == "upstream_failed"
+    assert world.ingested() == []
+    assert run("events_ingest").state == "success"
+    world.assert_each_record_ingested_once()
+
+
+def test_the_raw_table_has_the_partition_after_the_crawl_and_there_is_no_second_table(
+    world: World, run: RunDag
+) -> None:
+    from sluice import catalog
+    from sluice.aws import client
+    from sluice.events import storage
+
+    world.put(50, seed=1)
+    run("events_ingest")
+    run("events_hourly", logical_date=world.hour)
+    database = world.settings.events_database
+    values = storage.partition_values(world.hour)
+    assert catalog.partition_location(database, storage.RAW_TABLE, values) == (
+        f"s3://{world.settings.lake_bucket}/raw/events/year=2024/month=04/day=07/hour=17/"
+    )
+    tables = client("glue").get_tables(DatabaseName=database)["TableList"]
+    assert sorted(table["Name"] for table in tables) == [storage.CURATED_TABLE, storage.RAW_TABLE]
+    assert steps.read_hour(world.hour).num_rows == len(world.truth)

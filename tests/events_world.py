@@ -1,0 +1,105 @@
+"""The events pipeline in an account of its own, as its tests see it."""
+
+from __future__ import annotations
+
+import io
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from sluice import kinesis, s3
+from sluice.deploy import deploy
+from sluice.events import produce, steps, storage
+from sluice.settings import Settings
+
+HOUR = datetime(2024, 4, 7, 17, tzinfo=UTC)
+INGEST = ("drain", "publish_batch", "find_late_hours")
+HOURLY = ("register_partition", "dedup", "publish_hour")
+
+
+class World:
+    """The pipeline in an account of its own: what a test does to it and sees of it."""
+
+    hour = HOUR
+    ingest_steps = INGEST
+    hourly_steps = HOURLY
+
+    def __init__(self, settings: Settings) -> None:
+        deploy(settings, stacks=("dockerhub", "events", "lake"))
+        self.settings = settings
+        self.now = datetime(2026, 11, 21, 12, tzinfo=UTC)
+        self.truth: dict[str, datetime] = {}
+        self.records = 0
+        self.malformed = 0
+        self.read: dict[storage.LakeObject, list[tuple[str, str]]] = {}
+
+    def put(self, records: int, *, seed: int, start: datetime = HOUR, hours: float = 1.0, **shares: float) -> None:
+        """Put generated records into the stream and remember what must come of them."""
+        traffic = produce.Traffic(records, start, start + timedelta(hours=hours), seed=seed, **shares)
+        generated = list(produce.generate(traffic))
+        for batch in kinesis.batches(each.entry for each in generated):
+            kinesis.put_batch(self.settings.event_stream, batch)
+        self.records += len(generated)
+        self.malformed += sum(each.kind == "malformed" for each in generated)
+        self.truth |= {
+            each.event_uuid: produce.hour_of(each.created_at) for each in generated if each.kind in ("event", "late")
+        }
+
+    def put_event(self, event_uuid: str, created_at: float, **more: Any) -> None:
+        """Put one event."""
+        event = {"event_uuid": event_uuid, "event_name": "account:created", "created_at": created_at} | more
+        kinesis.put_batch(self.settings.event_stream, [kinesis.Entry(event_uuid, json.dumps(event).encode())])
+
+    def ingest(self, run: str) -> list[dict[str, Any]]:
+        """One run of events_ingest but for its gate; the late hours."""
+        steps.drain(run)
+        steps.publish_batch(run)
+        return steps.find_late_hours(run, lambda: self.now)
+
+    def process(self, run: str, hour: datetime) -> dict[str, int]:
+        """One run of events_hourly but for its crawl and gate."""
+        steps.register_partition(run, hour)
+        steps.dedup(run)
+        return steps.publish_hour(run, hour, lambda: self.now)
+
+    def process_late(self, late: list[dict[str, Any]]) -> None:
+        """The runs that an ingest asks for."""
+        for each in late:
+            self.process(each["trigger_run_id"], storage.parse_hour(each["conf"]["hour"]))
+
+    def curated(self, hour: datetime) -> list[dict[str, Any]]:
+        """Rows of an hour as a reader of the catalog sees them."""
+        rows: list[dict[str, Any]] = steps.read_hour(hour).to_pylist()
+        return rows
+
+    def ingested(self) -> list[tuple[str, str]]:
+        """(shard, sequence number) of everything in raw and in quarantine; an object is read again when it changed."""
+        bucket = self.settings.lake_bucket
+        found: list[tuple[str, str]] = []
+        for file in storage.list_files(bucket, storage.RAW_PREFIX) + storage.list_files(bucket, "quarantine/events/"):
+            if file not in self.read:
+                self.read[file] = self._sequence_numbers(file.key)
+            found += self.read[file]
+        return found
+
+    def _sequence_numbers(self, key: str) -> list[tuple[str, str]]:
+        if key.endswith(".jsonl"):
+            rows = s3.read_json_lines(self.settings.lake_bucket, key)
+            return [tuple(row["source"].split("/")[-2:]) for row in rows]
+        body = io.BytesIO(s3.read_object(self.settings.lake_bucket, key).body)
+        table = pq.read_table(body, columns=["shard_id", "sequence_number"])
+        return list(zip(*table.to_pydict().values(), strict=True))
+
+    def assert_each_record_ingested_once(self) -> None:
+        """Every record of the stream is one row of raw or one line of quarantine."""
+        found = self.ingested()
+        assert len(found) == len(set(found)), "a record was ingested twice"
+        assert len(found) == self.records
+
+    def assert_each_event_curated_once(self) -> None:
+        """Every distinct valid event is in its hour once, as a reader of the catalog sees it."""
+        for hour in sorted(set(self.truth.values())):
+            expected = sorted(uuid for uuid, at in self.truth.items() if at == hour)
+            assert sorted(row["event_uuid"] for row in self.curated(hour)) == expected, hour

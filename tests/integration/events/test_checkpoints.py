@@ -1,0 +1,70 @@
+"""Checkpoints move by all shards of a batch or by none, and only from where the batch was drained."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from sluice.events import storage
+from sluice.events.storage import Checkpoint, ShardBatch
+
+
+@pytest.fixture
+def table(world: Any) -> tuple[str, str]:
+    return world.settings.events_checkpoint_table, world.settings.event_stream
+
+
+def batch(shard: str, after: str | None, last: str | None, *, closed: bool = False) -> ShardBatch:
+    return ShardBatch(shard, after, last, last, records=1, closed=closed)
+
+
+def test_a_batch_is_pending_from_its_announcement_to_its_commit(table: tuple[str, str]) -> None:
+    shards = [batch("one", None, "5")]
+    assert storage.announce_batch(*table, "run", shards)
+    assert storage.read_checkpoints(*table) == {"one": Checkpoint(None, "5", pending_run="run")}
+    storage.commit_batch(*table, "run", shards)
+    assert storage.read_checkpoints(*table) == {"one": Checkpoint("5", published_by="run")}
+    assert not storage.announce_batch(*table, "run", shards), "a retry finds it published"
+
+
+def test_a_shard_that_ended_without_a_record_is_closed(table: tuple[str, str]) -> None:
+    shards = [batch("new", None, None, closed=True), batch("old", None, "5", closed=True)]
+    storage.announce_batch(*table, "run", shards)
+    storage.commit_batch(*table, "run", shards)
+    found = storage.read_checkpoints(*table)
+    assert found["new"] == Checkpoint(None, closed=True, published_by="run")
+    assert found["old"] == Checkpoint("5", closed=True, published_by="run")
+
+
+def test_one_shard_that_moved_keeps_all_of_the_batch_from_being_announced(table: tuple[str, str]) -> None:
+    storage.announce_batch(*table, "first", [batch("one", None, "5")])
+    storage.commit_batch(*table, "first", [batch("one", None, "5")])
+    with pytest.raises(storage.BatchTaken):
+        storage.announce_batch(*table, "second", [batch("one", None, "7"), batch("two", None, "8")])
+    assert set(storage.read_checkpoints(*table)) == {"one"}
+
+
+def test_another_batch_cannot_be_announced_over_one_that_is_pending(table: tuple[str, str]) -> None:
+    storage.announce_batch(*table, "first", [batch("one", None, "5")])
+    with pytest.raises(storage.BatchTaken):
+        storage.announce_batch(*table, "second", [batch("one", None, "7")])
+    assert storage.announce_batch(*table, "next", [batch("one", None, "5")]), "the same batch is taken over"
+
+
+def test_of_two_runs_with_the_same_batch_one_commits_and_the_other_says_so(table: tuple[str, str]) -> None:
+    shards = [batch("one", None, "5")]
+    storage.announce_batch(*table, "first", shards)
+    storage.announce_batch(*table, "second", shards)
+    storage.commit_batch(*table, "first", shards)
+    with pytest.raises(storage.BatchTaken, match="moved by another run while second"):
+        storage.commit_batch(*table, "second", shards)
+
+
+def test_a_stream_of_more_shards_than_a_transaction_takes(table: tuple[str, str]) -> None:
+    shards = [batch(f"shard-{number:03d}", None, "5") for number in range(230)]
+    storage.announce_batch(*table, "run", shards)
+    storage.commit_batch(*table, "run", shards)
+    found = storage.read_checkpoints(*table)
+    assert len(found) == 230
+    assert set(found.values()) == {Checkpoint("5", published_by="run")}

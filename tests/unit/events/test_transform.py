@@ -1,0 +1,428 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.unit.events.events_data import (
+    ABSENT,
+    ARRIVED_AT,
+    CREATED_AT,
+    SHARD,
+    envelopes,
+    event,
+    rejections,
+    rows,
+    transformed,
+    uuid_of,
+)
+
+from sluice.events.records import RAW_COLUMNS, Envelope
+from sluice.events.transform import SAMPLE_ROWS, transform_batch, write_envelopes
+
+
+def only_row(folder: Path, record: str) -> dict[str, Any]:
+    result = transformed(folder, envelopes([record]))
+    (row,) = rows(file.path for file in result.files)
+    return row
+
+
+def reason_of(folder: Path, record: str, known: dict[str, str] | None = None) -> str | None:
+    result = transformed(folder, envelopes([record]), known)
+    assert result.rows_in == 1 == result.rows_out + result.rows_rejected
+    assert [line["record"] for line in rejections(result)] == [record] * result.rows_rejected
+    return next(iter(result.rejected), None)
+
+
+def test_an_event_becomes_a_row_with_what_is_known_of_it(tmp_path: Path) -> None:
+    assert only_row(tmp_path, event(7)) == {
+        "event_uuid": uuid_of(7),
+        "event_name": "account:created",
+        "created_at": CREATED_AT,
+        "created_datetime": "2024-04-07T17:42:01Z",
+        "event_type": "account",
+        "event_subtype": "",
+        "event_action": "created",
+        "arrived_at": ARRIVED_AT,
+        "shard_id": SHARD,
+        "sequence_number": str(10**55),
+    }
+
+
+def test_the_parquet_types_are_those_of_the_catalog(tmp_path: Path) -> None:
+    (file,) = transformed(tmp_path, envelopes([event()])).files
+    schema = pq.ParquetFile(file.path).schema_arrow
+    assert schema.names == list(RAW_COLUMNS)
+    assert str(schema.field("arrived_at").type) == "timestamp[us, tz=UTC]"
+    assert str(schema.field("created_at").type) == "double"
+
+
+@pytest.mark.parametrize("zone", ["UTC", "America/New_York", "Asia/Kolkata"])
+def test_the_hour_is_that_of_utc_on_a_machine_in_any_time_zone(tmp_path: Path, zone: str) -> None:
+    write_envelopes(envelopes([event()]), tmp_path / "e.parquet")
+    program = f"""
+from pathlib import Path
+from sluice.events.transform import transform_batch
+from sluice.events.records import hour_of
+import pyarrow.parquet as pq
+(file,) = transform_batch([Path({str(tmp_path / "e.parquet")!r})], {{}}, Path({str(tmp_path / "out")!r})).files
+print(file.hour.isoformat(), hour_of({CREATED_AT}).isoformat(), pq.read_table(file.path)["created_datetime"][0])
+"""
+    answer = subprocess.run(
+        [sys.executable, "-c", program], env={**os.environ, "TZ": zone}, capture_output=True, text=True, check=True
+    )
+    assert answer.stdout.split() == ["2024-04-07T17:00:00+00:00", "2024-04-07T17:00:00+00:00", "2024-04-07T17:42:01Z"]
+
+
+@pytest.mark.parametrize(
+    ("event_name", "tokens"),
+    [
+        ("login", ("login", "", "")),
+        ("account:created", ("account", "", "created")),
+        ("lesson:video:started", ("lesson", "video", "started")),
+        ("a:b:c:d", ("a", "b", "d")),
+        (":created", ("", "", "created")),
+        ("account:", ("account", "", "")),
+        ("a:b:", ("a", "b", "")),
+        ("::", ("", "", "")),
+        (":", ("", "", "")),
+        ("", ("", "", "")),
+        ("überweisung:✓:完了", ("überweisung", "✓", "完了")),
+        ("a\nb:c", ("a\nb", "", "c")),
+        ("5:true", ("5", "", "true")),
+        ("true", ("true", "", "")),
+        ("null", ("null", "", "")),
+        ("[x]:{y}", ("[x]", "", "{y}")),
+        ('quo"ted:\\back', ('quo"ted', "", "\\back")),
+        ("nul\x00:x", ("nul\x00", "", "x")),
+    ],
+)
+def test_tokens_of_the_name(tmp_path: Path, event_name: str, tokens: tuple[str, str, str]) -> None:
+    row = only_row(tmp_path, event(event_name=event_name))
+    assert row["event_name"] == event_name
+    assert (row["event_type"], row["event_subtype"], row["event_action"]) == tokens
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    names=st.lists(
+        st.text(st.characters(codec="utf-8"), max_size=12) | st.from_regex(r"[a-z:]{0,8}", fullmatch=True),
+        min_size=1,
+        max_size=40,
+    )
+)
+def test_tokens_follow_the_rule_for_any_name(tmp_path_factory: pytest.TempPathFactory, names: list[str]) -> None:
+    batch = envelopes(event(number, event_name=name) for number, name in enumerate(names))
+    result = transformed(tmp_path_factory.mktemp("names"), batch)
+    found = rows(file.path for file in result.files)
+    assert [row["event_name"] for row in found] == names
+    for row in found:
+        first, *others = row["event_name"].split(":")
+        assert row["event_type"] == first
+        assert row["event_subtype"] == (others[0] if len(others) > 1 else "")
+        assert row["event_action"] == (others[-1] if others else "")
+
+
+@pytest.mark.parametrize("spelling", [str.upper, lambda text: "{" + text + "}", lambda text: "{" + text.upper() + "}"])
+def test_two_spellings_of_a_uuid_are_one_event(tmp_path: Path, spelling: Any) -> None:
+    canonical = "123e4567-e89b-42d3-a456-42661417400a"
+    assert only_row(tmp_path, event(event_uuid=spelling(canonical)))["event_uuid"] == canonical
+
+
+@pytest.mark.parametrize(
+    ("record", "reason"),
+    [
+        ("", "empty"),
+        (" \t\r\n", "empty"),
+        ("hello", "not_json"),
+        ('{"event_uuid":', "not_json"),
+        (event()[:-1], "not_json"),
+        (event() + event(), "not_json"),
+        (event().replace('"', "'"), "not_json"),
+        ("\ufeff" + event(), "not_json"),
+        ("b'\\xff'", "not_json"),
+        ('{"event_uuid": "\\ud800"}', "not_json"),
+        ("null", "not_object"),
+        ("5", "not_object"),
+        (f"[{event()}]", "not_object"),
+        (json.dumps(event()), "not_object"),
+        ("{}", "missing_field"),
+        (event(event_uuid=ABSENT), "missing_field"),
+        (event(event_name=None), "missing_field"),
+        (event(created_at=ABSENT), "missing_field"),
+        (event(event_uuid=5), "wrong_type"),
+        (event(event_uuid=[uuid_of(1)]), "wrong_type"),
+        (event(event_name=5), "wrong_type"),
+        (event(event_name=-0.5), "wrong_type"),
+        (event(event_name=True), "wrong_type"),
+        (event(event_name=float("nan")), "wrong_type"),
+        (event(event_name={"a": 1}), "wrong_type"),
+        (event(event_name=["a"]), "wrong_type"),
+        (event(created_at="1712511721.022075"), "wrong_type"),
+        (event(created_at="soon"), "wrong_type"),
+        (event(created_at=True), "wrong_type"),
+        (event(created_at=[CREATED_AT]), "wrong_type"),
+        (event(event_uuid=""), "bad_uuid"),
+        (event(event_uuid="123"), "bad_uuid"),
+        (event(event_uuid=uuid_of(1) + "\n"), "bad_uuid"),
+        (event(event_uuid=uuid_of(1).replace("-", "")), "bad_uuid"),
+        (event(event_uuid=uuid_of(1)[:-1] + "g"), "bad_uuid"),
+        (event(event_uuid="{" + uuid_of(1)), "bad_uuid"),
+        (event(event_uuid="urn:uuid:" + uuid_of(1)), "bad_uuid"),
+        (event(created_at=0), "bad_time"),
+        (event(created_at=-CREATED_AT), "bad_time"),
+        (event(created_at=946684799.999), "bad_time"),
+        (event(created_at=CREATED_AT * 1000), "bad_time"),
+        (event(created_at=32503680000), "bad_time"),
+        (event(created_at=1e300), "bad_time"),
+        (event(created_at=float("nan")), "bad_time"),
+        (event(created_at=float("-inf")), "bad_time"),
+        (event(created_at=123).replace("123", "1e999"), "bad_time"),
+        (event(event_uuid="x", created_at=0), "bad_uuid"),
+        (event().replace("}", ', "event_name": "other"}'), "repeated_field"),
+        (event(userId=1, userid=2), "repeated_field"),
+        (event(Event_Name="x"), "repeated_field"),
+        (event(shard_id="x"), "bad_field"),
+        (event(hour=3), "bad_field"),
+        (event(**{"a b": 1}), "bad_field"),
+        (event(**{"": 1}), "bad_field"),
+        (event(**{"~/": 1}), "bad_field"),
+    ],
+)
+def test_a_record_that_breaks_a_rule_is_kept_with_its_reason(tmp_path: Path, record: str, reason: str) -> None:
+    assert reason_of(tmp_path, record) == reason
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        "\n " + event() + "\r\n",
+        event(created_at=1712511721),
+        event(created_at=946684800),
+        event(created_at=(ARRIVED_AT + timedelta(days=1)).timestamp()),
+        event(event_name="unknown:thing"),
+        event(text="x" * 1_000_000),
+        event(**{"a b": None}),
+        event(event_name="a").replace('"a"', '"\\u0061"'),
+    ],
+)
+def test_what_is_only_unusual_is_published(tmp_path: Path, record: str) -> None:
+    assert reason_of(tmp_path, record) is None
+
+
+def test_a_time_more_than_a_day_after_its_arrival_is_absurd(tmp_path: Path) -> None:
+    assert (
+        reason_of(tmp_path, event(created_at=(ARRIVED_AT + timedelta(days=1, milliseconds=1)).timestamp()))
+        == "bad_time"
+    )
+
+
+def test_bad_records_never_fail_the_good_ones_beside_them(tmp_path: Path) -> None:
+    bad = ["", "{", "[]", event(event_uuid=1), event(created_at="x"), "\x00"]
+    batch = envelopes(record for number in range(50) for record in [event(number), bad[number % len(bad)]])
+    result = transformed(tmp_path, batch)
+    assert (result.rows_in, result.rows_out, result.rows_rejected) == (100, 50, 50)
+    assert [row["event_uuid"] for row in rows(file.path for file in result.files)] == [
+        uuid_of(number) for number in range(50)
+    ]
+    assert {line["sequence_number"] for line in rejections(result)} == {each.sequence_number for each in batch[1::2]}
+    assert {line["shard_id"] for line in rejections(result)} == {SHARD}
+
+
+def test_each_hour_and_shard_has_its_own_file(tmp_path: Path) -> None:
+    other = "shardId-000000000001"
+    batch = [
+        *envelopes([event(1), event(2, created_at=CREATED_AT - 3600), event(3)]),
+        *envelopes([event(4), event(5, created_at=CREATED_AT - 86400)], other),
+    ]
+    found = {
+        (f"{file.hour:%dT%H}", file.shard_id): (file.rows, len(rows([file.path])))
+        for file in transformed(tmp_path, batch).files
+    }
+    assert found == {
+        ("07T17", SHARD): (2, 2),
+        ("07T16", SHARD): (1, 1),
+        ("07T17", other): (1, 1),
+        ("06T17", other): (1, 1),
+    }
+
+
+def test_events_of_many_late_hours_all_arrive(tmp_path: Path) -> None:
+    batch = envelopes(event(number, created_at=CREATED_AT - 3600 * number) for number in range(200))
+    result = transformed(tmp_path, batch)
+    assert len(result.files) == 200
+    assert {row["event_uuid"] for row in rows(file.path for file in result.files)} == {
+        uuid_of(number) for number in range(200)
+    }
+
+
+def test_the_same_batch_gives_the_same_bytes(tmp_path: Path) -> None:
+    batch = envelopes(
+        event(number, created_at=CREATED_AT - number, size=number) if number % 7 else "{" for number in range(5000)
+    )
+    hashes = []
+    for name in ("first", "second"):
+        result = transformed(tmp_path / name, batch)
+        assert result.rejected_path
+        hashes.append(
+            [
+                sha256(path.read_bytes()).hexdigest()
+                for path in [*(file.path for file in result.files), result.rejected_path]
+            ]
+        )
+    assert hashes[0] == hashes[1]
+
+
+def test_no_envelopes_no_files(tmp_path: Path) -> None:
+    result = transform_batch([], {"a": "BIGINT"}, tmp_path)
+    assert (result.files, result.rejected_path, result.rows_in, result.columns) == ([], None, 0, {"a": "BIGINT"})
+    empty = transformed(tmp_path, [])
+    assert (empty.files, empty.rejected_path, empty.rows_in) == ([], None, 0)
+
+
+def test_the_engine_leaves_nothing_beside_the_files(tmp_path: Path) -> None:
+    result = transformed(tmp_path, envelopes([event(), "{"]))
+    left = {path for path in (tmp_path / "out").rglob("*") if path.is_file()}
+    assert left == {result.rejected_path, *(file.path for file in result.files)}
+    assert not (tmp_path / "out" / "spill").exists()
+
+
+# Further fields
+
+
+def column(folder: Path, records: list[str], name: str, known: dict[str, str] | None = None) -> tuple[str, list[Any]]:
+    """Type and values of a further column, in the order of the events' numbers; records of bad values are left out."""
+    result = transformed(folder, envelopes(records), known)
+    found = sorted(rows(file.path for file in result.files), key=lambda row: row["event_uuid"])
+    return result.columns[name], [row[name] for row in found]
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([1, -2, None, 9223372036854775807], ("BIGINT", [1, -2, None, 9223372036854775807])),
+        ([1.5, 2], ("DOUBLE", [1.5, 2.0])),
+        ([1e-7, 0], ("DOUBLE", [1e-7, 0.0])),
+        ([True, False, None], ("BOOLEAN", [True, False, None])),
+        (["5", "true", "null", ""], ("VARCHAR", ["5", "true", "null", ""])),
+        (["a", 5, 1.5, True], ("VARCHAR", ["a", "5", "1.5", "true"])),
+        ([{"b": [1, 2.5, None, "é"]}, [], {}], ("VARCHAR", ['{"b":[1,2.5,null,"é"]}', "[]", "{}"])),
+        ([18446744073709551616], ("VARCHAR", ["18446744073709551616"])),
+        ([9223372036854775808], ("VARCHAR", ["9223372036854775808"])),
+    ],
+)
+def test_a_new_field_becomes_a_column_of_its_type(
+    tmp_path: Path, values: list[Any], expected: tuple[str, list[Any]]
+) -> None:
+    assert column(tmp_path, [event(number, extra=value) for number, value in enumerate(values)], "extra") == expected
+
+
+@pytest.mark.parametrize(
+    ("kind", "good", "bad"),
+    [
+        ("BIGINT", [1, -1, 5.0, None], [1.5, 1e-7, "5", True, [1], {"a": 1}, 2**63, float("nan")]),
+        ("DOUBLE", [1, 2.5, -1e300], ["2.5", False, [], {}]),
+        ("BOOLEAN", [True, False], [1, 0, "true", []]),
+    ],
+)
+def test_a_value_that_does_not_fit_its_column_is_quarantined_never_nulled(
+    tmp_path: Path, kind: str, good: list[Any], bad: list[Any]
+) -> None:
+    records = [event(number, extra=value) for number, value in enumerate([*good, *bad])]
+    result = transformed(tmp_path, envelopes(records), {"extra": kind})
+    assert result.rejected == {"incompatible_type": len(bad)}
+    assert [row["extra"] for row in rows(file.path for file in result.files)] == good
+
+
+def test_a_text_column_takes_every_value(tmp_path: Path) -> None:
+    records = [event(number, extra=value) for number, value in enumerate([5, True, {"a": 1}])]
+    assert column(tmp_path, records, "extra", {"extra": "VARCHAR"}) == ("VARCHAR", ["5", "true", '{"a":1}'])
+
+
+def test_a_known_column_is_there_even_when_no_event_has_it(tmp_path: Path) -> None:
+    assert column(tmp_path, [event()], "gone", {"gone": "DOUBLE"}) == ("DOUBLE", [None])
+
+
+def test_letter_case_does_not_split_a_column(tmp_path: Path) -> None:
+    records = [event(0, userId=1), event(1, userid=2), event(2, USERID=3)]
+    assert column(tmp_path, records, "userid") == ("BIGINT", [1, 2, 3])
+    assert column(tmp_path / "known", records, "userid", {"userid": "VARCHAR"}) == ("VARCHAR", ["1", "2", "3"])
+
+
+def test_a_field_first_seen_after_the_sample_is_not_lost(tmp_path: Path) -> None:
+    late = SAMPLE_ROWS + 10
+    records = [
+        event(number, early=1) if number < late else event(number, early=1.5, later="x") for number in range(late + 5)
+    ]
+    result = transformed(tmp_path, envelopes(records))
+    assert result.columns == {"early": "DOUBLE", "later": "VARCHAR"}
+    assert [row["later"] for row in rows(file.path for file in result.files)] == [None] * late + ["x"] * 5
+    assert result.rejected == {}
+
+
+def test_a_rejected_record_makes_no_column(tmp_path: Path) -> None:
+    assert transformed(tmp_path, envelopes([event(event_uuid="x", junk=1), event()])).columns == {}
+
+
+def test_a_field_may_have_the_name_of_anything_inside(tmp_path: Path) -> None:
+    names = ["reason", "record", "fields", "cause", "envelopes", "select", "filename", "rowid"]
+    result = transformed(tmp_path, envelopes([event(**dict.fromkeys(names, 1))]))
+    assert result.columns == dict.fromkeys(sorted(names), "BIGINT")
+
+
+def test_more_fields_than_columns_are_quarantined(tmp_path: Path) -> None:
+    wide = event(1, **{f"f{number:03d}": number for number in range(501)})
+    result = transformed(tmp_path, envelopes([event(2, f000=1), wide]))
+    assert result.rejected == {"bad_field": 1}
+    assert result.rows_out == 1
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    values=st.lists(
+        st.recursive(
+            st.none()
+            | st.booleans()
+            | st.integers()
+            | st.floats(allow_nan=False, allow_infinity=False)
+            | st.text(st.characters(codec="utf-8"), max_size=5),
+            lambda inner: (
+                st.lists(inner, max_size=2)
+                | st.dictionaries(st.text(st.characters(codec="utf-8"), max_size=3), inner, max_size=2)
+            ),
+            max_leaves=4,
+        ),
+        min_size=1,
+        max_size=30,
+    )
+)
+def test_no_value_of_a_new_field_is_ever_lost(tmp_path_factory: pytest.TempPathFactory, values: list[Any]) -> None:
+    records = [event(number, extra=value) for number, value in enumerate(values)]
+    result = transformed(tmp_path_factory.mktemp("values"), envelopes(records))
+    assert result.rows_rejected == 0
+    kind = result.columns.get("extra")
+    for row, value in zip(rows(file.path for file in result.files), values, strict=True):
+        if value is None:
+            assert row.get("extra") is None
+        elif kind == "VARCHAR" and not isinstance(value, str):
+            assert json.loads(row["extra"]) == value
+        else:
+            assert row["extra"] == value
+
+
+def test_envelopes_are_streamed_in_groups(tmp_path: Path) -> None:
+    count = write_envelopes(
+        (Envelope(SHARD, str(number), datetime(2024, 4, 7, tzinfo=UTC), "{}") for number in range(50_001)),
+        tmp_path / "e.parquet",
+    )
+    written = pq.ParquetFile(tmp_path / "e.parquet")
+    assert (count, written.metadata.num_rows, written.metadata.num_row_groups) == (50_001, 50_001, 2)
