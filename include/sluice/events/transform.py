@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from importlib import resources
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,7 +28,7 @@ from sluice.events.records import (
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
-SQL_DIR = Path(__file__).parent / "sql"
+SQL_DIR = resources.files("sluice.events") / "sql"
 
 ENVELOPE_ROWS = 50_000
 """Records of one row group of an envelope file."""
