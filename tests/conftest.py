@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import sys
+import os
 from collections.abc import Iterator
-from pathlib import Path
 
+import hypothesis
 import pytest
 
-# The fixtures are imported by name, and Airflow puts the plugins on the path of its own processes only.
-for folder in (Path(__file__).parent, Path(__file__).parents[1] / "plugins"):
-    if str(folder) not in sys.path:
-        sys.path.insert(0, str(folder))
+# How long an example takes says how busy the machine is, and nothing about the code.
+hypothesis.settings.register_profile("sluice", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("sluice")
 
 pytest_plugins = ["embedded_aws", "dockerhub_account"]
 
@@ -19,8 +18,6 @@ pytest_plugins = ["embedded_aws", "dockerhub_account"]
 @pytest.fixture(autouse=True)
 def _nothing_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """No setting, credential or proxy of whoever runs the tests; no cached settings or client of another test."""
-    import os
-
     from embedded_aws import use_settings
     from sluice import aws
     from sluice.settings import load_settings

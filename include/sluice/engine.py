@@ -13,7 +13,6 @@ import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import lru_cache
 from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -67,7 +66,6 @@ def duckdb_connection(
         shutil.rmtree(spill_dir, ignore_errors=True)
 
 
-@lru_cache
 def read_queries(path: Traversable) -> dict[str, str]:
     """Name -> query of one `.sql` file, which may lie in a zip, as it does in a Glue job.
 

@@ -97,7 +97,7 @@ def test_a_listing_follows_every_page(bucket: str, monkeypatch: pytest.MonkeyPat
     assert list(s3.list_keys(bucket, "none/")) == list(s3.list_folders(bucket, "none/")) == []
 
 
-@examples(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=30)
+@examples(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30)
 @given(st.lists(st.dictionaries(st.text(), json_values, max_size=3), max_size=4))
 def test_rows_of_any_text_come_back_as_they_were(bucket: str, rows: list[dict[str, Any]]) -> None:
     s3.write_json_lines(bucket, "rows.jsonl", rows)

@@ -57,7 +57,8 @@ def transform_frame(
     for relation in (envelopes.limit(SAMPLE_ROWS), envelopes):
         relation.createOrReplaceTempView("envelopes")
         while True:
-            _register_json_functions(spark, columns)
+            for name, (function, kind) in json_functions(columns).items():
+                spark.udf.register(name, function, kind)
             queries = {name: to_spark(query) for name, query in transform_queries(columns).items()}
             judged = spark.sql(queries["judged"])
             unplanned = judged.where(f"__reason IN ('{Reason.BAD_FIELD}', '{Reason.INCOMPATIBLE_TYPE}')").select(
@@ -289,8 +290,8 @@ def _column_kind(value: Any) -> str:
             return "VARCHAR"
 
 
-def _register_json_functions(spark: SparkSession, columns: Sequence[FurtherColumn]) -> None:
-    """The functions that `transform.sql` reads JSON with."""
+def json_functions(columns: Sequence[FurtherColumn]) -> dict[str, tuple[Callable[..., Any], str]]:
+    """The functions that `transform.sql` reads JSON with: name -> function and its type in Spark."""
     ranks = fields_by_rank(columns)
     planned = {name for fields in ranks for name in fields}
 
@@ -309,13 +310,10 @@ def _register_json_functions(spark: SparkSession, columns: Sequence[FurtherColum
         ),
     }
     for rank, fields in enumerate(ranks):
-        kind = "struct<" + ", ".join(f"`{name}`: string" for name in fields) + ">"
-        functions[f"json_fields_{rank}"] = (
-            partial(_struct, fields={name: kind == "VARCHAR" for name, kind in fields.items()}),
-            kind,
-        )
-    for name, (function, kind) in functions.items():
-        spark.udf.register(name, function, kind)
+        as_is = {name: kind == "VARCHAR" for name, kind in fields.items()}
+        struct = "struct<" + ", ".join(f"`{name}`: string" for name in fields) + ">"
+        functions[f"json_fields_{rank}"] = (partial(_struct, fields=as_is), struct)
+    return functions
 
 
 if __name__ == "__main__":

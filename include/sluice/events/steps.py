@@ -535,18 +535,27 @@ def _run_dedup(settings: Settings, inputs: dict[str, Any], folder: Path) -> Dedu
     )
 
 
+class JobResultMissing(SluiceError):
+    """The Glue job of a run left no counts in staging."""
+
+
 def _job_result(bucket: str, run: str, folder: Path) -> DedupResult:
-    """What the Glue job of this run left in staging."""
+    """What the Glue job of this run left in staging.
+
+    Raises:
+        JobResultMissing: it did not come to its end.
+    """
     from sluice.events.spark_job import RESULT_FOLDER
     from sluice.events.transform import DedupResult
 
     prefix = lake.staging_key(PIPELINE, run, JOB_FOLDER)
     keys = list(s3.list_keys(bucket, prefix))
-    counts = next(
-        json.loads(s3.read_object(bucket, key).body)
-        for key in keys
-        if key.startswith(f"{prefix}{RESULT_FOLDER}/part-") and s3.read_object(bucket, key).body
-    )
+    lines = [s3.read_object(bucket, key).body for key in keys if key.startswith(f"{prefix}{RESULT_FOLDER}/part-")]
+    counts = next((json.loads(line) for line in lines if line), None)
+    if counts is None:
+        raise JobResultMissing(
+            f"s3://{bucket}/{prefix}{RESULT_FOLDER}/ holds no counts: look at the log of task dedup_job, then clear it"
+        )
     parts = [key for key in keys if key.startswith(f"{prefix}part-") and key.endswith(".parquet")]
     return DedupResult(storage.download(bucket, parts, folder / "out"), **counts)
 

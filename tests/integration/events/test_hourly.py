@@ -1,0 +1,310 @@
+"""From raw to curated: each event once, an hour whole or as it was, and no late event forgotten."""
+
+from __future__ import annotations
+
+import io
+import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from embedded_aws import FaultInjection
+from sluice import catalog, lake, s3
+from sluice.events import steps, storage
+from sluice.quality.gate import GateFailed
+
+
+def uuid_of(number: int) -> str:
+    return str(UUID(int=number, version=4))
+
+
+def versions(world: Any, hour: datetime) -> list[str]:
+    prefix = storage.CURATED_PREFIX + storage.hour_partition(hour)
+    folders = s3.list_folders(world.settings.lake_bucket, prefix)
+    return [folder.rstrip("/").rpartition("version=")[2] for folder in folders]
+
+
+def publication(world: Any, hour: datetime) -> storage.Publication:
+    settings = world.settings
+    return storage.read_publication(settings.events_checkpoint_table, settings.event_stream, hour)
+
+
+def test_the_truth_of_the_producer_is_what_readers_of_the_catalog_see(world: Any) -> None:
+    world.put(2000, seed=3, hours=3, duplicates=0.1, late=0.05, malformed=0.02)
+    late = world.ingest("ingest")
+    asked = [storage.parse_hour(each["conf"]["hour"]) for each in late]
+    assert set(world.truth.values()) <= set(asked)
+    world.process_late(late)
+    world.assert_each_event_curated_once()
+
+
+def test_hours_processed_side_by_side_and_in_any_order_give_the_same(world: Any) -> None:
+    world.put(1500, seed=4, hours=4, duplicates=0.2)
+    late = world.ingest("ingest")
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda each: world.process_late([each]), reversed(late)))
+    world.assert_each_event_curated_once()
+
+
+def test_the_gate_lets_a_good_hour_pass_and_stops_one_with_a_uuid_twice(world: Any) -> None:
+    world.put(100, seed=1, duplicates=0.2)
+    world.ingest("ingest")
+    steps.register_partition("run", world.hour)
+    steps.dedup("run")
+    assert steps.check_hour("run")["rows"] == 1
+    key = lake.staging_key("events", "run", "hourly/output.json")
+    output = json.loads(s3.read_object(world.settings.lake_bucket, key).body)
+    output["measures"]["distinct_uuids"] -= 1
+    s3.write_object(world.settings.lake_bucket, key, json.dumps(output).encode())
+    with pytest.raises(GateFailed, match="distinct_uuids"):
+        steps.check_hour("run")
+    with pytest.raises(steps.HourNotPublished, match="dags test events_hourly 2024-04-07T17"):
+        steps.read_hour(world.hour)
+
+
+def test_a_late_event_has_its_hour_processed_again_and_says_why(world: Any) -> None:
+    world.put(50, seed=1)
+    world.process_late(world.ingest("first"))
+    world.put_event(uuid_of(7), world.hour.timestamp() + 30)
+    (asked,) = world.ingest("second")
+    assert asked["trigger_run_id"] == "late__2024-04-07T17__second"
+    assert asked["conf"]["reason"] == "events of hour 2024-04-07T17 arrived in second: 1" == asked["note"]
+    assert world.ingest("third") == [], "the hour was asked for already"
+    world.process_late([asked])
+    assert uuid_of(7) in {row["event_uuid"] for row in world.curated(world.hour)}
+    assert world.ingest("fourth") == []
+
+
+def test_a_retried_search_for_late_hours_asks_for_the_same(world: Any) -> None:
+    world.put(50, seed=1)
+    asked = world.ingest("first")
+    assert steps.find_late_hours("first", lambda: world.now) == asked
+
+
+def test_the_hour_that_runs_and_the_one_whose_schedule_is_due_are_not_late(world: Any) -> None:
+    world.put(50, seed=1)
+    world.now = world.hour + timedelta(minutes=59)
+    assert world.ingest("while it runs") == []
+    world.now = world.hour + timedelta(minutes=65)
+    assert world.ingest("its schedule is due") == []
+    world.now = world.hour + timedelta(minutes=120)
+    assert [each["conf"]["hour"] for each in world.ingest("overdue")] == [world.hour.isoformat()]
+
+
+def test_a_late_event_takes_its_duplicate_out_of_the_next_hour(world: Any) -> None:
+    later = world.hour + timedelta(hours=1)
+    world.put_event(uuid_of(1), later.timestamp() + 10)
+    world.put_event(uuid_of(2), later.timestamp() + 20)
+    world.process_late(world.ingest("first"))
+    assert len(world.curated(later)) == 2
+    world.put_event(uuid_of(1), world.hour.timestamp() + 3590)
+    late = world.ingest("second")
+    assert [each["conf"]["hour"] for each in late] == [world.hour.isoformat(), later.isoformat()]
+    assert "perhaps duplicated here" in late[1]["conf"]["reason"]
+    world.process_late(late)
+    assert [row["event_uuid"] for row in world.curated(world.hour)] == [uuid_of(1)]
+    assert [row["event_uuid"] for row in world.curated(later)] == [uuid_of(2)]
+
+
+def test_an_hour_of_which_nothing_is_left_reads_as_empty(world: Any) -> None:
+    later = world.hour + timedelta(hours=1)
+    world.put_event(uuid_of(1), later.timestamp())
+    world.process_late(world.ingest("first"))
+    world.put_event(uuid_of(1), later.timestamp() - 1)
+    world.process_late(world.ingest("second"))
+    assert world.curated(later) == []
+
+
+def test_an_hour_without_data_is_published_as_nothing_and_a_late_event_comes_into_it(world: Any) -> None:
+    assert world.process("scheduled", world.hour) == {
+        "records_in": 0,
+        "published": 0,
+        "duplicates": 0,
+        "quarantined": 0,
+    }
+    with pytest.raises(steps.HourNotPublished):
+        world.curated(world.hour)
+    world.put_event(uuid_of(1), world.hour.timestamp())
+    world.now = world.hour + timedelta(minutes=61)
+    world.process_late(world.ingest("late"))
+    assert len(world.curated(world.hour)) == 1
+
+
+def test_the_same_run_again_leaves_the_same_keys_and_bytes(world: Any) -> None:
+    world.put(200, seed=1, duplicates=0.2)
+    world.process_late(world.ingest("ingest"))
+    before = storage.list_files(world.settings.lake_bucket, storage.CURATED_PREFIX)
+    number = publication(world, world.hour).number
+    world.process("again", world.hour)
+    assert storage.list_files(world.settings.lake_bucket, storage.CURATED_PREFIX) == before
+    assert publication(world, world.hour).number == number
+
+
+def test_two_runs_at_once_leave_one_whole_version_with_every_event(world: Any) -> None:
+    world.put(40, seed=1)
+    world.process_late(world.ingest("first"))
+    world.put(20, seed=2)
+    world.ingest("second")
+    steps.register_partition("slow", world.hour)
+    steps.dedup("slow")
+    world.put(20, seed=3)
+    world.ingest("third")
+    world.process("fast", world.hour)
+    newest = world.curated(world.hour)
+    steps.publish_hour("slow", world.hour, lambda: world.now)
+    assert world.curated(world.hour) == newest, "an older view of the hour took the place of a newer one"
+    (asked,) = world.ingest("fourth")
+    assert "at the same time" in asked["note"]
+    world.process_late([asked])
+    world.assert_each_event_curated_once()
+
+
+def test_two_publishes_in_the_same_moment_agree_on_one_version(world: Any) -> None:
+    world.put(40, seed=1)
+    world.ingest("first")
+    for run in ("one", "two"):
+        steps.register_partition(run, world.hour)
+        steps.dedup(run)
+    barrier = threading.Barrier(2)
+
+    def publish(run: str) -> dict[str, int]:
+        barrier.wait()
+        return steps.publish_hour(run, world.hour, lambda: world.now)
+
+    with ThreadPoolExecutor(2) as pool:
+        one, two = pool.map(publish, ("one", "two"))
+    assert one == two
+    assert publication(world, world.hour).number == 1
+    world.assert_each_event_curated_once()
+
+
+def test_readers_see_one_whole_version_while_fifty_are_published(world: Any) -> None:
+    """Each version holds one event more than the one before: 1 to 50 are whole, anything else is not."""
+    world.put_event(uuid_of(0), world.hour.timestamp())
+    world.ingest("ingest")
+    world.process("publish-0", world.hour)
+    (first,) = storage.list_raw(world.settings.lake_bucket, world.hour)
+    (row,) = pq.read_table(io.BytesIO(s3.read_object(world.settings.lake_bucket, first.key).body)).to_pylist()
+
+    def arrive(number: int) -> None:
+        """One more raw file, as an ingest would leave it."""
+        file = io.BytesIO()
+        added = row | {"event_uuid": uuid_of(number), "sequence_number": str(number)}
+        pq.write_table(pa.Table.from_pylist([added]), file)
+        s3.write_object(world.settings.lake_bucket, f"{first.key[:-8]}-{number}.parquet", file.getvalue())
+
+    done = threading.Event()
+    seen: list[set[int]] = []
+
+    def read() -> None:
+        while not done.is_set():
+            rows = world.curated(world.hour)
+            seen.append({UUID(row["event_uuid"]).int for row in rows})
+            assert len(rows) == len(seen[-1])
+
+    expected = [{UUID(uuid_of(number)).int for number in range(size)} for size in range(1, 52)]
+    with ThreadPoolExecutor(2) as pool:
+        readers = [pool.submit(read) for _ in range(2)]
+        try:
+            for number in range(1, 51):
+                arrive(number)
+                world.process(f"publish-{number}", world.hour)
+        finally:
+            done.set()
+        for reader in readers:
+            reader.result()
+    assert all(uuids in expected for uuids in seen)
+    assert len({len(uuids) for uuids in seen}) > 5, "the readers hardly read while it was published"
+    assert len(world.curated(world.hour)) == 51
+
+
+def test_a_superseded_version_goes_only_after_its_retention(world: Any) -> None:
+    world.put_event(uuid_of(1), world.hour.timestamp())
+    world.process_late(world.ingest("first"))
+    (old,) = versions(world, world.hour)
+    world.put_event(uuid_of(2), world.hour.timestamp())
+    world.process_late(world.ingest("second"))
+    new = publication(world, world.hour).version
+    assert versions(world, world.hour) == [old, new]
+    world.now += timedelta(hours=world.settings.events_version_retention_hours, seconds=-1)
+    world.process("a second too early", world.hour)
+    assert versions(world, world.hour) == [old, new]
+    world.now += timedelta(seconds=1)
+    world.process("in time", world.hour)
+    assert versions(world, world.hour) == [new]
+    assert publication(world, world.hour).superseded == ()
+    assert len(world.curated(world.hour)) == 2
+
+
+def test_a_version_that_a_dead_publisher_left_in_sight_is_kept_from_the_moment_it_is_out_of_sight(world: Any) -> None:
+    settings = world.settings
+    world.put_event(uuid_of(1), world.hour.timestamp())
+    world.process_late(world.ingest("first"))
+    old = publication(world, world.hour).version
+    world.put_event(uuid_of(2), world.hour.timestamp())
+    world.process_late(world.ingest("second"))
+    location = f"s3://{settings.lake_bucket}/{storage.version_prefix(world.hour, old)}"
+    values = storage.partition_values(world.hour)
+    catalog.point_partition(settings.events_database, storage.CURATED_TABLE, values, location)
+    world.now += timedelta(hours=1000)
+    world.process("late repair", world.hour)
+    assert len(world.curated(world.hour)) == 2
+    assert old in versions(world, world.hour), "a reader may hold it since a moment ago"
+
+
+def test_an_hour_whose_raw_files_expired_is_left_as_it_is(world: Any) -> None:
+    world.put(40, seed=1)
+    world.process_late(world.ingest("first"))
+    keys = [file.key for file in storage.list_raw(world.settings.lake_bucket, world.hour)]
+    storage.delete(world.settings.lake_bucket, keys[:1])
+    with pytest.raises(steps.RawDataGone, match=r"published from 4 raw files and only 3 are left"):
+        steps.register_partition("again", world.hour)
+    world.assert_each_event_curated_once()
+
+
+@pytest.mark.parametrize("operation", ["PutItem", "BatchCreatePartition", "DeleteItem", "CopyObject"])
+def test_an_answer_that_gets_lost_does_not_fail_a_publish(world: Any, faults: FaultInjection, operation: str) -> None:
+    world.put(40, seed=1)
+    world.ingest("ingest")
+    steps.register_partition("run", world.hour)
+    steps.dedup("run")
+    # Of two items put, the second is the publication itself.
+    faults.inject("drop", operation=operation, every=2 if operation == "PutItem" else 1, times=1)
+    steps.publish_hour("run", world.hour, lambda: world.now)
+    assert faults.injected() == 1
+    faults.clear()
+    world.assert_each_event_curated_once()
+    assert world.ingest("next") == []
+
+
+def test_a_file_that_is_no_parquet_names_itself(world: Any) -> None:
+    key = f"{storage.RAW_PREFIX}{storage.hour_partition(world.hour)}stray.parquet"
+    s3.write_object(world.settings.lake_bucket, key, b"not parquet at all")
+    with pytest.raises(catalog.CatalogError, match=r"stray\.parquet is not a parquet file"):
+        steps.register_partition("run", world.hour)
+
+
+def test_a_run_without_an_hour_says_how_to_give_one() -> None:
+    with pytest.raises(steps.NoHour, match="--conf"):
+        steps.hour_to_process(None, None)
+    with pytest.raises(steps.NoHour, match="seventeen"):
+        steps.hour_to_process(None, {"hour": "seventeen"})
+
+
+def test_the_hour_that_was_asked_for_comes_before_the_logical_date(world: Any) -> None:
+    asked = {"hour": "2024-04-07T23:12:00+05:30"}
+    assert steps.hour_to_process(datetime.fromisoformat("2026-01-01T00:00:00+00:00"), asked) == world.hour
+    assert steps.hour_to_process(world.hour, {"hour": None}) == world.hour
+
+
+def test_more_late_hours_than_one_run_asks_for_wait_for_the_next(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(steps, "LATE_HOURS_MAX", 2)
+    world.put(60, seed=1, hours=3)
+    first, second = world.ingest("first"), world.ingest("second")
+    assert [each["conf"]["hour"][11:13] for each in [*first, *second]] == ["17", "18", "19"]
