@@ -12,7 +12,7 @@ QUIET := $(if $(MAKE_TERMOUT),,--quiet)
 SETUP := .venv/.set-up
 TEST_SETUP := .venv/.set-up-tests
 
-.PHONY: help demo up down secrets test lint docs bench clean
+.PHONY: help demo up down secrets test lint docs bench package clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,6 +47,17 @@ docs: $(SETUP) ## write docs/dags.md anew from the Dags
 
 bench: $(TEST_SETUP) ## measure speed and memory beside peers and floors
 	@$(RUN) python -m benchmarks
+
+package: $(SETUP) ## build what AWS runs besides Airflow into dist/: the wheel of the Spark job, the transform of Firehose
+	@rm -rf dist && mkdir dist
+	@$(UV) build --quiet --wheel --out-dir dist
+	@$(UV) export --quiet --frozen --no-emit-project --no-hashes --no-annotate --output-file dist/versions.txt >/dev/null
+	@$(UV) pip install --quiet --target dist/transform --python-platform x86_64-manylinux_2_28 --python-version 3.12 \
+	  --only-binary :all: --constraint dist/versions.txt duckdb pyarrow pytz
+	@$(UV) pip install --quiet --target dist/transform --no-deps dist/sluice-*.whl
+	@cd dist/transform && find . -name __pycache__ -prune -o -type f -print | sort | $(CURDIR)/.venv/bin/python -c \
+	  'import sys, zipfile; z = zipfile.ZipFile("../transform.zip", "w", zipfile.ZIP_DEFLATED); [z.write(f.strip()) for f in sys.stdin]; z.close()'
+	@ls -l dist/*.whl dist/transform.zip
 
 clean: ## stop everything and remove all that was made here, data included
 	@if [ -x .venv/bin/sluice ]; then .venv/bin/sluice down; fi
