@@ -140,7 +140,7 @@ def generate(folder: Path, events: int, *, envelopes: bool) -> None:
         split_part(event_name, ':', -1) AS event_action, arrived_at, shard_id, sequence_number,
         user_id, country, amount"""
     with duckdb.connect(config={"memory_limit": "2GiB", "temp_directory": str(folder / "spill")}) as connection:
-        connection.execute("SET TimeZone = 'UTC'")
+        connection.execute("SET TimeZone = 'UTC'; SET enable_progress_bar = false")
         for batch in range(BATCHES):
             first, end = batch * events // BATCHES, (batch + 1) * events // BATCHES
             connection.execute(f"CREATE OR REPLACE TEMP TABLE batch AS {events_query.format(first=first, end=end)}")

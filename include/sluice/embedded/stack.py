@@ -142,11 +142,14 @@ def down(settings: Settings) -> list[str]:
     stopped = []
     if (process := process_record.find(_record(settings))) is not None:
         process.terminate()
-        try:
-            process.wait(DOWN_TIMEOUT_SECONDS)
-        except psutil.TimeoutExpired:
-            message = f"process {process.pid} of `sluice up` does not end; kill it, then run `sluice down` again"
-            raise StackFailed(message) from None
+        deadline = time.monotonic() + DOWN_TIMEOUT_SECONDS
+        # Not process.wait(): a process that has ended is there until its parent takes note.
+        while process_record.find(_record(settings)) is not None:
+            if time.monotonic() > deadline:
+                raise StackFailed(
+                    f"process {process.pid} of `sluice up` does not end; kill it, then run `sluice down` again"
+                )
+            time.sleep(0.1)
         stopped += ["Airflow", "PostgreSQL", "embedded AWS"]
     if postgres.stop(settings):
         stopped.append("PostgreSQL")
