@@ -36,8 +36,9 @@ ENVELOPE_ROWS = 50_000
 KEY_BYTES = 64
 """Memory of one row while duplicates are looked for; hours that need more than half of the limit go in buckets."""
 
-KEEP_JOIN_SIDES = "SET disabled_optimizers = 'join_order,build_side_probe_side'"
-"""The left side of a join is streamed, so its rows keep their order and the same input gives the same bytes."""
+KEEP_ORDER = "SET disabled_optimizers = 'join_order,build_side_probe_side'; SET threads = 1"
+"""Rows keep their order, so the same input gives the same bytes: the left side of a join is streamed, by one thread.
+With two a join mixes the rows of its files; sorting them afterwards costs more than the second thread brings."""
 
 GROUPS_UNSORTED_MAX = 16
 """Files for which the rows are looked through as they lie; for more of them they are sorted first."""
@@ -303,7 +304,7 @@ def _write_hours(connection: DuckDBPyConnection, columns: Sequence[FurtherColumn
         order = "__second - __second % 3600, shard_id, lpad(sequence_number, 64, '0')"
         connection.execute(f"CREATE TABLE sorted AS FROM judged WHERE __reason IS NULL ORDER BY {order}")
         connection.execute("DROP TABLE judged; ALTER TABLE sorted RENAME TO judged")
-    connection.execute(KEEP_JOIN_SIDES)
+    connection.execute(KEEP_ORDER)
 
     def write(group: tuple[int, str, int]) -> HourFile:
         start, shard_id, rows = group
@@ -358,7 +359,7 @@ def dedup_hour(
             connection.execute(f"INSERT INTO dropped {queries['dropped']}")
         causes = dict(connection.execute("SELECT cause, count(*) FROM dropped GROUP BY 1").fetchall())
         rows_out = rows_in - sum(causes.values())
-        connection.execute(KEEP_JOIN_SIDES)
+        connection.execute(KEEP_ORDER)
         parts = _write_parts(connection, queries["kept"], files, out_dir, target_file_bytes) if rows_out else []
     return DedupResult(parts, rows_in, rows_out, causes.get("hour", 0), causes.get("previous", 0))
 

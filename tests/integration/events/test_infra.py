@@ -77,7 +77,10 @@ def test_the_spark_job_leaves_retries_to_airflow(deployed: Settings) -> None:
     assert (job["GlueVersion"], job["WorkerType"], job["NumberOfWorkers"]) == ("5.1", "G.1X", 4)
     assert (job["MaxRetries"], job["Timeout"]) == (0, 60)
     assert job["Command"]["ScriptLocation"] == f"s3://{deployed.lake_bucket}/code/events/spark_job.py"
-    assert job["DefaultArguments"]["--extra-py-files"] == f"s3://{deployed.lake_bucket}/code/sluice.zip"
+    arguments = job["DefaultArguments"]
+    wheel = f"s3://{deployed.lake_bucket}/code/sluice-0.1.0-py3-none-any.whl"
+    assert arguments["--additional-python-modules"] == f"{wheel},sqlglot>=27"
+    assert arguments["--python-modules-installer-option"] == "--no-deps"
 
 
 def test_crawler_and_job_reach_nothing_but_the_events_of_this_lake(deployed: Settings) -> None:
