@@ -160,10 +160,14 @@ def test_a_run_takes_no_more_records_than_it_may_and_the_next_ones_take_the_rest
     monkeypatch.setattr(kinesis, "Budget", lambda _, budget=kinesis.Budget: budget(400))
     world.put(1000, seed=1)
     taken = []
-    for run in ("one", "two", "three", "four"):
+    while sum(taken) < 1000:
+        run = f"run {len(taken)}"
         taken.append(steps.drain(run)["records_in"])
         steps.publish_batch(run)
-    assert taken == [400, 400, 200, 0]
+        # A shard may find all reserved by another one that then has less: what is left comes in the next run.
+        assert 0 < taken[-1] <= 400
+    assert taken[0] == 400
+    assert sum(taken) == 1000
     world.assert_each_record_ingested_once()
 
 
