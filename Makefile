@@ -34,7 +34,7 @@ test: $(TEST_SETUP) ## set up, then run all tests
 	@$(RUN) coverage run -m pytest
 	@$(RUN) coverage report
 
-lint: $(SETUP) ## check style, types, templates, the Compose file, and that generated pages are fresh
+lint: $(TEST_SETUP) ## check style, types, templates, the Compose file, and that generated pages are fresh
 	@$(RUN) ruff check
 	@$(RUN) ruff format --check
 	@$(RUN) mypy
