@@ -38,7 +38,7 @@ class World:
         self.truth: dict[str, datetime] = {}
         self.records = 0
         self.malformed = 0
-        self.read: dict[storage.LakeObject, list[tuple[str, str]]] = {}
+        self.read: dict[s3.ListedObject, list[tuple[str, str]]] = {}
 
     def put(self, records: int, *, seed: int, start: datetime = HOUR, hours: float = 1.0, **shares: float) -> None:
         """Put generated records into the stream and remember what must come of them."""
@@ -83,7 +83,7 @@ class World:
         """(shard, sequence number) of everything in raw and in quarantine; an object is read again when it changed."""
         bucket = self.settings.lake_bucket
         found: list[tuple[str, str]] = []
-        for file in storage.list_files(bucket, storage.RAW_PREFIX) + storage.list_files(bucket, "quarantine/events/"):
+        for file in s3.list_objects(bucket, storage.RAW_PREFIX) + s3.list_objects(bucket, "quarantine/events/"):
             if file not in self.read:
                 self.read[file] = self._sequence_numbers(file.key)
             found += self.read[file]

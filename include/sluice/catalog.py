@@ -9,11 +9,11 @@ from __future__ import annotations
 import io
 import logging
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, cast
 
 from sluice.aws import client
 from sluice.errors import SluiceError
+from sluice.threads import in_parallel
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -24,7 +24,6 @@ log = logging.getLogger(__name__)
 FOOTER_BYTES = 64 * 1024
 """Read from the end of a file at first; a longer footer takes one more request."""
 
-THREADS = 16
 UPDATE_ATTEMPTS = 20
 MAGIC = b"PAR1"
 
@@ -119,9 +118,8 @@ def files_columns(bucket: str, keys: Sequence[str]) -> dict[str, str]:
         ColumnConflict: two files disagree.
     """
     columns: dict[str, str] = {}
-    with ThreadPoolExecutor(THREADS) as pool:
-        for key, found in zip(keys, pool.map(lambda key: footer_columns(bucket, key), keys), strict=True):
-            _merge(columns, found, f"s3://{bucket}/{key}", "the files before it")
+    for key, found in zip(keys, in_parallel(lambda key: footer_columns(bucket, key), keys), strict=True):
+        _merge(columns, found, f"s3://{bucket}/{key}", "the files before it")
     return columns
 
 

@@ -1,15 +1,25 @@
-"""Objects of S3: whole small objects in and out, and complete listings."""
+"""Objects of S3: small ones in and out whole, files of any size side by side, and complete listings."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
+from pathlib import Path
 from typing import Any, NamedTuple
 
+from boto3.s3.transfer import TransferConfig
 from botocore.exceptions import ClientError
 
 from sluice.aws import client
+from sluice.errors import SluiceError
+from sluice.threads import THREADS, in_parallel
+
+TRANSFER = TransferConfig(
+    multipart_threshold=32 * 1024 * 1024, multipart_chunksize=16 * 1024 * 1024, max_concurrency=THREADS
+)
+DELETE_KEYS = 1000
+"""Keys in one request to delete, at the most."""
 
 
 class StoredObject(NamedTuple):
@@ -17,6 +27,18 @@ class StoredObject(NamedTuple):
 
     body: bytes
     last_modified: datetime
+
+
+class ListedObject(NamedTuple):
+    """One object of a listing: key, ETag and bytes."""
+
+    key: str
+    etag: str
+    size_bytes: int
+
+
+class DeleteFailed(SluiceError):
+    """S3 refused to delete some objects."""
 
 
 class ObjectMissing(LookupError):
@@ -65,6 +87,16 @@ def list_keys(bucket: str, prefix: str) -> Iterator[str]:
             yield entry["Key"]
 
 
+def list_objects(bucket: str, prefix: str) -> list[ListedObject]:
+    """Objects below a prefix by key, following continuation tokens."""
+    pages = client("s3").get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
+    return [
+        ListedObject(entry["Key"], entry["ETag"].strip('"'), entry["Size"])
+        for page in pages
+        for entry in page.get("Contents", [])
+    ]
+
+
 def list_folders(bucket: str, prefix: str) -> Iterator[str]:
     """Every common prefix one `/` below the prefix (which ends in `/`), following continuation tokens."""
     for page in client("s3").get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix, Delimiter="/"):
@@ -87,3 +119,47 @@ def read_json_lines(bucket: str, key: str) -> list[dict[str, Any]]:
     """
     # Not splitlines(): a JSON string may hold U+2028 and its kin unescaped.
     return [json.loads(line) for line in read_object(bucket, key).body.decode().split("\n") if line]
+
+
+def download_files(bucket: str, keys: Sequence[str], folder: Path) -> list[Path]:
+    """Fetch objects side by side; each is named by its place in `keys`, so that two never share a name."""
+    folder.mkdir(parents=True, exist_ok=True)
+
+    def fetch(place: tuple[int, str]) -> Path:
+        index, key = place
+        path = folder / f"{index:06d}-{key.rsplit('/', 1)[-1]}"
+        client("s3").download_file(bucket, key, str(path), Config=TRANSFER)
+        return path
+
+    return in_parallel(fetch, enumerate(keys))
+
+
+def upload_files(bucket: str, files: Iterable[tuple[Path, str]]) -> None:
+    """Store local files under their keys, side by side; a large one in parts."""
+    in_parallel(lambda file: client("s3").upload_file(str(file[0]), bucket, file[1], Config=TRANSFER), files)
+
+
+def copy_objects(bucket: str, keys: Iterable[tuple[str, str]]) -> None:
+    """Copy objects within the bucket, from key to key, side by side, without their bytes coming here."""
+    in_parallel(
+        lambda pair: client("s3").copy_object(
+            Bucket=bucket, CopySource={"Bucket": bucket, "Key": pair[0]}, Key=pair[1]
+        ),
+        keys,
+    )
+
+
+def delete_objects(bucket: str, keys: Sequence[str]) -> None:
+    """Delete objects, a thousand to a request.
+
+    Raises:
+        DeleteFailed: S3 refused some of them.
+    """
+    for start in range(0, len(keys), DELETE_KEYS):
+        answer = client("s3").delete_objects(
+            Bucket=bucket,
+            Delete={"Objects": [{"Key": key} for key in keys[start : start + DELETE_KEYS]], "Quiet": True},
+        )
+        if answer.get("Errors"):
+            first = answer["Errors"][0]
+            raise DeleteFailed(f"s3://{bucket}/{first.get('Key')} was not deleted: {first.get('Message')}")

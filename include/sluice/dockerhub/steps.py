@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
-from typing import Any, TypeVar
+from typing import Any
 
 from sluice import lake, s3, sqs
 from sluice.dockerhub import PIPELINE, expectations, source, storage
@@ -26,13 +25,9 @@ from sluice.quality.gate import run_gate
 from sluice.quarantine import RejectedRecord, Rejection, write_quarantine
 from sluice.settings import Settings, load_settings
 from sluice.tally import Tally
+from sluice.threads import in_parallel
 
 log = logging.getLogger(__name__)
-Given = TypeVar("Given")
-Made = TypeVar("Made")
-
-THREADS = 16
-"""S3 and DynamoDB requests of one step at the same time."""
 
 
 def utc_now() -> datetime:
@@ -160,7 +155,7 @@ def publish_answers(run: str, fetched: dict[str, int]) -> dict[str, int]:
     if rows:
         observed_at = datetime.fromisoformat(rows[0]["observed_at"])
         storage.write_history(settings.lake_bucket, run, observed_at, [stats for stats, _ in observations])
-    _each(
+    in_parallel(
         lambda one: s3.write_object(settings.lake_bucket, raw_key(one[0]), one[1].encode()),
         observations,
     )
@@ -241,7 +236,7 @@ def _stage_objects(
     """Read each object once; stage what it says, quarantine what cannot be used."""
     distinct = list(dict.fromkeys(keys))
     accepted: list[dict[str, Any]] = []
-    for found in _each(lambda key: _read_raw(settings.lake_bucket, key, now), distinct):
+    for found in in_parallel(lambda key: _read_raw(settings.lake_bucket, key, now), distinct):
         if isinstance(found, Rejection):
             log.warning(found)
             rejections.append(found)
@@ -311,7 +306,7 @@ def publish_aggregates(
     settings = load_settings()
     rows = s3.read_json_lines(settings.lake_bucket, _staged_objects(run))
     groups = group_by_repository(_raw_object(row) for row in rows)
-    _each(lambda group: _write_repository(settings, *group, now=clock(), rebuild=rebuild), list(groups.items()))
+    in_parallel(lambda group: _write_repository(settings, *group, now=clock(), rebuild=rebuild), list(groups.items()))
     tally = Tally(
         collected["records_in"],
         published=len(rows),
@@ -360,9 +355,3 @@ def _write_repository(
     storage.move_marker(table, latest_push(objects), now)
     last_updated, state = storage.read_marker_and_months(table, pk)
     storage.write_months(table, pk, f"#timestamp#{last_updated}", state)
-
-
-def _each(function: Callable[[Given], Made], many: Sequence[Given]) -> list[Made]:
-    """Call a function that waits for the network on each, some at a time; the first error is raised."""
-    with ThreadPoolExecutor(THREADS) as pool:
-        return list(pool.map(function, many))

@@ -23,6 +23,7 @@ from sluice.quality.gate import run_gate
 from sluice.quarantine import Rejection
 from sluice.settings import Settings, load_settings
 from sluice.tally import Tally
+from sluice.threads import THREADS
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -109,7 +110,7 @@ def _drain_shards(settings: Settings, folder: Path) -> list[ShardBatch]:
 
     for shard_id in finished:
         waiting.pop(shard_id, None)
-    with ThreadPoolExecutor(storage.THREADS) as pool:
+    with ThreadPoolExecutor(THREADS) as pool:
         while ready := [shard for shard in waiting.values() if finished.issuperset(shard.parents)]:
             for drained in pool.map(drain_one, ready):
                 del waiting[drained.shard_id]
@@ -218,7 +219,7 @@ def _transform(settings: Settings, run: str, batch: Sequence[ShardBatch], folder
             # Named by the records, not by the run: a later run that publishes the same batch overwrites it.
             key = lake.quarantine_key(PIPELINE, shard_id, name)
             rejected.append({"staged": staged, "key": key, "records": records})
-    storage.upload(settings.lake_bucket, uploads)
+    s3.upload_files(settings.lake_bucket, uploads)
     return {
         "shards": [asdict(each) for each in batch],
         "files": files,
@@ -295,8 +296,8 @@ def publish_batch(run: str) -> dict[str, int]:
     if shards and storage.announce_batch(table, stream, run, shards):
         # Before the first file: what is drained again is planned with the same columns.
         catalog.add_columns(settings.events_database, storage.RAW_TABLE, staged["columns"])
-        storage.copy(bucket, [(each["staged"], each["key"]) for each in staged["rejected"]])
-        storage.copy(bucket, [(each["staged"], each["key"]) for each in staged["files"]])
+        s3.copy_objects(bucket, [(each["staged"], each["key"]) for each in staged["rejected"]])
+        s3.copy_objects(bucket, [(each["staged"], each["key"]) for each in staged["files"]])
         # After the last file: who has seen the mark sees the files too.
         for hour, because in _touched_hours(staged["files"], run, settings.dedup_lookback_hours).items():
             storage.touch_hour(table, stream, hour, run, because)
@@ -498,7 +499,7 @@ def _dedup(settings: Settings, run: str, inputs: dict[str, Any], folder: Path) -
         with path.open("rb") as opened:
             digest.update(hashlib.file_digest(opened, "sha256").digest())
         files.append((path, lake.staging_key(PIPELINE, run, f"hourly/part-{index:05d}.parquet")))
-    storage.upload(bucket, files)
+    s3.upload_files(bucket, files)
     measures = measure_hour(
         result.files,
         storage.parse_hour(inputs["hour"]),
@@ -527,8 +528,8 @@ def _run_dedup(settings: Settings, inputs: dict[str, Any], folder: Path) -> Dedu
     else:
         from sluice.events.transform import dedup_hour
     return dedup_hour(
-        storage.download(settings.lake_bucket, inputs["raw"], folder / "raw"),
-        storage.download(settings.lake_bucket, inputs["previous"], folder / "previous"),
+        s3.download_files(settings.lake_bucket, inputs["raw"], folder / "raw"),
+        s3.download_files(settings.lake_bucket, inputs["previous"], folder / "previous"),
         folder / "out",
         target_file_bytes=settings.events_target_file_bytes,
         memory_limit_mb=settings.events_memory_limit_mb,
@@ -557,7 +558,7 @@ def _job_result(bucket: str, run: str, folder: Path) -> DedupResult:
             f"s3://{bucket}/{prefix}{RESULT_FOLDER}/ holds no counts: look at the log of task dedup_job, then clear it"
         )
     parts = [key for key in keys if key.startswith(f"{prefix}part-") and key.endswith(".parquet")]
-    return DedupResult(storage.download(bucket, parts, folder / "out"), **counts)
+    return DedupResult(s3.download_files(bucket, parts, folder / "out"), **counts)
 
 
 def check_hour(run: str) -> dict[str, Any]:
@@ -652,7 +653,7 @@ def _write_version(
 ) -> Publication:
     """Copy the staged files into the version's folder and record the publication; the one that counts afterwards."""
     folder = storage.version_prefix(hour, version)
-    storage.copy(settings.lake_bucket, [(key, folder + key.rsplit("/", 1)[-1]) for key in output["files"]])
+    s3.copy_objects(settings.lake_bucket, [(key, folder + key.rsplit("/", 1)[-1]) for key in output["files"]])
     superseded = dict(current.superseded)
     if current.version:
         superseded[current.version] = now
@@ -700,7 +701,7 @@ def _remove_expired(settings: Settings, hour: datetime, current: Publication, no
     retention = timedelta(hours=settings.events_version_retention_hours)
     expired = storage.expired_versions(folders, known, now, retention)
     for version in expired:
-        storage.delete(bucket, list(s3.list_keys(bucket, storage.version_prefix(hour, version))))
+        s3.delete_objects(bucket, list(s3.list_keys(bucket, storage.version_prefix(hour, version))))
         log.info("hour %s: removed version %s", storage.hour_text(hour), version)
     forgotten = [version for version, _ in known.superseded if version in expired or version not in folders]
     if forgotten:
@@ -741,7 +742,7 @@ def read_hour(hour: datetime) -> pa.Table:
     columns = catalog.table_columns(settings.events_database, storage.CURATED_TABLE)
     schema = pa.schema([(name, catalog.arrow_type(kind)) for name, kind in columns.items()])
     with TemporaryDirectory(prefix="sluice-read-") as name:
-        paths = storage.download(bucket, [file.key for file in storage.list_files(bucket, prefix)], Path(name))
+        paths = s3.download_files(bucket, [file.key for file in s3.list_objects(bucket, prefix)], Path(name))
         tables = [pq.read_table(path, partitioning=None) for path in paths]
     if not tables:
         return schema.empty_table()

@@ -10,15 +10,11 @@ One table holds, beside each other (partition key `stream`, sort key `shard_id`)
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-from boto3.s3.transfer import TransferConfig
-
-from sluice import lake
+from sluice import lake, s3
 from sluice.aws import client
 from sluice.errors import SluiceError
 from sluice.events import PIPELINE
@@ -33,12 +29,7 @@ CURATED_TABLE = "events"
 RAW_PREFIX = f"raw/{PIPELINE}/"
 CURATED_PREFIX = f"curated/{PIPELINE}/"
 
-THREADS = 16
-TRANSFER = TransferConfig(
-    multipart_threshold=32 * 1024 * 1024, multipart_chunksize=16 * 1024 * 1024, max_concurrency=THREADS
-)
 TRANSACTION_ITEMS = 100
-DELETE_KEYS = 1000
 
 
 # Hours
@@ -73,76 +64,9 @@ def parse_hour(text: str) -> datetime:
 # S3
 
 
-class LakeObject(NamedTuple):
-    """One object of the lake: key, ETag and bytes."""
-
-    key: str
-    etag: str
-    size_bytes: int
-
-
-def list_files(bucket: str, prefix: str) -> list[LakeObject]:
-    """Objects below a prefix by key, following continuation tokens."""
-    pages = client("s3").get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
-    return [
-        LakeObject(entry["Key"], entry["ETag"].strip('"'), entry["Size"])
-        for page in pages
-        for entry in page.get("Contents", [])
-    ]
-
-
-def list_raw(bucket: str, hour: datetime) -> list[LakeObject]:
+def list_raw(bucket: str, hour: datetime) -> list[s3.ListedObject]:
     """Raw files of an hour."""
-    return list_files(bucket, RAW_PREFIX + hour_partition(hour))
-
-
-def download(bucket: str, keys: Sequence[str], folder: Path) -> list[Path]:
-    """Fetch objects side by side; each is named by its place in `keys`, so that two never share a name."""
-    folder.mkdir(parents=True, exist_ok=True)
-
-    def fetch(index: int, key: str) -> Path:
-        path = folder / f"{index:06d}-{key.rsplit('/', 1)[-1]}"
-        client("s3").download_file(bucket, key, str(path), Config=TRANSFER)
-        return path
-
-    with ThreadPoolExecutor(THREADS) as pool:
-        return list(pool.map(fetch, range(len(keys)), keys))
-
-
-def upload(bucket: str, files: Iterable[tuple[Path, str]]) -> None:
-    """Store local files under their keys, side by side; a large one in parts."""
-    with ThreadPoolExecutor(THREADS) as pool:
-        list(pool.map(lambda each: client("s3").upload_file(str(each[0]), bucket, each[1], Config=TRANSFER), files))
-
-
-def copy(bucket: str, keys: Iterable[tuple[str, str]]) -> None:
-    """Copy objects within the bucket, from key to key, side by side, without their bytes coming here."""
-
-    def one(pair: tuple[str, str]) -> None:
-        client("s3").copy_object(Bucket=bucket, CopySource={"Bucket": bucket, "Key": pair[0]}, Key=pair[1])
-
-    with ThreadPoolExecutor(THREADS) as pool:
-        list(pool.map(one, keys))
-
-
-def delete(bucket: str, keys: Sequence[str]) -> None:
-    """Delete objects, a thousand to a request.
-
-    Raises:
-        StorageError: S3 refused some of them.
-    """
-    for start in range(0, len(keys), DELETE_KEYS):
-        answer = client("s3").delete_objects(
-            Bucket=bucket,
-            Delete={"Objects": [{"Key": key} for key in keys[start : start + DELETE_KEYS]], "Quiet": True},
-        )
-        if answer.get("Errors"):
-            first = answer["Errors"][0]
-            raise StorageError(f"s3://{bucket}/{first.get('Key')} was not deleted: {first.get('Message')}")
-
-
-class StorageError(SluiceError):
-    """A service refused a part of a request."""
+    return s3.list_objects(bucket, RAW_PREFIX + hour_partition(hour))
 
 
 # DynamoDB: checkpoints

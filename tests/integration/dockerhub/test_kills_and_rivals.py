@@ -21,6 +21,7 @@ from sluice.aws import client
 from sluice.dockerhub import steps, storage
 from sluice.dockerhub.transform import RawObject, epoch_microseconds, partition_key
 from sluice.settings import Settings
+from sluice.threads import THREADS, in_parallel
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 
@@ -58,7 +59,7 @@ def test_a_run_killed_between_any_two_writes_leaves_what_its_next_try_completes(
 ) -> None:
     # Repository n dies at its n-th write. Fewer repositories than threads, or some would never begin.
     names = [repository(number) for number in range(15)]
-    assert len(names) < steps.THREADS
+    assert len(names) < THREADS
     account.silence()
     account.send(*(account.notification(account.put(*each, name=name)) for name in names for each in WORKED_EXAMPLE))
     collected = steps.collect("killed")
@@ -335,7 +336,7 @@ def test_the_marker_never_moves_back_whoever_writes_last(account: DockerHubAccou
 
     looker = threading.Thread(target=look)
     looker.start()
-    steps._each(lambda each: storage.move_marker(table, each, NOW), objects)
+    in_parallel(lambda each: storage.move_marker(table, each, NOW), objects)
     done.set()
     looker.join()
     assert seen == sorted(seen)

@@ -11,8 +11,9 @@ from dockerhub_account import WORKED_EXAMPLE, DockerHubAccount, an_object
 from sluice import s3
 from sluice.aws import client
 from sluice.cli import main
-from sluice.dockerhub import steps, storage
+from sluice.dockerhub import storage
 from sluice.dockerhub.transform import partition_key
+from sluice.threads import in_parallel
 
 MANY = 130
 """More than DynamoDB answers in one request."""
@@ -28,7 +29,7 @@ def decide(account: DockerHubAccount, number: int) -> str:
 
 
 def test_the_last_pull_counts_of_many_repositories_are_those_of_their_last_month(account: DockerHubAccount) -> None:
-    keys = steps._each(lambda number: decide(account, number), range(MANY))
+    keys = in_parallel(lambda number: decide(account, number), range(MANY))
     asked = [*keys, "#user#a#name#never#namespace#a"]
     assert storage.read_last_pull_counts(account.settings.dockerhub_table, asked) == {
         key: 2_000 + number for number, key in enumerate(keys)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from sluice import lake, s3
-from sluice.events import steps, storage
+from sluice.events import steps
 from sluice.events.spark_job import RESULT_FOLDER
 from sluice.events.transform import dedup_hour
 from sluice.settings import load_settings
@@ -31,10 +31,10 @@ def test_an_hour_goes_through_a_job_that_reads_the_manifest_and_leaves_rows_and_
 
     manifest = json.loads(s3.read_object(bucket, lake.staging_key("events", "run", "hourly/manifest.json")).body)
     assert set(manifest) == {"raw", "previous", "out", "target_file_bytes"}
-    raw = storage.download(bucket, [key_of(address) for address in manifest["raw"]], tmp_path / "raw")
+    raw = s3.download_files(bucket, [key_of(address) for address in manifest["raw"]], tmp_path / "raw")
     result = dedup_hour(raw, [], tmp_path / "out")
     out = key_of(manifest["out"])
-    storage.upload(bucket, [(path, f"{out}{path.name}") for path in result.files])
+    s3.upload_files(bucket, [(path, f"{out}{path.name}") for path in result.files])
     counts = {
         "rows_in": result.rows_in,
         "rows_out": result.rows_out,

@@ -139,10 +139,10 @@ def test_an_hour_without_data_is_published_as_nothing_and_a_late_event_comes_int
 def test_the_same_run_again_leaves_the_same_keys_and_bytes(world: Any) -> None:
     world.put(200, seed=1, duplicates=0.2)
     world.process_late(world.ingest("ingest"))
-    before = storage.list_files(world.settings.lake_bucket, storage.CURATED_PREFIX)
+    before = s3.list_objects(world.settings.lake_bucket, storage.CURATED_PREFIX)
     number = publication(world, world.hour).number
     world.process("again", world.hour)
-    assert storage.list_files(world.settings.lake_bucket, storage.CURATED_PREFIX) == before
+    assert s3.list_objects(world.settings.lake_bucket, storage.CURATED_PREFIX) == before
     assert publication(world, world.hour).number == number
 
 
@@ -262,7 +262,7 @@ def test_an_hour_whose_raw_files_expired_is_left_as_it_is(world: Any) -> None:
     world.put(40, seed=1)
     world.process_late(world.ingest("first"))
     keys = [file.key for file in storage.list_raw(world.settings.lake_bucket, world.hour)]
-    storage.delete(world.settings.lake_bucket, keys[:1])
+    s3.delete_objects(world.settings.lake_bucket, keys[:1])
     with pytest.raises(steps.RawDataGone, match=r"published from 4 raw files and only 3 are left"):
         steps.register_partition("again", world.hour)
     world.assert_each_event_curated_once()

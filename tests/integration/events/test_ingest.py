@@ -121,9 +121,9 @@ def test_a_retried_publish_changes_nothing_and_tells_the_same(world: Any) -> Non
     world.put(20, seed=1)
     steps.drain("run")
     first = steps.publish_batch("run")
-    files = storage.list_files(world.settings.lake_bucket, storage.RAW_PREFIX)
+    files = s3.list_objects(world.settings.lake_bucket, storage.RAW_PREFIX)
     assert steps.publish_batch("run") == first
-    assert storage.list_files(world.settings.lake_bucket, storage.RAW_PREFIX) == files
+    assert s3.list_objects(world.settings.lake_bucket, storage.RAW_PREFIX) == files
 
 
 def test_of_two_runs_that_drained_the_same_records_one_publishes_and_the_other_says_so(world: Any) -> None:
