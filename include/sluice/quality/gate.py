@@ -5,6 +5,7 @@ Small data is validated as records, large data as a one-row frame of measures co
 
 from __future__ import annotations
 
+import importlib
 import json
 import logging
 import os
@@ -100,13 +101,19 @@ def run_gate(
     }
 
 
+def import_great_expectations() -> None:
+    """Import Great Expectations, which takes seconds, silent and without reports of its use to its makers."""
+    # Both before the first import.
+    os.environ["GX_ANALYTICS_ENABLED"] = "false"
+    logging.getLogger("great_expectations").setLevel(logging.WARNING)
+    importlib.import_module("great_expectations.expectations")
+
+
 def validate(
     name: str, rows: Sequence[dict[str, Any]], columns: Sequence[str], expectations: Callable[[], Sequence[Expectation]]
 ) -> list[Finding]:
     """What each expectation finds in the rows, in the order given."""
-    # Both before the first import: it would report its use to its makers, and log hundreds of lines.
-    os.environ["GX_ANALYTICS_ENABLED"] = "false"
-    logging.getLogger("great_expectations").setLevel(logging.WARNING)
+    import_great_expectations()
     import great_expectations as gx
     import pandas as pd
     from great_expectations.data_context.types.base import (

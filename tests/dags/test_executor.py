@@ -1,0 +1,40 @@
+"""The executor of `make up` and Compose: what tasks do not import again."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+from sluice.settings import PROJECT_ROOT
+
+WORKER = """
+import json, multiprocessing, sys
+from airflow.executors import local_executor
+from airflow.executors.executor_loader import ExecutorLoader
+
+said = multiprocessing.SimpleQueue()
+local_executor._run_worker = lambda **_: said.put(sorted(sys.modules))
+before = set(sys.modules)
+executor = ExecutorLoader.get_default_executor()
+executor.start()
+print("\\n" + json.dumps([type(executor).__name__, sorted(before), said.get()]))
+for worker in executor.workers.values():
+    worker.join()
+"""
+
+
+def test_a_worker_begins_with_what_each_task_would_import_for_seconds(airflow_database: None) -> None:
+    environment = {name: value for name, value in os.environ.items() if name.startswith("AIRFLOW")}
+    environment |= {"PATH": os.environ.get("PATH", ""), "PYTHONPATH": str(PROJECT_ROOT / "plugins")}
+    environment["AIRFLOW__CORE__PARALLELISM"] = "1"
+    done = subprocess.run([sys.executable, "-c", WORKER], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    name, before, in_worker = json.loads(done.stdout.splitlines()[-1])
+    assert name == "PreloadingLocalExecutor"
+    heavy = {"great_expectations.expectations", "pandas", "pyarrow.parquet", "duckdb", "boto3"}
+    assert heavy - set(before), "they are there anyhow"
+    assert heavy <= set(in_worker)
+    # Code of the project is read by each task, so that a change counts at once.
+    assert not {module for module in in_worker if module.startswith(("sluice.dockerhub", "sluice.events"))}
