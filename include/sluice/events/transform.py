@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib import resources
-from itertools import islice
+from itertools import accumulate, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -350,17 +350,17 @@ def dedup_hour(
     queries = read_queries(SQL_DIR / "dedup.sql")
     with duckdb_connection(memory_limit_mb, out_dir / "spill") as connection:
         connection.execute("CREATE TEMP TABLE dropped (__row_id BIGINT, cause VARCHAR)")
-        rows_in = _scalar(connection, f"SELECT sum(num_rows) FROM parquet_file_metadata({sql_list(files)})")
+        first_rows, rows_in = _first_rows(connection, files)
         buckets = math.ceil(rows_in * KEY_BYTES / (memory_limit_mb * 1024 * 1024 / 2))
         for bucket in range(buckets):
             condition = f"WHERE hash(event_uuid) % {buckets} = {bucket}" if buckets > 1 else "WHERE TRUE"
-            connection.execute(f"CREATE OR REPLACE TEMP VIEW raw AS {_raw_query(files)} {condition}")
+            connection.execute(f"CREATE OR REPLACE TEMP VIEW raw AS {_raw_query(files, first_rows)} {condition}")
             connection.execute(f"CREATE OR REPLACE TEMP VIEW previous AS {_previous_query(previous_files)} {condition}")
             connection.execute(f"INSERT INTO dropped {queries['dropped']}")
         causes = dict(connection.execute("SELECT cause, count(*) FROM dropped GROUP BY 1").fetchall())
         rows_out = rows_in - sum(causes.values())
-        connection.execute(KEEP_ORDER)
-        parts = _write_parts(connection, queries["kept"], files, out_dir, target_file_bytes) if rows_out else []
+        connection.execute(f"SET VARIABLE dropped = (SELECT bitstring_agg(__row_id, 0, {rows_in - 1}) FROM dropped)")
+        parts = _write_parts(connection, files, first_rows, out_dir, target_file_bytes) if rows_out else []
     return DedupResult(parts, rows_in, rows_out, causes.get("hour", 0), causes.get("previous", 0))
 
 
@@ -370,27 +370,45 @@ def _previous_query(files: Sequence[Path]) -> str:
     return f"SELECT event_uuid FROM read_parquet({sql_list(sorted(files))}, hive_partitioning = false)"
 
 
-def _raw_query(files: Sequence[Path], first: int = 0) -> str:
-    """The relation `raw` of `dedup.sql`; `first` is the number of the first of these files among all of the hour."""
+def _first_rows(connection: DuckDBPyConnection, files: Sequence[Path]) -> tuple[list[int], int]:
+    """The number of each file's first row among the rows of all files, and how many there are."""
+    rows = dict(
+        connection.execute(f"SELECT file_name, num_rows FROM parquet_file_metadata({sql_list(list(files))})").fetchall()
+    )
+    *first_rows, rows_in = accumulate((rows[str(file)] for file in files), initial=0)
+    return first_rows, rows_in
+
+
+def _raw_query(files: Sequence[Path], first_rows: Sequence[int]) -> str:
+    """The relation `raw` of `dedup.sql`; the rows of all files are numbered through."""
     return (
-        f"SELECT *, ((file_index + {first})::BIGINT << 40) + file_row_number AS __row_id"
+        f"SELECT *, ({list(first_rows)}::BIGINT[])[file_index::BIGINT + 1] + file_row_number AS __row_id"
         f" FROM read_parquet({sql_list(list(files))}, union_by_name = true, hive_partitioning = false)"
     )
 
 
+KEPT = "getvariable('dropped') IS NULL OR get_bit(getvariable('dropped'), __row_id::INTEGER) = 0"
+"""The query `kept` of `dedup.sql` without its join: two threads would mix the rows of a join, and the same input would
+not give the same bytes. The variable `dropped` has a bit for each row of the hour."""
+
+
 def _write_parts(
-    connection: DuckDBPyConnection, kept: str, files: Sequence[Path], out_dir: Path, target_file_bytes: int
+    connection: DuckDBPyConnection,
+    files: Sequence[Path],
+    first_rows: Sequence[int],
+    out_dir: Path,
+    target_file_bytes: int,
 ) -> list[Path]:
     """Write the kept rows, one part for as many raw files in a row as make up the target size."""
-    columns = connection.execute(f"DESCRIBE {_raw_query(files)}").fetchall()
+    columns = connection.execute(f"DESCRIBE {_raw_query(files, first_rows)}").fetchall()
     parts: list[Path] = []
     first = 0
     while first < len(files):
         size, end = files[first].stat().st_size, first + 1
         while end < len(files) and size + files[end].stat().st_size <= target_file_bytes:
             size, end = size + files[end].stat().st_size, end + 1
-        connection.execute(f"CREATE OR REPLACE TEMP VIEW raw AS {_raw_query(files[first:end], first)}")
-        present = {name for name, *_ in connection.execute("DESCRIBE raw").fetchall()}
+        raw = _raw_query(files[first:end], first_rows[first:end])
+        present = {name for name, *_ in connection.execute(f"DESCRIBE {raw}").fetchall()}
         names = ", ".join(
             f'"{name}"' if name in present else f'CAST(NULL AS {kind}) AS "{name}"'
             for name, kind, *_ in columns
@@ -398,7 +416,7 @@ def _write_parts(
         )
         path = out_dir / f"part-{len(parts):05d}.parquet"
         rows = connection.execute(
-            f"COPY (SELECT {names} FROM ({kept})) TO {sql_text(str(path))} (FORMAT parquet)"
+            f"COPY (SELECT {names} FROM ({raw}) WHERE {KEPT}) TO {sql_text(str(path))} (FORMAT parquet)"
         ).fetchone()
         if rows and rows[0]:
             parts.append(path)
@@ -440,9 +458,3 @@ def measure_hour(
         row = relation.fetchone()
         assert row is not None
         return measures | dict(zip(relation.columns, row, strict=True))
-
-
-def _scalar(connection: DuckDBPyConnection, query: str) -> Any:
-    row = connection.execute(query).fetchone()
-    assert row is not None
-    return row[0]

@@ -34,6 +34,7 @@ FROM (
 WHERE place > 1
 
 -- name: kept
+-- (Spark; DuckDB does the same by a bit for each row, see transform.py)
 SELECT raw.*
 FROM raw
 ANTI JOIN dropped ON raw.__row_id = dropped.__row_id
