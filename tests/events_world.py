@@ -76,7 +76,7 @@ class World:
 
     def curated(self, hour: datetime) -> list[dict[str, Any]]:
         """Rows of an hour as a reader of the catalog sees them."""
-        rows: list[dict[str, Any]] = steps.read_hour(hour).to_pylist()
+        rows: list[dict[str, Any]] = storage.read_hour(hour).to_pylist()
         return rows
 
     def ingested(self) -> list[tuple[str, str]]:

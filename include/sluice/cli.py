@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import sys
 from typing import Any
 
 import click
 
+from sluice.commands import LazyGroup
 from sluice.errors import SluiceError
 from sluice.settings import load_settings
 
@@ -16,27 +16,17 @@ ELSEWHERE = {
     "aws": "sluice.embedded.server:aws",
     "deploy": "sluice.deploy:deploy_command",
     "events": "sluice.events.cli:events",
-    "produce": "sluice.events.cli:produce",
+    "produce": "sluice.produce:produce",
     "docs": "sluice.embedded.docs:docs",
     "dockerhub": "sluice.dockerhub.cli:dockerhub",
 }
 """Commands that live beside their logic, loaded when they are asked for."""
 
 
-class _Commands(click.Group):
+class _Commands(LazyGroup):
     """A group that shows the message of an error that a person can mend, and no trace."""
 
-    def list_commands(self, context: click.Context) -> list[str]:
-        """Names of all commands."""
-        return sorted([*super().list_commands(context), *ELSEWHERE])
-
-    def get_command(self, context: click.Context, name: str) -> click.Command | None:
-        """The command of that name."""
-        if name not in ELSEWHERE:
-            return super().get_command(context, name)
-        module, attribute = ELSEWHERE[name].split(":")
-        command: click.Command = getattr(importlib.import_module(module), attribute)
-        return command
+    elsewhere = ELSEWHERE
 
     def invoke(self, context: click.Context) -> Any:
         """Run the command."""

@@ -10,7 +10,7 @@ import pytest
 
 from events_world import World
 from sluice.environment import aws_connection
-from sluice.events import expectations, steps
+from sluice.events import expectations, storage
 from sluice.settings import Settings
 
 if TYPE_CHECKING:
@@ -137,7 +137,6 @@ def test_the_raw_table_has_the_partition_after_the_crawl_and_there_is_no_second_
 ) -> None:
     from sluice import catalog
     from sluice.aws import client
-    from sluice.events import storage
 
     world.put(50, seed=1)
     run("events_ingest")
@@ -149,4 +148,4 @@ def test_the_raw_table_has_the_partition_after_the_crawl_and_there_is_no_second_
     )
     tables = client("glue").get_tables(DatabaseName=database)["TableList"]
     assert sorted(table["Name"] for table in tables) == [storage.CURATED_TABLE, storage.RAW_TABLE]
-    assert steps.read_hour(world.hour).num_rows == len(world.truth)
+    assert storage.read_hour(world.hour).num_rows == len(world.truth)

@@ -33,12 +33,7 @@ class _Moment(click.ParamType[datetime]):
 MOMENT = _Moment()
 
 
-@click.group()
-def produce() -> None:
-    """Make sample data."""
-
-
-@produce.command("events")
+@click.command("events")
 @click.option("--rate", default=100.0, show_default=True, type=POSITIVE, help="Records a second.")
 @click.option("--seconds", default=60.0, show_default=True, type=POSITIVE, help="For how long.")
 @click.option(
@@ -109,8 +104,7 @@ def read(hour: datetime, limit: int, as_json: bool) -> None:
     """Read an hour through the catalog, as an engine would."""
     import json
 
-    from sluice.events.steps import read_hour
-    from sluice.events.storage import hour_text
+    from sluice.events.storage import hour_text, read_hour
 
     found = read_hour(hour.replace(minute=0, second=0, microsecond=0))
     rows = found.slice(0, limit).to_pylist()

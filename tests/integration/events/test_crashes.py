@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from sluice import catalog
-from sluice.events import storage
+from sluice.events import marks, publications, storage
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -51,8 +51,8 @@ def test_hourly_killed_at_any_write_shows_a_whole_version_and_is_finished_by_the
         assert bool(again) is not lived
         world.process_late(again)
         world.assert_each_event_curated_once()
-        assert storage.read_touched(world.settings.events_checkpoint_table, world.settings.event_stream, hour) is None
-        publication = storage.read_publication(
+        assert marks.read_touched(world.settings.events_checkpoint_table, world.settings.event_stream, hour) is None
+        publication = publications.read_publication(
             world.settings.events_checkpoint_table, world.settings.event_stream, hour
         )
         shown = catalog.partition_location(

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from sluice import lake, s3
-from sluice.events import steps
+from sluice.events import hourly, steps
 from sluice.events.spark_job import RESULT_FOLDER
 from sluice.events.transform import dedup_hour
 from sluice.settings import load_settings
@@ -55,5 +55,5 @@ def test_a_job_that_left_no_counts_is_named(world: Any, monkeypatch: pytest.Monk
     monkeypatch.setenv("SLUICE_EVENTS_ENGINE", "glue")
     load_settings.cache_clear()
     steps.register_partition("run", world.hour)
-    with pytest.raises(steps.JobResultMissing, match="hourly/job/_result/"):
+    with pytest.raises(hourly.JobResultMissing, match="hourly/job/_result/"):
         steps.dedup("run")

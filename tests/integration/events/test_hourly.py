@@ -16,7 +16,7 @@ import pytest
 
 from embedded_aws import FaultInjection
 from sluice import catalog, lake, s3
-from sluice.events import steps, storage
+from sluice.events import publications, steps, storage
 from sluice.quality.gate import GateFailed
 
 
@@ -30,9 +30,9 @@ def versions(world: Any, hour: datetime) -> list[str]:
     return [folder.rstrip("/").rpartition("version=")[2] for folder in folders]
 
 
-def publication(world: Any, hour: datetime) -> storage.Publication:
+def publication(world: Any, hour: datetime) -> publications.Publication:
     settings = world.settings
-    return storage.read_publication(settings.events_checkpoint_table, settings.event_stream, hour)
+    return publications.read_publication(settings.events_checkpoint_table, settings.event_stream, hour)
 
 
 def test_the_truth_of_the_producer_is_what_readers_of_the_catalog_see(world: Any) -> None:
@@ -64,8 +64,8 @@ def test_the_gate_lets_a_good_hour_pass_and_stops_one_with_a_uuid_twice(world: A
     s3.write_object(world.settings.lake_bucket, key, json.dumps(output).encode())
     with pytest.raises(GateFailed, match="distinct_uuids"):
         steps.check_hour("run")
-    with pytest.raises(steps.HourNotPublished, match="dags test events_hourly 2024-04-07T17"):
-        steps.read_hour(world.hour)
+    with pytest.raises(storage.HourNotPublished, match="dags test events_hourly 2024-04-07T17"):
+        storage.read_hour(world.hour)
 
 
 def test_a_late_event_has_its_hour_processed_again_and_says_why(world: Any) -> None:
@@ -128,7 +128,7 @@ def test_an_hour_without_data_is_published_as_nothing_and_a_late_event_comes_int
         "duplicates": 0,
         "quarantined": 0,
     }
-    with pytest.raises(steps.HourNotPublished):
+    with pytest.raises(storage.HourNotPublished):
         world.curated(world.hour)
     world.put_event(uuid_of(1), world.hour.timestamp())
     world.now = world.hour + timedelta(minutes=61)

@@ -13,7 +13,7 @@ import pytest
 
 from embedded_aws import FaultInjection
 from sluice import catalog, kinesis, s3
-from sluice.events import steps, storage
+from sluice.events import checkpoints, ingest, steps, storage
 from sluice.events.records import Reason
 from sluice.quality.gate import GateFailed
 
@@ -69,14 +69,14 @@ def test_the_gate_lets_a_good_batch_pass_and_stops_one_that_lost_a_record(
     world.put(50, seed=1, malformed=0.2)
     steps.drain("run")
     assert steps.check_batch("run")["rows"] == 1
-    transform = steps._transform
+    transform = ingest.stage_batch
 
     def lossy(*arguments: Any) -> dict[str, Any]:
         staged = transform(*arguments)
         staged["measures"]["accounted"] -= 1
         return staged
 
-    monkeypatch.setattr(steps, "_transform", lossy)
+    monkeypatch.setattr(ingest, "stage_batch", lossy)
     steps.drain("lossy")
     with pytest.raises(GateFailed, match="accounted"):
         steps.check_batch("lossy")
@@ -131,7 +131,7 @@ def test_of_two_runs_that_drained_the_same_records_one_publishes_and_the_other_s
     steps.drain("one")
     steps.drain("two")
     steps.publish_batch("one")
-    with pytest.raises(storage.BatchTaken, match="another run took records"):
+    with pytest.raises(checkpoints.BatchTaken, match="another run took records"):
         steps.publish_batch("two")
     world.assert_each_record_ingested_once()
 
@@ -142,7 +142,7 @@ def test_an_abandoned_batch_is_drained_again_up_to_its_end_though_more_has_come(
     world.put(30, seed=1)
     steps.drain("abandoned")
     with monkeypatch.context() as broken:
-        broken.setattr(storage, "commit_batch", lambda *_: 1 / 0)
+        broken.setattr(checkpoints, "commit_batch", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             steps.publish_batch("abandoned")
     keys = raw_keys(world)

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from sluice import kinesis
-from sluice.events import steps, storage
-from sluice.events.storage import Checkpoint, Publication
+from sluice.events import checkpoints, ingest
+from sluice.events.checkpoints import Checkpoint
 from sluice.kinesis import Page, Shard, StreamRecord
 from sluice.settings import load_settings
 
 NOW = datetime(2026, 11, 21, tzinfo=UTC)
-DAY = timedelta(days=1)
 
 
 class Stream:
@@ -31,7 +30,7 @@ class Stream:
         self.lock = threading.Lock()
         monkeypatch.setattr(kinesis, "list_shards", lambda _: self.shards)
         monkeypatch.setattr(kinesis, "read_pages", self.read_pages)
-        monkeypatch.setattr(storage, "read_checkpoints", lambda *_: self.checkpoints)
+        monkeypatch.setattr(checkpoints, "read_checkpoints", lambda *_: self.checkpoints)
 
     def read_pages(self, _: str, shard_id: str, **__: Any) -> Iterator[Page]:
         with self.lock:
@@ -39,7 +38,7 @@ class Stream:
         yield Page([StreamRecord("7", NOW, b"{}")], closed=shard_id in self.closed)
 
     def drain(self, folder: Path) -> set[str]:
-        return {batch.shard_id for batch in steps._drain_shards(load_settings(), folder / "envelopes")}
+        return {batch.shard_id for batch in ingest.drain_shards(load_settings(), folder / "envelopes")}
 
 
 def test_parents_are_drained_before_their_children(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -70,39 +69,6 @@ def test_a_batch_that_left_the_stream_before_it_was_published_warns_and_goes_on(
 ) -> None:
     stream = Stream(monkeypatch, {"shard": ()}, closed=set())
     stream.checkpoints = {"shard": Checkpoint("1", pending_until="99")}
-    (batch,) = steps._drain_shards(load_settings(), tmp_path / "envelopes")
+    (batch,) = ingest.drain_shards(load_settings(), tmp_path / "envelopes")
     assert (batch.first, batch.last) == ("7", "99")
     assert "RECORDS MAY BE LOST" in caplog.text
-
-
-CURRENT = Publication(
-    3, "000003-c", raw_files=4, rows=9, superseded=(("000001-a", NOW - 2 * DAY), ("000002-b", NOW - DAY / 2))
-)
-
-
-def test_only_what_was_superseded_for_the_retention_or_never_seen_expires() -> None:
-    folders = ["000001-a", "000002-b", "000002-orphan", "000003-c", "000003-orphan", "000004-being-published"]
-    expired = storage.expired_versions(folders, CURRENT, NOW, DAY)
-    assert expired == ["000001-a", "000002-orphan", "000003-orphan"]
-
-
-def test_hours_are_touched_by_their_events_and_by_those_of_the_hours_before() -> None:
-    hour = datetime(2024, 4, 7, 17, tzinfo=UTC)
-    files = [
-        {"hour": storage.hour_text(hour), "rows": 3},
-        {"hour": storage.hour_text(hour), "rows": 4},
-        {"hour": storage.hour_text(hour + timedelta(hours=1)), "rows": 1},
-    ]
-    touched = steps._touched_hours(files, "run", lookback_hours=2)
-    assert list(touched.values()) == [
-        "events of hour 2024-04-07T17 arrived in run: 7",
-        "events of hour 2024-04-07T18 arrived in run: 1",
-        "events of hour 2024-04-07T17 arrived in run: 7, perhaps duplicated here",
-        "events of hour 2024-04-07T18 arrived in run: 1, perhaps duplicated here",
-    ]
-    assert [at - hour for at in touched] == [timedelta(hours=distance) for distance in range(4)]
-
-
-@pytest.mark.parametrize("text", ["2024-04-07T17", "2024-04-07T17:59:59Z", "2024-04-07T23:29:00+05:30"])
-def test_an_hour_is_read_from_any_time_in_it(text: str) -> None:
-    assert storage.parse_hour(text) == datetime(2024, 4, 7, 17, tzinfo=UTC)

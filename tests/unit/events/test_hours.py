@@ -1,0 +1,45 @@
+"""Which hours are marked, which of their versions go, and how an hour is read from a text."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from sluice.events.marks import touched_hours
+from sluice.events.publications import Publication, expired_versions
+from sluice.events.storage import hour_text, parse_hour
+
+NOW = datetime(2026, 11, 21, tzinfo=UTC)
+DAY = timedelta(days=1)
+CURRENT = Publication(
+    3, "000003-c", raw_files=4, rows=9, superseded=(("000001-a", NOW - 2 * DAY), ("000002-b", NOW - DAY / 2))
+)
+
+
+def test_only_what_was_superseded_for_the_retention_or_never_seen_expires() -> None:
+    folders = ["000001-a", "000002-b", "000002-orphan", "000003-c", "000003-orphan", "000004-being-published"]
+    expired = expired_versions(folders, CURRENT, NOW, DAY)
+    assert expired == ["000001-a", "000002-orphan", "000003-orphan"]
+
+
+def test_hours_are_touched_by_their_events_and_by_those_of_the_hours_before() -> None:
+    hour = datetime(2024, 4, 7, 17, tzinfo=UTC)
+    files = [
+        {"hour": hour_text(hour), "rows": 3},
+        {"hour": hour_text(hour), "rows": 4},
+        {"hour": hour_text(hour + timedelta(hours=1)), "rows": 1},
+    ]
+    touched = touched_hours(files, "run", lookback_hours=2)
+    assert list(touched.values()) == [
+        "events of hour 2024-04-07T17 arrived in run: 7",
+        "events of hour 2024-04-07T18 arrived in run: 1",
+        "events of hour 2024-04-07T17 arrived in run: 7, perhaps duplicated here",
+        "events of hour 2024-04-07T18 arrived in run: 1, perhaps duplicated here",
+    ]
+    assert [at - hour for at in touched] == [timedelta(hours=distance) for distance in range(4)]
+
+
+@pytest.mark.parametrize("text", ["2024-04-07T17", "2024-04-07T17:59:59Z", "2024-04-07T23:29:00+05:30"])
+def test_an_hour_is_read_from_any_time_in_it(text: str) -> None:
+    assert parse_hour(text) == datetime(2024, 4, 7, 17, tzinfo=UTC)
