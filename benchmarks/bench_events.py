@@ -243,7 +243,7 @@ def transform_pandas(folder: Path, out: Path) -> None:
 def dedup_sluice(folder: Path, out: Path, memory_limit_mb: int = 1024) -> None:
     import duckdb  # noqa: F401
 
-    from sluice.events.transform import dedup_hour
+    from sluice.events.dedup import dedup_hour
 
     with Stopwatch() as watch:
         watch.rows = dedup_hour(files_of(folder, "raw"), [], out, memory_limit_mb=memory_limit_mb).rows_out

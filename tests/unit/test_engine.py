@@ -9,8 +9,9 @@ import pytest
 
 from sluice import engine
 from sluice.engine import EngineError, duckdb_connection, fill, find_java, read_queries, sql_list, sql_text, to_spark
+from sluice.events import dedup
 from sluice.events.records import FurtherColumn
-from sluice.events.transform import SQL_DIR, transform_queries
+from sluice.events.transform import transform_queries
 
 
 def test_a_file_holds_named_queries(tmp_path: Path) -> None:
@@ -87,7 +88,7 @@ def test_the_transform_is_said_in_spark_too(columns: list[FurtherColumn]) -> Non
 
 
 def test_the_dedup_is_said_in_spark_too() -> None:
-    for query in read_queries(SQL_DIR / "dedup.sql").values():
+    for query in read_queries(dedup.SQL).values():
         assert "ANTI JOIN" in to_spark(query)
 
 

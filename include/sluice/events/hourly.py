@@ -17,7 +17,7 @@ from sluice.events.publications import Publication
 from sluice.settings import Settings
 
 if TYPE_CHECKING:
-    from sluice.events.transform import DedupResult
+    from sluice.events.dedup import DedupResult
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +63,7 @@ def write_manifest(settings: Settings, run: str, inputs: dict[str, Any]) -> None
 
 def stage_hour(settings: Settings, run: str, inputs: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Dedup by the engine that the settings name, and stage; measures and files of the result."""
-    from sluice.events.transform import measure_hour
+    from sluice.events.measures import measure_hour
 
     bucket = settings.lake_bucket
     result = (
@@ -102,7 +102,7 @@ def _run_dedup(settings: Settings, inputs: dict[str, Any], folder: Path) -> Dedu
     if settings.events_engine == "spark":
         from sluice.events.spark_job import dedup_hour
     else:
-        from sluice.events.transform import dedup_hour
+        from sluice.events.dedup import dedup_hour
     return dedup_hour(
         s3.download_files(settings.lake_bucket, inputs["raw"], folder / "raw"),
         s3.download_files(settings.lake_bucket, inputs["previous"], folder / "previous"),
@@ -118,8 +118,8 @@ def _job_result(bucket: str, run: str, folder: Path) -> DedupResult:
     Raises:
         JobResultMissing: it did not come to its end.
     """
+    from sluice.events.dedup import DedupResult
     from sluice.events.spark_job import RESULT_FOLDER
-    from sluice.events.transform import DedupResult
 
     prefix = lake.staging_key(PIPELINE, run, JOB_FOLDER)
     keys = list(s3.list_keys(bucket, prefix))

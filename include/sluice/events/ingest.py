@@ -159,7 +159,7 @@ def _duckdb_type(glue_type: str) -> str:
 
 def _measure(settings: Settings, batch: Sequence[ShardBatch], result: TransformResult) -> dict[str, Any]:
     """What the gate of a batch looks at: counts, and the measures of all hours added up."""
-    from sluice.events.transform import measure_hour
+    from sluice.events.measures import measure_hour
 
     measures: dict[str, Any] = dict.fromkeys(expectations.ROW_MEASURES, 0) | {
         "records_in": sum(each.records for each in batch),

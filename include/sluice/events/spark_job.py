@@ -15,8 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sluice.engine import local_spark, read_queries, to_spark
+from sluice.events import dedup
+from sluice.events.dedup import DedupResult
 from sluice.events.records import FurtherColumn, Reason, check_known_columns, plan_columns
-from sluice.events.transform import SAMPLE_ROWS, SQL_DIR, DedupResult, fields_by_rank, transform_queries
+from sluice.events.transform import SAMPLE_ROWS, fields_by_rank, transform_queries
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -90,7 +92,7 @@ def dedup_frames(
     """
     from pyspark.sql import functions as f
 
-    queries = read_queries(SQL_DIR / "dedup.sql")
+    queries = read_queries(dedup.SQL)
     raw = spark.read.option("mergeSchema", "true").parquet(*raw_files)
     raw = raw.select("*", f.struct("_metadata.file_path", "_metadata.row_index").alias("__row_id"))
     raw.createOrReplaceTempView("raw")

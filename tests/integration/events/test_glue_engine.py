@@ -10,8 +10,8 @@ import pytest
 
 from sluice import lake, s3
 from sluice.events import hourly, steps
+from sluice.events.dedup import dedup_hour
 from sluice.events.spark_job import RESULT_FOLDER
-from sluice.events.transform import dedup_hour
 from sluice.settings import load_settings
 
 

@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 
 from sluice import kinesis
 from sluice.events import produce
+from sluice.events.dedup import dedup_hour
 from sluice.events.produce import Traffic, generate
 from sluice.events.records import Envelope, record_text
-from sluice.events.transform import dedup_hour, transform_batch, write_envelopes
+from sluice.events.transform import transform_batch, write_envelopes
 
 START = datetime(2024, 4, 7, 17, tzinfo=UTC)
 TRAFFIC = Traffic(3000, START, START + timedelta(hours=2), duplicates=0.1, late=0.05, malformed=0.1, seed=1)
