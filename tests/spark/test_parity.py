@@ -30,7 +30,7 @@ from tests.unit.events.events_data import (
 )
 
 from sluice.engine import local_spark
-from sluice.events import spark_job, transform
+from sluice.events import dedup, spark_job
 from sluice.events.records import Envelope
 
 if TYPE_CHECKING:
@@ -243,7 +243,7 @@ def test_the_dedup_gives_the_same_rows(
     before = [
         write_raw(folder / f"previous{number}.parquet", file, 0, extra=False) for number, file in enumerate(previous)
     ]
-    result = transform.dedup_hour(raw, before, folder / "duckdb", memory_limit_mb=256)
+    result = dedup.dedup_hour(raw, before, folder / "duckdb", memory_limit_mb=256)
     counts = spark_job.write_dedup(
         spark, [path.as_uri() for path in raw], [path.as_uri() for path in before], str(folder / "spark"), 2**27
     )
@@ -273,7 +273,7 @@ def test_the_job_reads_a_manifest_and_writes_its_counts(spark: SparkSession, tmp
 
 def test_the_local_engine_takes_the_place_of_duckdb(spark: SparkSession, tmp_path: Path) -> None:
     raw = [file.path for file in transformed(tmp_path / "raw", envelopes([event(1), event(1), event(2)])).files]
-    by_duckdb = transform.dedup_hour(raw, [], tmp_path / "duckdb", memory_limit_mb=256)
+    by_duckdb = dedup.dedup_hour(raw, [], tmp_path / "duckdb", memory_limit_mb=256)
     by_spark = spark_job.dedup_hour(raw, [], tmp_path / "spark", memory_limit_mb=1024)
     assert sorted(map(comparable, rows(by_spark.files))) == sorted(map(comparable, rows(by_duckdb.files)))
     assert str(pq.ParquetFile(by_spark.files[0]).schema_arrow.field("arrived_at").type) == "timestamp[us, tz=UTC]"

@@ -1,6 +1,6 @@
 """The rules of `events` on Spark 3.5, from the same SQL files: the way out where an hour outgrows a worker.
 
-`main` is the script of the Glue job; `dedup_hour` runs a local PySpark and has a sibling in `transform`.
+`main` is the script of the Glue job; `dedup_hour` runs a local PySpark and has a sibling in `dedup`.
 """
 
 from __future__ import annotations
@@ -129,7 +129,7 @@ def dedup_hour(
     target_file_bytes: int = 128 * 1024 * 1024,
     memory_limit_mb: int = 2048,
 ) -> DedupResult:
-    """As `transform.dedup_hour`, by a local PySpark; the order of rows may be another.
+    """As `dedup.dedup_hour`, by a local PySpark; the order of rows may be another.
 
     Raises:
         EngineError: PySpark or Java is missing.
