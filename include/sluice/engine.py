@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 _NAME_LINE = re.compile(r"^-- name: *(\w+) *$", re.MULTILINE)
 
-SPARK_NAMES = {"EPOCH_US": "UNIX_MICROS"}
+SPARK_NAMES = {"EPOCH_US": "UNIX_MICROS", "STRLEN": "OCTET_LENGTH"}
 """Functions of DuckDB that sqlglot does not know by their name in Spark."""
 
 JAVA_MAX = 21

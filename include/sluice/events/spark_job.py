@@ -9,8 +9,8 @@ import argparse
 import json
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import lru_cache, partial
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -19,6 +19,7 @@ from sluice.events import dedup
 from sluice.events.dedup import DedupResult
 from sluice.events.records import FurtherColumn, Reason, check_known_columns, plan_columns
 from sluice.events.transform import SAMPLE_ROWS, fields_by_rank, transform_queries
+from sluice.spark_json import JsonNumber, field_count, is_json, json_fields, json_kind, json_struct
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -168,125 +169,18 @@ def main(argv: Sequence[str] | None = None) -> None:
     spark.sparkContext.parallelize([json.dumps(counts._asdict())], 1).saveAsTextFile(f"{out}/{RESULT_FOLDER}")
 
 
-# JSON as DuckDB reads and writes it: what `transform.sql` sees is the same on both engines
-
-
-class _Object(list[tuple[str, Any]]):
-    """The fields of a JSON object, repeated ones too."""
-
-
-class _Number(str):
-    """A number as DuckDB writes it."""
-
-
-def _integer(text: str) -> _Number:
-    return _Number("0" if text == "-0" else text)
-
-
-def _float(text: str) -> _Number:
-    """As DuckDB (yyjson) writes a number with a fraction or an exponent: the shortest that reads back."""
-    value = float(text)
-    if math.isinf(value):
-        return _Number(text)
-    digits, _, exponent = repr(value).partition("e")
-    if not exponent:
-        return _Number(digits)
-    return _Number(_positional(digits, int(exponent)))
-
-
-def _positional(digits: str, exponent: int) -> str:
-    """Python writes exponents from 1e16 and below 1e-4, yyjson from 1e21 and below 1e-6."""
-    if not -7 < exponent < 21:
-        return f"{digits}e{exponent}"
-    sign = "-" if digits.startswith("-") else ""
-    whole, _, fraction = digits.lstrip("-").partition(".")
-    if exponent < 0:
-        return f"{sign}0.{'0' * (-exponent - 1)}{whole}{fraction}"
-    return f"{sign}{whole}{fraction.ljust(exponent, '0')[:exponent]}.{fraction[exponent:] or '0'}"
-
-
-_LAST_COMMA = re.compile(r'("(?:[^"\\]|\\.)*"|[{\[,:]\s*,)|,(?=\s*[}\]])')
-
-
-@lru_cache(maxsize=64)  # the functions below see each record several times in a row
-def _read(record: str) -> Any:
-    """The JSON value of a record, or `_Invalid`; like DuckDB it lets NaN, Infinity and a last comma pass."""
-    for text in (record, _LAST_COMMA.sub(lambda match: match[1] or "", record)):
-        try:
-            value = json.loads(
-                text, object_pairs_hook=_Object, parse_int=_integer, parse_float=_float, parse_constant=_Number
-            )
-            _write(value).encode()  # fails on half of a surrogate pair
-        except (ValueError, RecursionError):
-            continue
-        return value
-    return _Invalid
-
-
-class _Invalid:
-    """Not JSON."""
-
-
-def _write(value: Any) -> str:
-    """The JSON text of a value without blanks."""
-    match value:
-        case None:
-            return "null"
-        case bool():
-            return "true" if value else "false"
-        case _Number():
-            return str(value)
-        case str():
-            return re.sub(
-                r"\\u[0-9a-f]{4}", lambda found: "\\u" + found[0][2:].upper(), json.dumps(value, ensure_ascii=False)
-            )
-        case _Object():
-            return "{" + ",".join(f"{_write(name)}:{_write(each)}" for name, each in value) + "}"
-        case _:
-            return "[" + ",".join(map(_write, value)) + "]"
-
-
-def _text(value: Any, as_is: bool) -> str | None:
-    if value is None:
-        return None
-    if as_is and type(value) is str:
-        return value
-    if as_is and isinstance(value, _Number) and value.strip("-0123456789") and math.isfinite(float(value)):
-        return repr(float(value))  # DuckDB writes a number of its own as 1e-05, in an object as 0.00001
-    return _write(value)
-
-
-def _fields(record: str) -> Iterator[tuple[str, Any]]:
-    value = _read(record)
-    return iter(value if isinstance(value, _Object) else ())
-
-
-def _field(record: str, name: str) -> Any:
-    return next((value for field, value in _fields(record) if field == name), None)
-
-
-def _struct(record: str, fields: Mapping[str, bool]) -> tuple[str | None, ...]:
-    return tuple(_text(_field(record, name), as_is) for name, as_is in fields.items())
-
-
-def _kind(record: str, path: str) -> str | None:
-    value = _read(record) if path == "$" else _field(record, path.removeprefix("$."))
-    kinds = {_Object: "OBJECT", list: "ARRAY", str: "VARCHAR", _Number: "NUMBER", bool: "BOOLEAN"}
-    return kinds.get(type(value), "NULL")
-
-
 def _field_kinds(record: str) -> list[tuple[str, str]]:
     """(field, kind of its value) as `plan_columns` takes them."""
-    return [(name, _column_kind(value)) for name, value in _fields(record) if value is not None]
+    return [(name, _column_kind(value)) for name, value in json_fields(record) if value is not None]
 
 
 def _column_kind(value: Any) -> str:
     match value:
         case bool():
             return "BOOLEAN"
-        case _Number() if re.fullmatch("-?[0-9]+", value):
+        case JsonNumber() if re.fullmatch("-?[0-9]+", value):
             return "BIGINT" if -(2**63) <= int(value) < 2**63 else "VARCHAR"
-        case _Number():
+        case JsonNumber():
             return "DOUBLE"
         case _:
             return "VARCHAR"
@@ -298,23 +192,23 @@ def json_functions(columns: Sequence[FurtherColumn]) -> dict[str, tuple[Callable
     planned = {name for fields in ranks for name in fields}
 
     def has_repeated_field(record: str) -> bool:
-        names = [name.lower() for name, _ in _fields(record)]
+        names = [name.lower() for name, _ in json_fields(record)]
         return len(set(names)) < len(names)
 
     functions: dict[str, tuple[Callable[..., Any], str]] = {
-        "is_json": (lambda record: record is not None and _read(record) is not _Invalid, "boolean"),
-        "json_kind": (_kind, "string"),
-        "field_count": (lambda record: sum(1 for _ in _fields(record)), "int"),
+        "is_json": (is_json, "boolean"),
+        "json_kind": (json_kind, "string"),
+        "field_count": (field_count, "int"),
         "has_repeated_field": (has_repeated_field, "boolean"),
         "has_unplanned_field": (
-            lambda record: any(name not in planned and value is not None for name, value in _fields(record)),
+            lambda record: any(name not in planned and value is not None for name, value in json_fields(record)),
             "boolean",
         ),
     }
     for rank, fields in enumerate(ranks):
         as_is = {name: kind == "VARCHAR" for name, kind in fields.items()}
         struct = "struct<" + ", ".join(f"`{name}`: string" for name in fields) + ">"
-        functions[f"json_fields_{rank}"] = (partial(_struct, fields=as_is), struct)
+        functions[f"json_fields_{rank}"] = (partial(json_struct, fields=as_is), struct)
     return functions
 
 

@@ -1,20 +1,17 @@
-"""DuckDB and Spark 3.5 give the same rows from the same SQL. Run with `uv run --group spark pytest tests/spark`."""
+"""DuckDB and Spark 3.5 give the same rows from the SQL of `events`."""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pytest
-
-pytest.importorskip("pyspark", reason="needs `uv sync --group spark`")
-
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from tests.unit.events.events_data import (
@@ -29,7 +26,6 @@ from tests.unit.events.events_data import (
     uuid_of,
 )
 
-from sluice.engine import local_spark
 from sluice.events import dedup, spark_job
 from sluice.events.records import Envelope
 
@@ -38,12 +34,6 @@ if TYPE_CHECKING:
 
 FEW = settings(max_examples=4, deadline=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
 """Each example is a large batch, and none is made smaller: Spark takes seconds for any."""
-
-
-@pytest.fixture(scope="module")
-def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
-    with local_spark("parity", tmp_path_factory.mktemp("spark"), 1024) as session:
-        yield session
 
 
 def comparable(row: dict[str, Any]) -> str:
