@@ -33,6 +33,7 @@ CLIENT_CONFIG = Config(
     max_pool_connections=32,
     user_agent_extra="sluice",
 )
+HASTY = Config(retries={"mode": "standard", "max_attempts": 2}, connect_timeout=1, read_timeout=3)
 EMBEDDED_CLIENT_CONFIG = CLIENT_CONFIG.merge(
     # Checksums of uploads slow the emulator down, and its buckets have no host names of their own.
     Config(
@@ -73,15 +74,24 @@ def client(service: Literal["glue"]) -> GlueClient: ...
 def client(service: Literal["cloudformation"]) -> CloudFormationClient: ...
 @overload
 def client(service: Literal["sts"]) -> STSClient: ...
+@overload
+def client(service: Literal["cloudwatch"]) -> Any: ...
 def client(service: Any) -> Any:
     """The client of a service for the settings of this process."""
     return client_of(service, load_settings())
 
 
+def hasty_client(service: Literal["cloudwatch", "dynamodb", "sns"]) -> Any:
+    """A client that gives up within seconds: for what goes beside a run and must not hold it up."""
+    return client_of(service, load_settings(), hasty=True)
+
+
 @lru_cache(maxsize=64)
-def client_of(service: str, settings: Settings) -> Any:
+def client_of(service: str, settings: Settings, hasty: bool = False) -> Any:
     """The client of a service for given settings."""
     config = EMBEDDED_CLIENT_CONFIG if settings.endpoint_url else CLIENT_CONFIG
+    if hasty:
+        config = config.merge(HASTY)
     # A session of one's own: boto3's default session is not safe to share between threads.
     session: Any = boto3.session.Session()
     return session.client(service, config=config, **connection_arguments(settings))

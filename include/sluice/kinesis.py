@@ -30,6 +30,7 @@ PAUSE_SECONDS = 0.2
 """Between two reads of a shard that had nothing to give: a shard may be read five times a second."""
 
 EXPIRED_IN_A_ROW = 5
+EMPTY_IN_A_ROW = 10
 PUT_ATTEMPTS = 10
 PUT_PAUSE_MAX_SECONDS = 5.0
 
@@ -197,6 +198,31 @@ def read_pages(
             return
         if not records:
             time.sleep(PAUSE_SECONDS)
+
+
+def waiting_seconds(stream: str, shard_id: str, *, after: str | None, now: datetime) -> float:
+    """How long the oldest record behind a sequence number has waited in its shard; 0 when there is none.
+
+    Args:
+        stream: name of the stream.
+        shard_id: the shard.
+        after: sequence number of the last record that was read; None when none was.
+        now: the time (UTC).
+    """
+    iterator: str | None = _iterator(stream, shard_id, after)
+    behind_milliseconds = 0
+    # A shard may answer with nothing before it comes to its next record.
+    for _ in range(EMPTY_IN_A_ROW):
+        if iterator is None:
+            return 0.0
+        answer = client("kinesis").get_records(ShardIterator=iterator, Limit=1)
+        if answer["Records"]:
+            return max(0.0, (now - answer["Records"][0]["ApproximateArrivalTimestamp"]).total_seconds())
+        behind_milliseconds = answer.get("MillisBehindLatest", 0)
+        if not behind_milliseconds:
+            return 0.0
+        iterator = answer.get("NextShardIterator")
+    return behind_milliseconds / 1000
 
 
 def _iterator(stream: str, shard_id: str, after: str | None) -> str:

@@ -137,6 +137,70 @@ class Settings(BaseSettings):
         128 * 1024 * 1024, ge=1024 * 1024, description="size of a published file, about"
     )
 
+    # accommodations
+    batch_size: int = Field(
+        10, ge=1, le=10_000, description="messages that one run of accommodations_consolidate takes at the most"
+    )
+    partner_priority_table: str = Field(
+        "partner_priority",
+        pattern=r"^[A-Za-z0-9_.-]{3,255}$",
+        description="DynamoDB table of the priority list and of blocked partners",
+    )
+    partner_priority_billing: Literal["provisioned", "on_demand"] = Field(
+        "provisioned", description="5 read and 2 write units of that table, or paid by request"
+    )
+    accommodations_ledger_table: str = Field(
+        "accommodations_ledger",
+        pattern=r"^[A-Za-z0-9_.-]{3,255}$",
+        description="DynamoDB table of the files that were published and of the catalogue's version",
+    )
+    accommodations_memory_limit_mb: int = Field(
+        512, ge=256, description="memory of the engine before it spills to disk, MiB"
+    )
+    accommodations_retention_hours: int = Field(
+        24, ge=1, description="hours that a superseded version of the current catalogue is kept"
+    )
+
+    # datasets
+    datasets_max_files: int = Field(
+        100, ge=1, le=10_000, description="messages that one run of datasets_aggregate takes at the most"
+    )
+    datasets_memory_limit_mb: int = Field(
+        1024, ge=256, description="memory of the engine before it spills to disk, MiB"
+    )
+    datasets_url_timeout_seconds: float = Field(
+        600.0, gt=0, le=1800, description="time that the download of a dataset from a URL may take"
+    )
+    datasets_url_max_bytes: int = Field(
+        5 * 1024 * 1024 * 1024, ge=1, description="largest dataset that is taken from a URL"
+    )
+
+    # modules
+    modules_message_table: str = Field(
+        "message_recv", pattern=r"^[A-Za-z0-9_.-]{3,255}$", description="DynamoDB table of the messages of modules"
+    )
+    modules_diagnostic_table: str = Field(
+        "weekly_diagnostic",
+        pattern=r"^[A-Za-z0-9_.-]{3,255}$",
+        description="DynamoDB table of weekly diagnostics and of the rates that were published",
+    )
+    modules_max_messages: int = Field(
+        50_000, ge=10, le=100_000, description="messages that one run takes from each queue at the most"
+    )
+
+    # The platform's senses
+    runs_table: str = Field(
+        "pipeline_runs",
+        pattern=r"^[A-Za-z0-9_.-]{3,255}$",
+        description="DynamoDB table of the last run of every Dag and of what was announced",
+    )
+    alert_email: str = Field(
+        "", pattern=r"^([^@\s]+@[^@\s]+)?$", description="who gets the alerts by e-mail; nobody when unset"
+    )
+    alert_repeat_hours: int = Field(
+        6, ge=1, le=168, description="hours after which an alert is sent again while it lasts"
+    )
+
     @field_validator("dockerhub_repositories", mode="before")
     @classmethod
     def _split_repositories(cls, value: object) -> object:
@@ -184,6 +248,41 @@ class Settings(BaseSettings):
     def dockerhub_queue(self) -> str:
         """Name of the queue that hears of every new raw object (infra/dockerhub.yaml)."""
         return f"{self.resource_prefix}-dockerhub-raw"
+
+    @property
+    def recv_message_queue(self) -> str:
+        """Name of the topic of the messages of modules and of its queue (infra/modules.yaml)."""
+        return f"{self.resource_prefix}-recv_message"
+
+    @property
+    def weekly_diagnostic_queue(self) -> str:
+        """Name of the topic of weekly diagnostics and of its queue (infra/modules.yaml)."""
+        return f"{self.resource_prefix}-weekly_diagnostic"
+
+    @property
+    def success_rate_topic(self) -> str:
+        """Name of the topic that rates are published to (infra/modules.yaml)."""
+        return f"{self.resource_prefix}-success_rate"
+
+    @property
+    def alerts_topic(self) -> str:
+        """Name of the topic that tells people what is wrong (infra/platform.yaml)."""
+        return f"{self.resource_prefix}-alerts"
+
+    @property
+    def accommodations_queue(self) -> str:
+        """Name of the queue that hears of every partner file (infra/accommodations.yaml)."""
+        return f"{self.resource_prefix}-accommodations"
+
+    @property
+    def accommodations_dead_letter_queue(self) -> str:
+        """Name of the queue of messages about files that could not be read."""
+        return f"{self.accommodations_queue}-dead-letters"
+
+    @property
+    def datasets_queue(self) -> str:
+        """Name of the queue that hears of every dataset that was dropped off (infra/datasets.yaml)."""
+        return f"{self.resource_prefix}-datasets"
 
     @property
     def resource_prefix(self) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 
 log = logging.getLogger(__name__)
 
@@ -35,3 +35,7 @@ class Tally:
             raise TallyError(f"{line} does not hold: records were lost or counted twice")
         log.info(line)
         return asdict(self)
+
+
+COUNTS = tuple(field.name for field in fields(Tally))
+"""Keys of every tally: who finds all of them in what a task returned knows what came of the run."""

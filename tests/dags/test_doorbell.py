@@ -140,13 +140,25 @@ def test_a_queue_that_is_not_there_is_an_error_that_the_triggerer_sees(
         asyncio.run(listen())
 
 
+def test_it_rings_only_when_so_many_wait_as_it_was_told(
+    account: DockerHubAccount, trigger: QueueDepthTrigger, looks: Looks
+) -> None:
+    trigger.ring_depth = 3
+
+    def send_one() -> None:
+        account.send("one")
+
+    heard = rings(trigger, looks, send_one, send_one, send_one)
+    assert heard[0] == (3 * POLL_SECONDS, 3)
+
+
 def test_the_triggerer_can_make_it_anew_from_what_it_stored() -> None:
-    path, arguments = QueueDepthTrigger("queue", 2.0, 40.0, "other").serialize()
+    path, arguments = QueueDepthTrigger("queue", 2.0, 40.0, "other", 7).serialize()
     again = import_string(path)(**arguments)
     assert type(again) is QueueDepthTrigger
     assert again.serialize() == (path, arguments)
     assert (again.queue_name, again.poll_seconds, again.ring_again_seconds) == ("queue", 2.0, 40.0)
-    assert again.aws_conn_id == "other"
+    assert (again.aws_conn_id, again.ring_depth) == ("other", 7)
 
 
 def test_the_dag_watches_the_queue_that_the_bucket_fills(dags: dict[str, Any], account: DockerHubAccount) -> None:

@@ -1,8 +1,8 @@
 """Apply what the emulator's CloudFormation drops, as the template says it, and read each back.
 
 MiniStack 1.5.33 answers CREATE_COMPLETE and silently leaves out lifecycle rules and stack tags of buckets, the time to
-live, point-in-time recovery and encryption of tables, and the encryption of streams. What is wanted comes from the
-template, not from here.
+live, point-in-time recovery and encryption of tables, and the encryption of streams and topics. What is wanted comes
+from the template, not from here.
 """
 
 from __future__ import annotations
@@ -213,6 +213,18 @@ def _stream_settings(settings: Settings, properties: Properties, _tags: dict[str
     )
 
 
+def _topic_settings(settings: Settings, properties: Properties, _tags: dict[str, str]) -> Iterator[Setting]:
+    sns = client_of("sns", settings)
+    topic = f"arn:aws:sns:{settings.aws_region}:{settings.aws_account_id}:{properties['TopicName']}"
+    key = properties.get("KmsMasterKeyId")
+    yield Setting(
+        "KmsMasterKeyId",
+        key,
+        lambda: sns.get_topic_attributes(TopicArn=topic)["Attributes"].get("KmsMasterKeyId"),
+        lambda: sns.set_topic_attributes(TopicArn=topic, AttributeName="KmsMasterKeyId", AttributeValue=key),
+    )
+
+
 def _unless(code: str, read: Callable[[], Any]) -> Any:
     """What `read` returns, or None where AWS answers with this error code: nothing is configured."""
     try:
@@ -227,4 +239,5 @@ _SETTINGS: dict[str, Callable[[Settings, Properties, dict[str, str]], Iterator[S
     "AWS::S3::Bucket": _bucket_settings,
     "AWS::DynamoDB::Table": _table_settings,
     "AWS::Kinesis::Stream": _stream_settings,
+    "AWS::SNS::Topic": _topic_settings,
 }
