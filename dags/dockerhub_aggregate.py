@@ -35,6 +35,7 @@ from airflow.sdk import Asset, AssetOrTimeSchedule, AssetWatcher, CronTriggerTim
 
 from sluice.lake import run_slug
 from sluice.settings import load_settings
+from sluice_airflow.alerts import after_failed_run
 from sluice_airflow.defaults import START, TASK_DEFAULTS
 from sluice_airflow.doorbell import QueueDepthTrigger
 
@@ -51,6 +52,7 @@ NEW_RAW_OBJECTS = Asset(QUEUE, watchers=[AssetWatcher(name=QUEUE, trigger=QueueD
     catchup=False,
     max_active_runs=1,
     default_args=TASK_DEFAULTS,
+    on_failure_callback=after_failed_run,
     params={
         "rebuild": Param(False, type="boolean", description="recompute all from raw/ instead of draining the queue")
     },

@@ -33,6 +33,7 @@ from airflow.sdk import CronTriggerTimetable, dag, task
 
 from sluice.lake import run_slug
 from sluice.settings import load_settings
+from sluice_airflow.alerts import after_failed_run
 from sluice_airflow.defaults import START, TASK_DEFAULTS
 
 
@@ -42,6 +43,7 @@ from sluice_airflow.defaults import START, TASK_DEFAULTS
     catchup=False,
     max_active_runs=1,
     default_args=TASK_DEFAULTS,
+    on_failure_callback=after_failed_run,
     tags=["dockerhub", "ingest"],
     doc_md=__doc__,
 )

@@ -30,6 +30,7 @@ from airflow.sdk import CronDataIntervalTimetable, dag, task
 from airflow.sdk.exceptions import AirflowFailException
 
 from sluice.lake import run_slug
+from sluice_airflow.alerts import after_failed_run
 from sluice_airflow.defaults import START, TASK_DEFAULTS
 
 
@@ -44,6 +45,7 @@ def _run_name(run_id: str) -> str:
     catchup=False,
     max_active_runs=4,
     default_args=TASK_DEFAULTS,
+    on_failure_callback=after_failed_run,
     tags=["dockerhub", "rebuild"],
     doc_md=__doc__,
 )

@@ -38,6 +38,7 @@ from airflow.sdk import CronDataIntervalTimetable, Param, dag, task, task_group
 
 from sluice.lake import run_slug, staging_key
 from sluice.settings import load_settings
+from sluice_airflow.alerts import after_failed_run
 from sluice_airflow.defaults import START, TASK_DEFAULTS
 
 JOB_MANIFEST = staging_key("events", "{{ run_slug(run_id) }}", "hourly/manifest.json")
@@ -49,6 +50,7 @@ JOB_MANIFEST = staging_key("events", "{{ run_slug(run_id) }}", "hourly/manifest.
     catchup=False,
     max_active_runs=4,
     default_args=TASK_DEFAULTS,
+    on_failure_callback=after_failed_run,
     params={
         "hour": Param(
             None, type=["null", "string"], format="date-time", description="hour to process, if not the logical date"

@@ -35,6 +35,7 @@ from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOpe
 from airflow.sdk import CronTriggerTimetable, dag, task
 
 from sluice.lake import run_slug
+from sluice_airflow.alerts import after_failed_run
 from sluice_airflow.defaults import START, TASK_DEFAULTS
 
 
@@ -44,6 +45,7 @@ from sluice_airflow.defaults import START, TASK_DEFAULTS
     catchup=False,
     max_active_runs=1,
     default_args=TASK_DEFAULTS,
+    on_failure_callback=after_failed_run,
     tags=["events", "ingest"],
     doc_md=__doc__,
 )

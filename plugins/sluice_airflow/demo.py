@@ -21,6 +21,9 @@ TALLY_TASK = {
     "dockerhub_aggregate": "publish_aggregates",
     "events_ingest": "publish_batch",
     "events_hourly": "publish_hour",
+    "modules_diagnostics": "publish_rates",
+    "accommodations_consolidate": "publish",
+    "datasets_aggregate": "publish",
 }
 """The task of each Dag that returns the tally of its run."""
 

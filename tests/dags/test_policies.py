@@ -22,7 +22,7 @@ FILES = sorted((PROJECT_ROOT / "dags").glob("*.py"))
 IDS = [file.stem for file in FILES]
 
 HEADINGS = ["What it does", "Triggered by", "Parameters", "Reads and writes", "Running it again"]
-PIPELINES = {"dockerhub", "events", "modules", "accommodations", "datasets"}
+PIPELINES = {"dockerhub", "events", "modules", "accommodations", "datasets", "platform"}
 KINDS = {"ingest", "aggregate", "rebuild", "redrive", "maintenance"}
 HEAVY = ("pandas", "numpy", "pyarrow", "duckdb", "great_expectations", "pyspark", "sqlglot")
 

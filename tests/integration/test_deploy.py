@@ -216,6 +216,11 @@ def test_no_template_has_a_resource_that_these_tests_do_not_read_back() -> None:
         "AWS::Glue::Crawler",
         "AWS::Glue::Job",
         "AWS::IAM::Role",
+        # Read back in tests/integration/platform/test_infra.py.
+        "AWS::CloudWatch::Alarm",
+        "AWS::CloudWatch::Dashboard",
+        "AWS::KMS::Key",
+        "AWS::KMS::Alias",
     }
 
 

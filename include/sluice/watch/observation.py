@@ -1,0 +1,128 @@
+"""One look at everything: runs, queues, streams. Only AWS is asked, many things at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sluice import kinesis, sqs
+from sluice.settings import Settings
+from sluice.threads import in_parallel
+from sluice.watch.pipelines import Pipeline, Stream, WatchedDag
+from sluice.watch.runs import Runs, read_runs
+
+DEAD_LETTERS = "-dead-letters"
+"""What the name of a dead-letter queue adds to that of its queue."""
+
+
+@dataclass(frozen=True)
+class QueueState:
+    """A work queue and its dead-letter queue.
+
+    Attributes:
+        depth: messages that wait; None when there is no such queue.
+        in_flight: messages that someone has received and not deleted.
+        dead_letters: messages in the dead-letter queue; None when there is no such queue.
+        age_seconds: how long the oldest message may have waited at the most; 0 when the queue is empty.
+    """
+
+    depth: int | None
+    in_flight: int
+    dead_letters: int | None
+    age_seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What was seen.
+
+    Attributes:
+        at: when (UTC).
+        runs: the table of runs.
+        queues: queue -> its state.
+        lags: stream -> seconds that its oldest record has waited; None when there is no such stream.
+    """
+
+    at: datetime
+    runs: Runs
+    queues: dict[str, QueueState]
+    lags: dict[str, float | None]
+
+    def freshness_seconds(self, dags: Iterable[WatchedDag], table: str) -> float | None:
+        """Seconds since a Dag last published a record to a curated table; None when none ever did."""
+        last = [self.runs.dags.get(dag.dag_id) for dag in dags if table in dag.tables]
+        times = [each.published_at for each in last if each and each.published_at]
+        return max(0.0, (self.at - max(times)).total_seconds()) if times else None
+
+
+def look(settings: Settings, watched: Sequence[Pipeline], now: datetime) -> Observation:
+    """Look at every Dag, queue and stream of the pipelines.
+
+    Raises:
+        RunsTableMissing: the platform's stack is not deployed.
+    """
+    dags = [dag for pipeline in watched for dag in pipeline.dags]
+    queues = [queue for dag in dags for queue in dag.queues]
+    streams = [stream for dag in dags for stream in dag.streams]
+    # The table first: where nothing is deployed, that is the one thing to say.
+    runs = read_runs(settings.runs_table, now)
+    asked: list[Callable[[], Any]] = [
+        *(_asks_queue(queue, _last_empty(runs, dags, queue), now) for queue in queues),
+        *(_asks_stream(stream, now) for stream in streams),
+    ]
+    answers = in_parallel(lambda ask: ask(), asked)
+    return Observation(
+        now,
+        runs,
+        dict(zip(queues, answers, strict=False)),
+        dict(zip((stream.name for stream in streams), answers[len(queues) :], strict=True)),
+    )
+
+
+def _asks_queue(queue: str, last_empty: datetime, now: datetime) -> Callable[[], QueueState]:
+    def ask() -> QueueState:
+        waiting, dead = sqs.queue_counts(queue), sqs.queue_counts(queue + DEAD_LETTERS)
+        dead_letters = sum(dead) if dead else None
+        if waiting is None:
+            return QueueState(None, 0, dead_letters)
+        age_seconds = max(0.0, (now - last_empty).total_seconds()) if sum(waiting) else 0.0
+        return QueueState(*waiting, dead_letters, age_seconds)
+
+    return ask
+
+
+def _asks_stream(stream: Stream, now: datetime) -> Callable[[], float | None]:
+    return lambda: stream_lag_seconds(stream, now)
+
+
+def _last_empty(runs: Runs, dags: Iterable[WatchedDag], queue: str) -> datetime:
+    """A time at which no message of the queue had arrived that is still there.
+
+    It was seen empty, or a run began that drained it to the end. SQS tells the age of its oldest message to nobody but
+    CloudWatch, and who receives a message to look at it uses up its receives.
+    """
+    times = [runs.empty_at.get(queue, runs.created_at)]
+    for dag in dags:
+        last = runs.dags.get(dag.dag_id)
+        if queue in dag.queues and dag.drains_all and last and last.started_at:
+            times.append(last.started_at)
+    return max(times)
+
+
+def stream_lag_seconds(stream: Stream, now: datetime) -> float | None:
+    """How long the oldest record of a stream has waited that is behind no checkpoint; None without such a stream."""
+    from sluice.events.checkpoints import Checkpoint, read_checkpoints
+
+    try:
+        shards = kinesis.list_shards(stream.name)
+    except kinesis.StreamMissing:
+        return None
+    checkpoints = read_checkpoints(stream.checkpoint_table, stream.name)
+    found = [(shard.shard_id, checkpoints.get(shard.shard_id, Checkpoint())) for shard in shards]
+    waiting = in_parallel(
+        lambda shard: kinesis.waiting_seconds(stream.name, shard[0], after=shard[1].sequence_number, now=now),
+        [shard for shard in found if not shard[1].closed],
+    )
+    return max(waiting, default=0.0)

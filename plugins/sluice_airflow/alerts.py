@@ -1,0 +1,183 @@
+"""What every task does when it ends: note it in the table of runs, count it in CloudWatch, tell people when it failed.
+
+The logic is in `sluice.watch.steps`; here it is told what Airflow knows. Nothing here fails a task that did its work,
+and nothing hides why one failed: where AWS does not answer, that is a warning in the task's log.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import shlex
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from sluice.tally import COUNTS
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from sluice.watch.runs import Failure
+
+log = logging.getLogger(__name__)
+
+QUERY_OF_URL = re.compile(r"(https?://[^\s\"?]*)\?[^\s\"]*")
+
+KILLED = "its process was killed, ran out of memory, or lost its machine"
+
+
+def after_success(context: Context) -> None:
+    """Note that a task did its work: `on_success_callback` of every task.
+
+    Airflow has heard of the success by now: a process that is killed in between leaves no note, and the next run makes
+    up for it. `post_execute` would come before, but not for a task that cuts its run short.
+    """
+    ti = context["ti"]
+    mapped = {"map_indexes": ti.map_index} if ti.map_index is not None and ti.map_index >= 0 else {}
+    _note_success(context, ti.xcom_pull(task_ids=ti.task_id, **mapped))
+
+
+def after_skip(context: Context) -> None:
+    """A task that found nothing to do is a sign of life: `on_skipped_callback` of every task."""
+    _note_success(context, None)
+
+
+def _note_success(context: Context, result: Any) -> None:
+    ti, at = context["ti"], datetime.now(UTC)
+    log.info(key_figures(context, result, at))
+
+    def note() -> None:
+        from sluice.watch import steps
+
+        started_at = getattr(context.get("dag_run"), "start_date", None) or ti.start_date or at
+        steps.task_succeeded(
+            ti.dag_id,
+            ti.task_id,
+            ti.run_id,
+            partition=partition_of(context),
+            started_at=started_at,
+            at=at,
+            result=result,
+            ends_run=ends_run(context, result),
+        )
+
+    _without_harm(note, "the success of this task was not noted")
+
+
+def after_failure(context: Context) -> None:
+    """Tell people that a task failed for good: `on_failure_callback` of every task; a try that is retried is none."""
+    ti, error = context["ti"], context.get("exception")
+    said = f"{type(error).__name__}: {error}" if isinstance(error, BaseException) else str(error or KILLED)
+
+    def tell() -> None:
+        from sluice.watch import steps
+
+        steps.task_failed(_failure(context, ti.dag_id, ti.task_id, ti.run_id, said, ti.log_url))
+
+    _without_harm(tell, "nobody was told that this task failed")
+
+
+def after_failed_run(context: Context) -> None:
+    """Tell people of a run that failed without a word of its tasks: `on_failure_callback` of every Dag.
+
+    Airflow calls nothing for a task whose process is killed in its last try. This one is called by the dag processor,
+    for every run that failed; where a task has told of it, it is silent.
+    """
+    dag_id, run_id = context["dag"].dag_id, context["run_id"]
+    said = f"the run failed ({context.get('reason')}), and no task said why. Perhaps {KILLED}"
+
+    def tell() -> None:
+        from airflow.sdk.configuration import conf
+
+        from sluice.watch import steps
+
+        web_url = conf.get("api", "base_url", fallback="http://localhost:8080").rstrip("/")
+        page = f"{web_url}/dags/{dag_id}/runs/{quote(run_id)}"
+        steps.run_failed(_failure(context, dag_id, "", run_id, said, page))
+
+    _without_harm(tell, "nobody was told that this run failed")
+
+
+def _failure(context: Context, dag_id: str, task_id: str, run_id: str, said: str, log_url: str) -> Failure:
+    from sluice.watch.runs import Failure
+
+    at = datetime.now(UTC)
+    return Failure(
+        dag_id,
+        task_id,
+        partition_of(context),
+        run_id,
+        since=at,
+        at=at,
+        count=1,
+        message=said,
+        log_url=log_url,
+        again=run_again(context, dag_id, task_id),
+    )
+
+
+def _without_harm(work: Any, lost: str) -> None:
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    from sluice.errors import SluiceError
+
+    try:
+        work()
+    except (BotoCoreError, ClientError, SluiceError) as error:
+        log.warning("%s: %s", lost, error)
+
+
+def key_figures(context: Context, result: Any, at: datetime) -> str:
+    """One line a task: `key_figures dag=events_ingest task=drain run=... seconds=1.204 records_in=400 rows=380`."""
+    ti = context["ti"]
+    figures: dict[str, Any] = {"dag": ti.dag_id, "task": ti.task_id, "run": ti.run_id}
+    if ti.start_date:
+        figures["seconds"] = f"{(at - ti.start_date).total_seconds():.3f}"
+    if isinstance(result, Mapping):
+        # Those of a tally first, in their order: XCom sorts them as it likes.
+        names = sorted(result, key=lambda name: COUNTS.index(name) if name in COUNTS else len(COUNTS))
+        figures |= {name: result[name] for name in names if isinstance(result[name], int | float)}
+    elif isinstance(result, list):
+        figures["items"] = len(result)
+    return "key_figures " + " ".join(f"{name}={value}" for name, value in figures.items())
+
+
+def partition_of(context: Context) -> str:
+    """What the run is for, where Dags have a run an hour or a month: `hour` of its conf, else its logical date."""
+    run = context.get("dag_run")
+    asked = (getattr(run, "conf", None) or {}).get("hour")
+    logical_date = getattr(run, "logical_date", None)
+    try:
+        moment = datetime.fromisoformat(str(asked)) if asked else logical_date
+    except ValueError:
+        return str(asked)
+    return moment.astimezone(UTC).isoformat(timespec="minutes") if moment else ""
+
+
+def ends_run(context: Context, result: Any) -> bool:
+    """Whether the run is over with this task: it is a last one, or cuts the run short for want of work."""
+    task: Any = context["task"]
+    cuts_short = hasattr(task, "ignore_downstream_trigger_rules") and not result
+    return cuts_short or not task.downstream_task_ids
+
+
+def run_again(context: Context, dag_id: str, task_id: str) -> str:
+    """The command that runs a failed task and what comes after it again, or all of a run without a task.
+
+    A run with a logical date is cleared. One without (started by an event) is not found by a date: its messages are
+    back in the queue when their visibility timeout ends, and a new run takes them.
+    """
+    run = context.get("dag_run")
+    logical_date, conf = getattr(run, "logical_date", None), getattr(run, "conf", None)
+    if logical_date is None:
+        # What stands behind the ? of an address may be a secret, and this goes out by e-mail.
+        given = ["--conf", QUERY_OF_URL.sub(r"\1?...", json.dumps(conf))] if conf else []
+        return shlex.join(["sluice", "airflow", "dags", "trigger", dag_id, *given])
+    moment = logical_date.astimezone(UTC).isoformat()
+    dates = ["--start-date", moment, "--end-date", moment]
+    # Airflow takes it for a part of the task's name, and finds nothing with ^ and $ around it.
+    task = ["--task-regex", task_id, "--downstream"] if task_id else []
+    return shlex.join(["sluice", "airflow", "tasks", "clear", dag_id, *task, *dates, "--yes"])

@@ -1,0 +1,225 @@
+"""What a run leaves behind for people on call, and the Dag that tells them, against the emulator."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from dockerhub_account import WORKED_EXAMPLE, DockerHubAccount
+from platform_world import Watch
+from sluice.aws import client
+from sluice.dockerhub import expectations
+from sluice.lake import run_slug
+from sluice.settings import load_settings
+from sluice.watch.pipelines import WATCH_DAG, pipelines
+from sluice_airflow import alerts
+
+RunDag = Callable[..., Any]
+
+
+@pytest.fixture
+def watch(account: DockerHubAccount) -> Watch:
+    watch = Watch(account.settings)
+    watch.now = datetime.now(UTC) + timedelta(minutes=1)
+    return watch
+
+
+def impossible() -> list[Any]:
+    from great_expectations import expectations as gxe
+
+    return [gxe.ExpectColumnValuesToBeBetween(column="star_count", max_value=-1)]
+
+
+def test_the_table_of_the_watch_lists_every_dag_with_its_schedule(dags: dict[str, Any]) -> None:
+    listed = {dag.dag_id: dag for pipeline in pipelines(load_settings()) for dag in pipeline.dags}
+    assert sorted(listed) == sorted(dags)
+    for dag_id, dag in dags.items():
+        timetable = getattr(dag.timetable, "timetable", dag.timetable)
+        assert listed[dag_id].schedule == getattr(timetable, "expression", None), dag_id
+        assert (listed[dag_id].deadline_seconds > 0) == (listed[dag_id].schedule is not None), dag_id
+
+
+def test_a_dag_is_listed_in_the_pipeline_of_its_tag(dags: dict[str, Any]) -> None:
+    for pipeline in pipelines(load_settings()):
+        for dag in pipeline.dags:
+            assert pipeline.name in dags[dag.dag_id].tags
+
+
+def test_a_task_that_will_be_tried_again_tells_nobody(dags: dict[str, Any]) -> None:
+    for dag in dags.values():
+        for task in dag.tasks:
+            assert list(task.on_retry_callback) == [], task.task_id
+            assert [each.__name__ for each in task.on_failure_callback] == ["after_failure"], task.task_id
+
+
+def test_a_run_leaves_its_counts_in_the_table_in_metrics_and_in_one_line_a_task(
+    watch: Watch, account: DockerHubAccount, run_dag: RunDag, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "sluice_airflow")
+    for each in WORKED_EXAMPLE:
+        account.put(*each)
+    run = run_dag("dockerhub_aggregate")
+    assert run.state == "success"
+    last = watch.read().dags["dockerhub_aggregate"]
+    assert last.tally == {"records_in": 5, "published": 5, "duplicates": 0, "quarantined": 0}
+    assert last.success_run == run.run_id
+    assert last.success_at == last.tally_at == last.published_at
+    assert watch.metric("Published", Pipeline="dockerhub", Dag="dockerhub_aggregate")[-1] == 5.0
+    lines = [line for line in caplog.messages if line.startswith("key_figures ")]
+    assert [line.split()[2] for line in lines] == ["task=collect", "task=check_objects", "task=publish_aggregates"]
+    assert lines[-1].startswith(
+        f"key_figures dag=dockerhub_aggregate task=publish_aggregates run={run.run_id} seconds="
+    )
+    assert lines[-1].endswith(" records_in=5 published=5 duplicates=0 quarantined=0")
+    assert watch.mail() == []
+
+
+def test_a_run_that_finds_nothing_to_do_is_noted_as_alive(watch: Watch, run_dag: RunDag) -> None:
+    run = run_dag("dockerhub_aggregate")
+    last = watch.read().dags["dockerhub_aggregate"]
+    assert last.success_run == run.run_id
+    assert (last.tally, last.published_at) == ({}, None)
+
+
+def test_a_run_that_fails_is_not_noted_as_alive_and_its_message_says_all_there_is(
+    watch: Watch, account: DockerHubAccount, run_dag: RunDag, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    account.put(*WORKED_EXAMPLE[0])
+    with monkeypatch.context() as spoilt:
+        spoilt.setattr(expectations, "aggregate_expectations", impossible)
+        run = run_dag("dockerhub_aggregate")
+    assert run.state == "failed"
+    assert "dockerhub_aggregate" not in watch.read().dags
+    ((subject, text),) = watch.mail()
+    assert subject == "[sluice-test] dockerhub_aggregate.check_objects failed"
+    assert "Pipeline:      dockerhub\nDag:           dockerhub_aggregate\nTask:          check_objects\n" in text
+    assert f"Run:           {run.run_id}\n" in text
+    assert "GateFailed: gate dockerhub/aggregate failed 1 of 1 expectations" in text
+    assert "report: s3://" in text
+    assert "/dags/dockerhub_aggregate/runs/" in text
+    assert "/tasks/check_objects?try_number=1" in text
+    assert "Run again:     sluice airflow tasks clear dockerhub_aggregate --task-regex check_objects" in text
+    assert watch.metric("FailedTasks", Pipeline="dockerhub")[-1] == 1.0
+
+
+def test_a_failure_of_a_run_without_a_date_is_run_again_by_a_new_run(
+    watch: Watch, account: DockerHubAccount, run_dag: RunDag, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    account.put(*WORKED_EXAMPLE[0])
+    monkeypatch.setattr(expectations, "aggregate_expectations", impossible)
+    run_dag("dockerhub_aggregate", logical_date=None, run_conf={"rebuild": True})
+    ((_, text),) = watch.mail()
+    assert "Run again:     sluice airflow dags trigger dockerhub_aggregate --conf '{\"rebuild\": true}'\n" in text
+
+
+def test_a_failure_that_nobody_can_be_told_of_is_still_that_failure(
+    watch: Watch,
+    account: DockerHubAccount,
+    run_dag: RunDag,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    account.put(*WORKED_EXAMPLE[0])
+    monkeypatch.setattr(expectations, "aggregate_expectations", impossible)
+    monkeypatch.setenv("SLUICE_RUNS_TABLE", "not_deployed")
+    load_settings.cache_clear()
+    run = run_dag("dockerhub_aggregate")
+    assert run.state == "failed"
+    assert run.get_task_instance("collect").state == "success", "a success that cannot be noted is one"
+    assert "gate dockerhub/aggregate failed 1 of 1 expectations" in "".join(capfd.readouterr())
+    assert "nobody was told that this task failed" in caplog.text
+    assert "the success of this task was not noted" in caplog.text
+
+
+def test_the_watch_tells_what_is_stale_and_leaves_its_heartbeat(watch: Watch, run_dag: RunDag) -> None:
+    due = datetime.now(UTC) + timedelta(hours=1)
+    watch.all_ran(WATCH_DAG, at=due)
+    client("dynamodb").delete_item(TableName=watch.table, Key={"kind": {"S": "dag"}, "name": {"S": "dockerhub_pull"}})
+    watch.ran("dockerhub_pull", at=datetime.now(UTC) - timedelta(hours=1))
+    run = run_dag(WATCH_DAG)
+    assert run.state == "success"
+    assert watch.subjects() == ["[sluice-test] dockerhub_pull is stale"]
+    assert watch.metric("WatchRuns", Pipeline="platform")[-1] == 1.0
+    assert watch.read().dags[WATCH_DAG].success_run == run.run_id
+    again = run_dag(WATCH_DAG)
+    assert again.get_task_instance("announce").xcom_pull(task_ids="announce")["announced"] == 0
+    assert watch.mail() == []
+
+
+def test_a_pipeline_that_works_again_is_told_to_be_over_its_failure(
+    watch: Watch, account: DockerHubAccount, run_dag: RunDag, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    account.put(*WORKED_EXAMPLE[0])
+    with monkeypatch.context() as spoilt:
+        spoilt.setattr(expectations, "aggregate_expectations", impossible)
+        failed = run_dag("dockerhub_aggregate", run_conf={"rebuild": False})
+    assert watch.subjects() == ["[sluice-test] dockerhub_aggregate.check_objects failed"]
+    account.redeliver(run_slug(failed.run_id))
+    assert run_dag("dockerhub_aggregate", run_conf={"rebuild": False}).state == "success"
+    watch.all_ran(WATCH_DAG, at=datetime.now(UTC) + timedelta(hours=1))
+    run_dag(WATCH_DAG)
+    assert watch.subjects() == ["[sluice-test] over: dockerhub_aggregate.check_objects failed"]
+
+
+class ContextOf(dict[str, Any]):
+    """What a callback is given of a run, without one."""
+
+    def __init__(self, logical_date: datetime | None = None, conf: dict[str, Any] | None = None, **more: Any) -> None:
+        ti = SimpleNamespace(dag_id="d", task_id="t", run_id="run-1", log_url="http://airflow/log")
+        run = SimpleNamespace(logical_date=logical_date, conf=conf, start_date=None)
+        super().__init__(ti=ti, dag_run=run, **more)
+
+
+def test_a_secret_in_an_address_does_not_go_out_by_email() -> None:
+    conf = {"source": "https://example.com/sales.csv?X-Amz-Signature=abc&X=1", "force": True}
+    command = alerts.run_again(ContextOf(conf=conf), "d", "t")
+    assert command == (
+        """sluice airflow dags trigger d --conf '{"source": "https://example.com/sales.csv?...", "force": true}'"""
+    )
+
+
+@pytest.mark.parametrize(
+    ("conf", "partition"),
+    [
+        (None, "2026-11-21T10:00+00:00"),
+        ({"hour": "2024-04-07T19:00:00+02:00"}, "2024-04-07T17:00+00:00"),
+        ({"hour": "yesterday"}, "yesterday"),
+    ],
+)
+def test_a_run_is_for_the_hour_that_was_asked_for_else_for_its_logical_date(
+    conf: dict[str, Any] | None, partition: str
+) -> None:
+    assert alerts.partition_of(ContextOf(datetime(2026, 11, 21, 10, tzinfo=UTC), conf)) == partition
+
+
+def test_a_task_that_was_killed_is_told_by_the_dag_processor_which_knows_less(watch: Watch) -> None:
+    context = ContextOf()
+    del context["dag_run"]
+    alerts.after_failure(context)
+    ((subject, text),) = watch.mail()
+    assert subject == "[sluice-test] d.t failed"
+    assert "its process was killed" in text
+
+
+def test_a_run_whose_task_was_killed_in_its_last_try_is_told_by_its_dag(watch: Watch) -> None:
+    # Airflow calls nothing for such a task; and knows no more of the run where it cannot name a task.
+    context = {"dag": SimpleNamespace(dag_id="events_hourly"), "run_id": "manual__1+1", "reason": "task_failure"}
+    alerts.after_failed_run(context)
+    alerts.after_failed_run(context)
+    ((subject, text),) = watch.mail()
+    assert subject == "[sluice-test] events_hourly failed"
+    assert "the run failed (task_failure), and no task said why" in text
+    assert "/dags/events_hourly/runs/manual__1%2B1\n" in text
+    assert "Run again:     sluice airflow dags trigger events_hourly\n" in text
+    assert "Task:" not in text
+
+
+def test_every_dag_tells_of_a_run_that_failed_in_silence(dags: dict[str, Any]) -> None:
+    for dag in dags.values():
+        assert dag.on_failure_callback is alerts.after_failed_run

@@ -1,0 +1,162 @@
+"""`sluice status` says at a glance what is wrong, and its exit code says so to a script."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from dockerhub_account import DockerHubAccount
+from embedded_aws import FaultInjection, free_port, use_settings
+from events_world import World
+from platform_world import Watch
+from sluice import cli, sqs
+from sluice.aws import client
+from sluice.settings import Settings
+from sluice.watch import cli as status_cli
+from sluice.watch import observation, steps
+from sluice.watch.pipelines import Stream, pipelines
+from sluice.watch.runs import Failure
+
+
+@pytest.fixture
+def watch(account: DockerHubAccount, monkeypatch: pytest.MonkeyPatch) -> Watch:
+    watch = Watch(account.settings)
+    monkeypatch.setattr(status_cli, "utc_now", lambda: watch.now)
+    return watch
+
+
+def status(*arguments: str) -> Result:
+    return CliRunner().invoke(cli.main, ["status", *arguments])
+
+
+def rows(result: Result) -> dict[str, list[str]]:
+    """Dag id -> words of its row in the table."""
+    table = result.output.partition("what: ")[0].splitlines()
+    return {line.split()[0]: line.split() for line in reversed(table) if line.strip()}
+
+
+def test_where_all_is_well_it_says_so_with_exit_code_0(watch: Watch) -> None:
+    watch.all_ran()
+    watch.ran("dockerhub_pull", records_in=1500, published=1200, quarantined=300)
+    watch.now += timedelta(minutes=2)
+    result = status()
+    assert result.exit_code == 0, result.output
+    assert "Nothing is wrong." in result.output
+    found = rows(result)
+    assert found["dockerhub_pull"][1:] == ["ok", "2", "min", "ago", "1,500", "1,200", "300", "2", "min", "-", "-"]
+    assert {dag.dag_id for pipeline in pipelines(watch.settings) for dag in pipeline.dags} <= set(found)
+
+
+def test_a_pipeline_that_stopped_is_named_with_exit_code_1_and_what_to_do(watch: Watch) -> None:
+    watch.all_ran()
+    watch.now += timedelta(minutes=14)
+    watch.all_ran("dockerhub_pull")
+    result = status()
+    assert result.exit_code == 1
+    assert rows(result)["dockerhub_pull"][1] == "stale"
+    assert "dockerhub_pull is stale" in result.output
+    assert "run again: sluice airflow dags unpause dockerhub_pull; sluice airflow dags trigger dockerhub_pull\n" in (
+        result.output
+    )
+
+
+def test_dead_letters_are_wrong(watch: Watch) -> None:
+    watch.all_ran()
+    dead = sqs.queue_url(f"{watch.settings.dockerhub_queue}-dead-letters")
+    client("sqs").send_message(QueueUrl=dead, MessageBody="{}")
+    result = status()
+    assert result.exit_code == 1
+    assert rows(result)["dockerhub_aggregate"][-1] == "1"
+
+
+def test_json_has_the_same_for_a_script(watch: Watch, account: DockerHubAccount) -> None:
+    watch.all_ran("dockerhub_pull")
+    watch.ran("dockerhub_pull", at=watch.now - timedelta(hours=1), records_in=3, published=2, duplicates=1)
+    account.send("{}")
+    result = status("--json")
+    assert result.exit_code == 1
+    document: dict[str, Any] = json.loads(result.output)
+    assert (document["environment"], document["ok"], document["at"]) == ("test", False, watch.now.isoformat())
+    (problem,) = document["problems"]
+    assert (problem["key"], problem["dag"], problem["task"]) == ("stale/dockerhub_pull", "dockerhub_pull", None)
+    assert [name for name in problem if not problem[name]] == ["task", "run"]
+    found = {dag["dag"]: dag for pipeline in document["pipelines"] for dag in pipeline["dags"]}
+    assert {each["pipeline"]: each["ok"] for each in document["pipelines"]}["events"] is True
+    pull = found["dockerhub_pull"]
+    assert pull["freshness_seconds"] == {"dockerhub_history": 3600.0}
+    assert (pull["records_in"], pull["published"], pull["duplicates"], pull["quarantined"]) == (3, 2, 1, 0)
+    assert found["dockerhub_aggregate"]["queues"][watch.settings.dockerhub_queue]["depth"] == 1
+    assert found["events_ingest"]["stream_lag_seconds"] == {watch.settings.event_stream: 0.0}
+
+
+def test_what_never_ran_is_said_to_be_so_and_is_not_wrong_yet(watch: Watch) -> None:
+    watch.now = watch.read().created_at
+    result = status()
+    assert result.exit_code == 0, result.output
+    assert rows(result)["events_hourly"][1:3] == ["never", "ran"]
+    watch.now += timedelta(hours=2)
+    assert status().exit_code == 1
+
+
+def test_a_failed_task_is_wrong_until_it_succeeds(watch: Watch) -> None:
+    watch.all_ran()
+    steps.task_failed(
+        Failure("dockerhub_pull", "fetch", "", "run-1", watch.now, watch.now, 1, "[boom] no", "http://log", "again")
+    )
+    result = status()
+    assert result.exit_code == 1
+    assert rows(result)["dockerhub_pull"][1] == "failing"
+    assert "[boom] no" in result.output, "what looks like markup is text"
+
+
+def test_it_asks_for_little(watch: Watch, account_faults: FaultInjection) -> None:
+    watch.all_ran()
+    before = account_faults.requests()
+    assert status().exit_code == 0
+    asked = account_faults.requests() - before
+    queues = sum(len(dag.queues) for pipeline in pipelines(watch.settings) for dag in pipeline.dags)
+    assert asked["dynamodb", "Scan"] == 1
+    assert asked["sqs", "GetQueueAttributes"] == 2 * queues
+    assert not [name for service, name in asked if name.startswith(("Receive", "Put", "Update", "Publish", "Send"))]
+
+
+def test_an_aws_that_does_not_answer_is_one_clear_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    use_settings(monkeypatch, home=tmp_path, aws_port=free_port())
+    result = status()
+    assert result.exit_code == 1
+    assert result.output.startswith("Error: Could not connect to the endpoint URL")
+    assert "Run `sluice aws start`." in result.output
+    assert len(result.output.splitlines()) == 1
+
+
+def test_an_aws_in_which_nothing_is_deployed_is_one_clear_line(settings: Settings) -> None:
+    result = status()
+    assert result.exit_code == 1
+    assert result.output == (
+        "Error: DynamoDB table pipeline_runs does not exist: run `sluice deploy`, or set SLUICE_RUNS_TABLE\n"
+    )
+
+
+def test_a_stream_lags_as_long_as_its_oldest_record_behind_the_checkpoint_has_waited(settings: Settings) -> None:
+    world = World(settings)
+    stream = Stream(settings.event_stream, settings.events_checkpoint_table)
+
+    def lag(minutes: int) -> float | None:
+        return observation.stream_lag_seconds(stream, datetime.now(UTC) + timedelta(minutes=minutes))
+
+    assert lag(60) == 0.0
+    world.put(40, seed=1)
+    waiting = lag(60)
+    assert waiting is not None
+    assert 3600 <= waiting < 3700
+    world.ingest("run-1")
+    assert lag(60) == 0.0
+    world.put(1, seed=2)
+    assert lag(60)
+    gone = Stream("gone", settings.events_checkpoint_table)
+    assert observation.stream_lag_seconds(gone, datetime.now(UTC)) is None

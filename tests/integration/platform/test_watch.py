@@ -1,0 +1,357 @@
+"""What is wrong is told to people, once, in words that say what to do; and told to be over."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta, timezone
+
+import pytest
+from botocore.exceptions import ClientError
+
+from dockerhub_account import DockerHubAccount
+from embedded_aws import FaultInjection
+from platform_world import WEB_URL, Watch
+from sluice import sqs
+from sluice.aws import client
+from sluice.watch import runs, steps
+from sluice.watch.problems import at_text
+from sluice.watch.runs import Failure
+
+PULL_DEADLINE = timedelta(minutes=10)
+"""Of dockerhub_pull, which runs every 5 minutes."""
+
+
+@pytest.fixture
+def watch(account: DockerHubAccount) -> Watch:
+    return Watch(account.settings)
+
+
+def failed(watch: Watch, dag_id: str, task_id: str, partition: str = "", run_id: str = "run-1") -> bool:
+    """A task fails for good; whether a message was sent."""
+    return steps.task_failed(
+        Failure(
+            dag_id, task_id, partition, run_id, watch.now, watch.now, 1, "ValueError: no", f"{WEB_URL}/log", "again"
+        )
+    )
+
+
+def succeeded(watch: Watch, dag_id: str, task_id: str, partition: str = "") -> None:
+    steps.task_succeeded(
+        dag_id,
+        task_id,
+        "run-2",
+        partition=partition,
+        started_at=watch.now,
+        at=watch.now,
+        result=None,
+        ends_run=False,
+    )
+
+
+# Stale
+
+
+def test_a_pipeline_that_stopped_is_told_within_its_deadline_and_not_before(watch: Watch) -> None:
+    watch.ran("dockerhub_pull")
+    last, missed = watch.now, watch.now.replace(minute=5)
+    told = missed + PULL_DEADLINE
+    watch.now = told - timedelta(seconds=1)
+    watch.all_ran("dockerhub_pull")
+    assert watch.look("before")["problems"] == 0, "a run may take its time"
+    watch.now = told
+    assert watch.look("after") == {"problems": 1, "announced": 1, "over": 0}
+    ((subject, text),) = watch.mail()
+    assert subject == "[sluice-test] dockerhub_pull is stale"
+    assert "Pipeline:      dockerhub\n" in text
+    assert "Dag:           dockerhub_pull\n" in text
+    assert f"its run of {at_text(missed)} should have succeeded by {at_text(told)}" in text
+    assert f"the last one ended {at_text(last)}" in text
+    assert f"Where to look: {WEB_URL}/dags/dockerhub_pull\n" in text
+    assert "sluice airflow dags trigger dockerhub_pull" in text
+    assert watch.metric("StaleDags", Pipeline="dockerhub")[-1] == 1.0
+
+
+def test_a_run_that_found_nothing_to_do_is_a_sign_of_life(watch: Watch) -> None:
+    watch.all_ran()
+    watch.now += timedelta(minutes=40)
+    watch.all_ran("dockerhub_aggregate")
+    watch.ran("dockerhub_aggregate")
+    assert watch.look() == {"problems": 0, "announced": 0, "over": 0}
+    assert watch.read().dags["dockerhub_aggregate"].tally == {}
+
+
+def test_a_message_is_not_sent_twice_but_repeated_while_it_lasts_and_when_it_is_over(watch: Watch) -> None:
+    watch.all_ran("dockerhub_pull")
+    assert watch.look("one")["announced"] == 1
+    assert steps.announce("one", lambda: watch.now)["announced"] == 0, "a retry"
+    watch.now += timedelta(minutes=5)
+    watch.all_ran("dockerhub_pull")
+    assert watch.look("two")["announced"] == 0, "the next run"
+    assert watch.subjects() == ["[sluice-test] dockerhub_pull is stale"]
+    watch.now += timedelta(hours=watch.settings.alert_repeat_hours)
+    watch.all_ran("dockerhub_pull")
+    assert watch.look("three")["announced"] == 1, "it still lasts"
+    assert watch.subjects() == ["[sluice-test] dockerhub_pull is stale"]
+    watch.now += timedelta(minutes=5)
+    watch.all_ran()
+    assert watch.look("four") == {"problems": 0, "announced": 0, "over": 1}
+    assert watch.look("five")["over"] == 0
+    assert watch.subjects() == ["[sluice-test] over: dockerhub_pull is stale"]
+    watch.now += timedelta(minutes=20)
+    watch.all_ran("dockerhub_pull")
+    assert watch.look("six")["announced"] == 1, "it is news when it comes again"
+
+
+def test_a_message_that_could_not_be_sent_is_sent_by_the_retry_and_no_other_is_sent_again(
+    watch: Watch, account_faults: FaultInjection
+) -> None:
+    watch.all_ran("dockerhub_pull")
+    watch.look("one")
+    failed(watch, "dockerhub_rebuild", "collect_month")
+    watch.now += timedelta(hours=1)
+    watch.all_ran("dockerhub_pull", "dockerhub_aggregate")
+    steps.observe("two", WEB_URL, lambda: watch.now)
+    account_faults.inject("error", service="sns", operation="Publish")
+    with pytest.raises(ClientError):
+        steps.announce("two", lambda: watch.now)
+    account_faults.clear()
+    steps.announce("two", lambda: watch.now)
+    assert watch.subjects() == [
+        "[sluice-test] dockerhub_aggregate is stale",
+        "[sluice-test] dockerhub_pull is stale",
+        "[sluice-test] dockerhub_rebuild.collect_month failed",
+    ]
+
+
+def test_who_is_killed_while_it_sends_leaves_the_message_to_a_later_run(watch: Watch) -> None:
+    watch.all_ran("dockerhub_pull")
+    never = timedelta(days=1)
+    assert runs.claim_alert(watch.table, "stale/dockerhub_pull", "s", watch.now, repeat_after=never, dead_after=never)
+    assert watch.look("one")["announced"] == 0, "another one is about to"
+    watch.now += timedelta(minutes=5)
+    watch.all_ran("dockerhub_pull")
+    assert watch.look("two")["announced"] == 1
+    assert watch.subjects() == ["[sluice-test] dockerhub_pull is stale"]
+
+
+def test_of_many_who_see_it_at_once_one_tells(watch: Watch) -> None:
+    watch.all_ran("dockerhub_pull")
+    steps.observe("run", WEB_URL, lambda: watch.now)
+    with ThreadPoolExecutor(8) as pool:
+        results = list(pool.map(lambda _: steps.announce("run", lambda: watch.now), range(8)))
+    assert sum(result["announced"] for result in results) == 1
+    assert len(watch.mail()) == 1
+
+
+def test_that_the_watch_itself_was_away_is_no_news_when_it_is_back(watch: Watch) -> None:
+    watch.all_ran("platform_watch")
+    assert watch.look()["problems"] == 0
+
+
+# Failures
+
+
+def test_a_task_that_goes_on_failing_is_told_once_until_it_succeeds(watch: Watch) -> None:
+    watch.all_ran()
+    assert failed(watch, "dockerhub_pull", "fetch", run_id="run-1")
+    watch.now += timedelta(minutes=5)
+    assert not failed(watch, "dockerhub_pull", "fetch", run_id="run-2"), "it was told"
+    assert failed(watch, "dockerhub_pull", "check_answers"), "another task is news"
+    (check, fetch) = watch.read().failures
+    assert (fetch.count, fetch.run_id, fetch.at - fetch.since) == (2, "run-2", timedelta(minutes=5))
+    assert check.count == 1
+    watch.now += timedelta(minutes=5)
+    succeeded(watch, "dockerhub_pull", "fetch")
+    succeeded(watch, "dockerhub_pull", "check_answers")
+    assert watch.read().failures == ()
+    watch.all_ran()
+    watch.now += timedelta(seconds=1)
+    assert watch.look()["over"] == 2
+    assert watch.subjects() == [
+        "[sluice-test] dockerhub_pull.check_answers failed",
+        "[sluice-test] dockerhub_pull.fetch failed",
+        "[sluice-test] over: dockerhub_pull.check_answers failed",
+        "[sluice-test] over: dockerhub_pull.fetch failed",
+    ]
+    assert failed(watch, "dockerhub_pull", "fetch"), "it is news when it comes again"
+
+
+def test_each_hour_that_fails_is_told_and_another_hour_does_not_make_up_for_it(watch: Watch) -> None:
+    assert failed(watch, "events_hourly", "dedup", "2030-03-05T10:00+00:00")
+    assert failed(watch, "events_hourly", "dedup", "2030-03-05T11:00+00:00")
+    succeeded(watch, "events_hourly", "dedup", "2030-03-05T11:00+00:00")
+    (left,) = watch.read().failures
+    assert left.partition == "2030-03-05T10:00+00:00"
+
+
+def test_a_run_that_failed_in_silence_is_made_up_for_by_one_that_comes_to_its_end(watch: Watch) -> None:
+    failure = Failure("dockerhub_pull", "", "", "run-1", watch.now, watch.now, 1, "killed", f"{WEB_URL}/run", "again")
+    assert steps.run_failed(failure)
+    assert not steps.run_failed(failure)
+    steps.task_succeeded(
+        "dockerhub_pull",
+        "publish_answers",
+        "run-2",
+        partition="",
+        started_at=watch.now,
+        at=watch.now,
+        result=None,
+        ends_run=True,
+    )
+    assert watch.read().failures == ()
+
+
+def test_a_dag_that_runs_and_fails_is_told_to_fail_and_not_to_be_stale_as_well(watch: Watch) -> None:
+    watch.all_ran("dockerhub_pull")
+    failed(watch, "dockerhub_pull", "fetch")
+    assert watch.look() == {"problems": 1, "announced": 0, "over": 0}
+    assert watch.subjects() == ["[sluice-test] dockerhub_pull.fetch failed"]
+
+
+def test_a_failure_after_the_look_is_not_told_to_be_over(watch: Watch) -> None:
+    watch.all_ran()
+    steps.observe("run", WEB_URL, lambda: watch.now)
+    watch.now += timedelta(seconds=1)
+    failed(watch, "dockerhub_pull", "fetch")
+    assert steps.announce("run", lambda: watch.now)["over"] == 0
+
+
+def test_a_failure_that_nobody_made_up_for_is_forgotten_after_a_week(watch: Watch) -> None:
+    failed(watch, "events_hourly", "dedup", "2030-03-05T10:00+00:00")
+    watch.now += timedelta(days=6)
+    assert len(watch.read().failures) == 1
+    watch.now += timedelta(days=2)
+    assert watch.read().failures == ()
+
+
+# Queues and streams
+
+
+def test_dead_letters_are_told_with_the_way_to_bring_them_back(watch: Watch) -> None:
+    watch.all_ran()
+    dead = f"{watch.settings.dockerhub_queue}-dead-letters"
+    for _ in range(3):
+        client("sqs").send_message(QueueUrl=sqs.queue_url(dead), MessageBody="{}")
+    watch.look("one")
+    ((subject, text),) = watch.mail()
+    assert subject == "[sluice-test] dockerhub_aggregate has dead letters"
+    assert f"3 messages are in {dead}" in text
+    assert "sluice airflow dags trigger dockerhub_aggregate --conf '{\"rebuild\": true}'" in text
+    assert watch.metric("DeadLetters", Pipeline="dockerhub") == [3.0]
+    assert sqs.queue_depth(sqs.queue_url(dead)) == 3, "a look takes none away"
+    client("sqs").purge_queue(QueueUrl=sqs.queue_url(dead))
+    watch.now += timedelta(minutes=1)
+    watch.look("two")
+    assert watch.subjects() == ["[sluice-test] over: dockerhub_aggregate has dead letters"]
+
+
+def test_a_queue_that_nobody_drains_is_told_and_one_that_is_drained_again_and_again_is_not(
+    watch: Watch, account: DockerHubAccount
+) -> None:
+    watch.all_ran()
+    watch.look("empty")
+    account.send("{}")
+    watch.now += timedelta(minutes=31)
+    watch.all_ran("dockerhub_aggregate")
+    watch.ran("dockerhub_aggregate", at=watch.now - timedelta(minutes=1))
+    assert watch.look("busy")["problems"] == 0, "a run has drained it since, and another message came"
+    watch.now += timedelta(minutes=30)
+    watch.all_ran("dockerhub_aggregate")
+    watch.look("stuck")
+    assert "[sluice-test] dockerhub_aggregate does not drain its queue" in watch.subjects()
+    assert watch.metric("QueueAge", Pipeline="dockerhub")[-1] == 31 * 60 + 5
+    assert watch.metric("QueueDepth", Pipeline="dockerhub", Queue=watch.settings.dockerhub_queue)[-1] == 1.0
+
+
+def test_a_queue_that_is_not_there_is_told_and_stops_no_other_look(watch: Watch) -> None:
+    watch.all_ran()
+    name = f"{watch.settings.dockerhub_queue}-dead-letters"
+    url = sqs.queue_url(name)
+    attributes = client("sqs").get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"]
+    client("sqs").delete_queue(QueueUrl=url)
+    try:
+        watch.look()
+        ((subject, text),) = watch.mail()
+    finally:
+        kept = {name: attributes[name] for name in ("MessageRetentionPeriod", "RedriveAllowPolicy", "Policy")}
+        client("sqs").create_queue(QueueName=name, Attributes=kept | {"SqsManagedSseEnabled": "true"})
+    assert subject == "[sluice-test] dockerhub_aggregate lacks its queue"
+    assert f"{name} does not exist" in text
+    assert "sluice deploy" in text
+
+
+# Metrics
+
+
+def test_the_counts_of_a_run_and_the_age_of_what_it_published_are_metrics(watch: Watch) -> None:
+    watch.all_ran()
+    tally = {"records_in": 10, "published": 7, "duplicates": 2, "quarantined": 1}
+    steps.task_succeeded(
+        "dockerhub_pull",
+        "publish_answers",
+        "run-1",
+        partition="",
+        started_at=watch.now,
+        at=watch.now,
+        result=tally,
+        ends_run=True,
+    )
+    of_run = {"Pipeline": "dockerhub", "Dag": "dockerhub_pull"}
+    found = {name: watch.metric(name, **of_run) for name in ("RecordsIn", "Published", "Duplicates", "Quarantined")}
+    assert found == {"RecordsIn": [10.0], "Published": [7.0], "Duplicates": [2.0], "Quarantined": [1.0]}
+    watch.now += timedelta(minutes=4)
+    watch.look()
+    assert watch.metric("Freshness", Pipeline="dockerhub", Table="dockerhub_history") == [240.0]
+    assert watch.metric("WatchRuns", Pipeline="platform") == [1.0]
+
+
+def test_what_published_nothing_makes_no_table_fresh(watch: Watch) -> None:
+    watch.ran("dockerhub_pull", records_in=3, published=2, duplicates=1)
+    published_at = watch.now
+    watch.now += timedelta(minutes=5)
+    watch.ran("dockerhub_pull", records_in=1, quarantined=1)
+    last = watch.read().dags["dockerhub_pull"]
+    assert (last.published_at, last.success_at) == (published_at, watch.now)
+
+
+def test_a_metric_that_cannot_be_sent_is_a_warning(
+    watch: Watch, account_faults: FaultInjection, caplog: pytest.LogCaptureFixture
+) -> None:
+    account_faults.inject("error", service="monitoring")
+    account_faults.inject("error", service="cloudwatch")
+    watch.all_ran()
+    assert watch.look()["problems"] == 0
+    assert "metrics WatchRuns were not sent" in caplog.text
+
+
+# The table
+
+
+def test_who_is_older_does_not_overwrite_what_is_newer(watch: Watch) -> None:
+    newer = watch.now
+    watch.ran("dockerhub_pull", at=newer, records_in=1, published=1)
+    watch.ran("dockerhub_pull", at=newer - timedelta(microseconds=1), records_in=2, published=2)
+    watch.ran("dockerhub_pull", at=newer - timedelta(hours=1))
+    last = watch.read().dags["dockerhub_pull"]
+    assert (last.success_at, last.tally["records_in"], last.published_at) == (newer, 1, newer)
+
+
+def test_a_success_that_is_older_than_the_failure_does_not_clear_it(watch: Watch) -> None:
+    failed(watch, "dockerhub_pull", "fetch")
+    watch.now -= timedelta(minutes=1)
+    succeeded(watch, "dockerhub_pull", "fetch")
+    assert len(watch.read().failures) == 1
+
+
+def test_times_of_the_table_are_compared_in_utc(watch: Watch) -> None:
+    india = timezone(timedelta(hours=5, minutes=30))
+    watch.ran("dockerhub_pull", at=watch.now)
+    watch.ran("dockerhub_pull", at=(watch.now - timedelta(hours=1)).astimezone(india))
+    assert watch.read().dags["dockerhub_pull"].success_at == watch.now
+
+
+def test_the_alarm_of_a_silent_watch_reaches_who_gets_the_alerts(watch: Watch) -> None:
+    name = f"{watch.settings.resource_prefix}-watch-silent"
+    for state in ("OK", "ALARM"):
+        client("cloudwatch").set_alarm_state(AlarmName=name, StateValue=state, StateReason="a test")
+    assert f'ALARM: "{name}" in us-east-1' in watch.alarms()
