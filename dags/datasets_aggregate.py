@@ -1,0 +1,125 @@
+"""Aggregate CSV files by dp as they are dropped off, and publish each as one parquet file.
+
+## What it does
+
+Drains the queue that hears of every `.csv` below `datasets/` of the landing bucket, or takes the one file that `source`
+names. Rows that do not parse go to quarantine with their line number and a reason, the others are aggregated by dp.
+After the gate each file becomes `curated/datasets/<file name>.parquet` in one conditional request. The messages are
+deleted last. A file that is unchanged since it was published is skipped. A file that is no such CSV at all goes to
+quarantine, and its neighbours go on; where it is that of `source`, the run fails and says why.
+
+## Triggered by
+
+The arrival of a file (S3 event -> SQS, seen by a doorbell on the depth of the queue); every 30 minutes as a safety net;
+a person with a `source`. A run that finds the queue empty skips.
+
+## Parameters
+
+* `source` (default none): the file to process instead of the queue: an `s3://` address below `datasets/` of the landing
+  bucket, such a key, or an https URL. Example:
+  `airflow dags trigger datasets_aggregate --conf '{"source": "datasets/sales.csv"}'`. A URL may hold a signature after
+  `?`: it is kept in the run's `conf` and nowhere else.
+* `force` (default false): also process files that are unchanged; with `source`, also one whose name belongs to another.
+
+## Reads and writes
+
+* reads the queue `sluice-<environment>-datasets` and `datasets/` of the landing bucket, or an https URL
+* writes `curated/datasets/<file name without extension>.parquet`, `quarantine/datasets/<run>/`,
+  `quality/datasets/aggregate/`
+
+## Running it again
+
+The same version of a file gives the same bytes, and is skipped when it is published already. An older version that
+comes late never replaces a newer one. Two sources of one file name: the first keeps it, the other one is quarantined.
+Messages of a failed run come back when their visibility timeout ends.
+"""
+
+from __future__ import annotations
+
+from airflow.sdk import Asset, AssetOrTimeSchedule, AssetWatcher, CronTriggerTimetable, Param, dag, task
+from airflow.sdk.exceptions import AirflowFailException
+
+from sluice.datasets.records import BadSource, source_pattern
+from sluice.lake import run_slug
+from sluice.settings import load_settings
+from sluice_airflow.alerts import after_failed_run
+from sluice_airflow.defaults import START, TASK_DEFAULTS
+from sluice_airflow.doorbell import QueueDepthTrigger
+
+QUEUE = load_settings().datasets_queue
+NEW_FILES = Asset(QUEUE, watchers=[AssetWatcher(name=QUEUE, trigger=QueueDepthTrigger(QUEUE))])
+
+
+def _asked(conf: dict | None) -> tuple[str | None, bool]:
+    """`source` and `force` of a run; nothing of the run before it, which `params` keep where runs share a process."""
+    asked = conf or {}
+    return asked.get("source"), bool(asked.get("force"))
+
+
+@dag(
+    schedule=AssetOrTimeSchedule(timetable=CronTriggerTimetable("*/30 * * * *", timezone="UTC"), assets=[NEW_FILES]),
+    start_date=START,
+    catchup=False,
+    max_active_runs=1,
+    default_args=TASK_DEFAULTS,
+    on_failure_callback=after_failed_run,
+    params={
+        "source": Param(
+            None,
+            type=["null", "string"],
+            pattern=source_pattern(load_settings().landing_bucket),
+            description="file to process instead of the queue: s3:// address or key below datasets/, or https URL",
+        ),
+        "force": Param(False, type="boolean", description="also process files that are unchanged"),
+    },
+    tags=["datasets", "aggregate"],
+    doc_md=__doc__,
+)
+def datasets_aggregate():
+    @task.short_circuit
+    def collect(run_id: str, dag_run) -> dict[str, int]:
+        """Drain the queue, or take the given source; note which files are processed."""
+        from sluice.datasets import steps
+
+        source, _ = _asked(dag_run.conf)
+        try:
+            return steps.collect(run_slug(run_id), source)
+        except BadSource as error:
+            # Another try would read the same.
+            raise AirflowFailException(str(error)) from None
+
+    @task
+    def aggregate(run_id: str, dag_run) -> dict[str, int]:
+        """Judge and aggregate each file that is not published already; stage it, quarantine what is rejected."""
+        from sluice.datasets import steps
+        from sluice.datasets.source import UrlRefused
+
+        source, force = _asked(dag_run.conf)
+        try:
+            return steps.aggregate(run_slug(run_id), source, force=force)
+        except (steps.SourceRejected, UrlRefused) as error:
+            raise AirflowFailException(str(error)) from None
+
+    @task
+    def check(run_id: str) -> dict:
+        """Gate: every row accounted for, min <= max, percentages between 0 and 1, each dp once."""
+        from sluice.datasets import steps
+
+        return steps.check(run_slug(run_id))
+
+    @task
+    def publish(collected: dict[str, int], run_id: str, dag_run) -> dict[str, int]:
+        """One conditional request a file, then delete the messages."""
+        from sluice.datasets import steps
+
+        source, force = _asked(dag_run.conf)
+        try:
+            return steps.publish(run_slug(run_id), collected, source, force=force)
+        except (steps.SourceRejected, steps.PublishedMeanwhile) as error:
+            raise AirflowFailException(str(error)) from None
+
+    collected = collect()
+    collected >> aggregate() >> check() >> publish(collected)
+
+
+datasets_aggregate()

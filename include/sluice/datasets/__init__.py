@@ -1,0 +1,3 @@
+"""CSV in, aggregated parquet out (contract, section 5)."""
+
+PIPELINE = "datasets"

@@ -1,0 +1,176 @@
+"""A source and its name, a row of its CSV, and the reason codes of `datasets` (contract, section 5). Pure."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+from urllib.parse import quote, unquote, urlsplit
+
+from sluice.errors import SluiceError
+
+SOURCE_PREFIX = "datasets/"
+"""Where others drop their files in the landing bucket."""
+
+OUTPUT_PREFIX = "curated/datasets/"
+
+COLUMNS = ("id", "class", "memory", "percentage", "ratio", "fob", "dp", "recovered")
+"""The header of a file: these names, each once, in any order."""
+
+USED_COLUMNS = ("memory", "percentage", "ratio", "dp", "recovered")
+"""Columns that decide about a row; of the others any text will do."""
+
+KEY_MAX_BYTES = 1024
+"""What S3 allows for a key."""
+
+ADDRESS_MAX_LENGTH = 1500
+"""Of an address in percent-encoding: the output remembers it in its metadata, which S3 holds to 2 KB."""
+
+
+class Reason(StrEnum):
+    """Why a row or a whole file was rejected: stable codes for the quarantine."""
+
+    # a row
+    WRONG_COLUMN_COUNT = "wrong_column_count"
+    UNCLOSED_QUOTE = "unclosed_quote"
+    RECORD_TOO_LONG = "record_too_long"
+    BAD_ENCODING = "bad_encoding"
+    MEMORY_NOT_INTEGER = "memory_not_integer"
+    MEMORY_OUT_OF_RANGE = "memory_out_of_range"
+    PERCENTAGE_NOT_NUMBER = "percentage_not_number"
+    PERCENTAGE_OUT_OF_RANGE = "percentage_out_of_range"
+    RATIO_NOT_NUMBER = "ratio_not_number"
+    RATIO_OUT_OF_RANGE = "ratio_out_of_range"
+    RECOVERED_NOT_INTEGER = "recovered_not_integer"
+    RECOVERED_OUT_OF_RANGE = "recovered_out_of_range"
+    MISSING_DP = "missing_dp"
+    # a file
+    EMPTY_FILE = "empty_file"
+    NOT_CSV = "not_csv"
+    NOT_UTF8 = "not_utf8"
+    WRONG_HEADER = "wrong_header"
+    NO_ROW_ACCEPTED = "no_row_accepted"
+    BAD_NAME = "bad_name"
+    NAME_TAKEN = "name_taken"
+    OBJECT_MISSING = "object_missing"
+
+
+DETAILS = {
+    Reason.MEMORY_NOT_INTEGER: "memory {} is not an integer",
+    Reason.MEMORY_OUT_OF_RANGE: "memory {} is not between -32768 and 32767",
+    Reason.PERCENTAGE_NOT_NUMBER: "percentage {} is not a number",
+    Reason.PERCENTAGE_OUT_OF_RANGE: "percentage {} is not between 0 and 1",
+    Reason.RATIO_NOT_NUMBER: "ratio {} is not a number",
+    Reason.RATIO_OUT_OF_RANGE: "ratio {} is beyond float64",
+    Reason.RECOVERED_NOT_INTEGER: "recovered {} is not an integer",
+    Reason.RECOVERED_OUT_OF_RANGE: "recovered {} is not between -128 and 127",
+    Reason.MISSING_DP: "dp is empty",
+}
+"""What a person reads of a value that breaks its rule."""
+
+
+class BadSource(SluiceError):
+    """The parameter `source` names nothing that can be read."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where one file comes from.
+
+    Attributes:
+        address: who the file is, for messages and for who owns an output: `s3://bucket/key`, or the URL without its
+            query, which may hold a signature.
+        location: what to read: the key, or the whole URL.
+        is_url: an https URL and not an object of the landing bucket.
+    """
+
+    address: str
+    location: str
+    is_url: bool = False
+
+    @property
+    def name(self) -> str:
+        """File name without its extension, which names the output; empty where there is none."""
+        path = unquote(urlsplit(self.location).path) if self.is_url else self.location
+        file_name = path.rsplit("/", 1)[-1]
+        stem, dot, _ = file_name.rpartition(".")
+        return stem if dot else file_name
+
+    @property
+    def output_key(self) -> str:
+        """Key of the published parquet file."""
+        return f"{OUTPUT_PREFIX}{self.name}.parquet"
+
+    @property
+    def encoded_address(self) -> str:
+        """The address as the metadata of S3 may hold it."""
+        return quote(self.address, safe="/:")
+
+    @property
+    def has_usable_name(self) -> bool:
+        """Whether the output can have a key, and its metadata the address."""
+        is_plain = re.fullmatch(r"[^\x00-\x1f\x7f/]+", self.name) is not None and self.name not in (".", "..")
+        return (
+            is_plain
+            and len(self.output_key.encode("utf-8", "replace")) <= KEY_MAX_BYTES
+            and len(self.encoded_address) <= ADDRESS_MAX_LENGTH
+        )
+
+
+def is_blank(record: str) -> bool:
+    """Whether a row holds nothing: an empty line, or what a spreadsheet leaves below its last row. It is no record."""
+    return not record.strip(", \t\r\n")
+
+
+def source_of_key(bucket: str, key: str) -> Source:
+    """An object of the landing bucket."""
+    return Source(f"s3://{bucket}/{key}", key)
+
+
+def source_pattern(landing_bucket: str) -> str:
+    """What the trigger form lets in for `source`, as a regular expression that Python and JavaScript read alike."""
+    bucket = landing_bucket.replace(".", "[.]")
+    return rf"^(https://[^\s/?#@]+/\S+|(s3://{bucket}/)?{SOURCE_PREFIX}(.*[^/])?[^/.])$"
+
+
+def parse_source(text: str, landing_bucket: str) -> Source:
+    """The source written as `s3://<landing bucket>/datasets/...`, as such a key, or as an https URL.
+
+    Raises:
+        BadSource: it is none of these, or its file name cannot name an output.
+    """
+    if text.startswith(("https://", "http://")):
+        source = _source_of_url(text)
+    else:
+        key = text.removeprefix(f"s3://{landing_bucket}/")
+        if not key.startswith(SOURCE_PREFIX):
+            raise BadSource(
+                f"source {_shown(text)} is not below s3://{landing_bucket}/{SOURCE_PREFIX}: give such an address, its"
+                f" key ({SOURCE_PREFIX}...), or an https URL"
+            )
+        source = source_of_key(landing_bucket, key)
+    if not source.has_usable_name:
+        raise BadSource(
+            f"source {_shown(source.address)} has no file name that can name a dataset: name a file, such as"
+            f" {SOURCE_PREFIX}sales.csv"
+        )
+    return source
+
+
+def _source_of_url(text: str) -> Source:
+    try:
+        parts = urlsplit(text)
+        host, _port = parts.hostname, parts.port
+    except ValueError as error:
+        raise BadSource(f"source is no URL: {error}") from None
+    if parts.scheme != "https":
+        raise BadSource(f"source {_shown(text.split('?')[0])} is not https: a CSV is only fetched from https URLs")
+    if not host or re.search(r"\s", text):
+        raise BadSource(f"source {_shown(text.split('?')[0])} is no URL: write https://host/path/file.csv")
+    if parts.username or parts.password:
+        raise BadSource("source holds a user or password, which would be seen in logs: give a URL without them")
+    return Source(f"https://{parts.netloc}{parts.path}", text, is_url=True)
+
+
+def _shown(text: str) -> str:
+    return ascii(text if len(text) <= 200 else text[:197] + "...")

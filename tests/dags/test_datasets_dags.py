@@ -1,0 +1,124 @@
+"""The Dag of datasets end to end, in this process, against the emulator."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from datasets_world import World, csv_of, row
+from sluice.datasets import expectations
+from sluice.environment import aws_connection
+from sluice.lake import run_slug
+from sluice.settings import Settings
+
+if TYPE_CHECKING:
+    from airflow.sdk import DAG
+
+RunDag = Callable[..., Any]
+
+TALLY = {"records_in": 3, "published": 2, "duplicates": 0, "quarantined": 1}
+BODY = csv_of(row(memory=3), row(memory=40000), row(memory=5, percentage=0.25))
+
+
+@pytest.fixture
+def world(settings: Settings) -> World:
+    return World(settings)
+
+
+@pytest.fixture
+def run(dags: dict[str, DAG], world: World, monkeypatch: pytest.MonkeyPatch) -> RunDag:
+    """Run the Dag against the world, as `airflow dags test` does."""
+    monkeypatch.setenv("AIRFLOW_CONN_AWS_DEFAULT", aws_connection(world.settings))
+    return lambda **conf: dags["datasets_aggregate"].test(run_conf=conf)
+
+
+def states(dag_run: Any) -> dict[str, str]:
+    return {each.task_id: str(each.state) for each in dag_run.get_task_instances()}
+
+
+def returned(dag_run: Any, task_id: str) -> Any:
+    return dag_run.get_task_instance(task_id).xcom_pull(task_ids=task_id)
+
+
+def impossible() -> list[Any]:
+    from great_expectations import expectations as gxe
+
+    return [gxe.ExpectColumnValuesToBeBetween(column="accepted", max_value=-1)]
+
+
+def test_a_file_that_was_dropped_off_becomes_a_dataset_and_its_bad_row_is_quarantined(
+    world: World, run: RunDag
+) -> None:
+    world.drop(BODY)
+    done = run()
+    assert done.state == "success"
+    assert returned(done, "publish") == TALLY
+    assert [(each["memory_min"], each["memory_max"], each["percentage_avg"]) for each in world.rows()] == [
+        (3, 5, 0.375)
+    ]
+    (rejected,) = world.quarantined(run_slug(done.run_id))
+    assert (rejected["source"], rejected["reason"]) == (f"{world.address()} line 3", "memory_out_of_range")
+    assert world.unfinished() == 0
+    assert returned(done, "check")["report"].endswith(f"quality/datasets/aggregate/{run_slug(done.run_id)}.html")
+
+
+def test_an_empty_queue_skips_the_rest_of_the_run(world: World, run: RunDag) -> None:
+    done = run()
+    assert done.state == "success"
+    assert states(done) == {"collect": "success", "aggregate": "skipped", "check": "skipped", "publish": "skipped"}
+    assert world.keys("") == []
+
+
+def test_a_failed_gate_publishes_nothing_and_leaves_the_messages_for_the_next_run(
+    world: World, run: RunDag, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.drop(BODY)
+    with monkeypatch.context() as spoilt:
+        spoilt.setattr(expectations, "dataset_expectations", impossible)
+        failed = run()
+    assert states(failed) == {
+        "collect": "success",
+        "aggregate": "success",
+        "check": "failed",
+        "publish": "upstream_failed",
+    }
+    assert (world.keys(), world.unfinished()) == ([], 1)
+    world.redeliver(run_slug(failed.run_id))
+    assert returned(run(), "publish") == TALLY
+    assert world.unfinished() == 0
+
+
+def test_a_source_that_a_person_gives_is_processed_and_only_again_when_forced(world: World, run: RunDag) -> None:
+    world.put(BODY, "datasets/a b/ü+%.csv")
+    given = run(source="datasets/a b/ü+%.csv")
+    assert returned(given, "publish") == TALLY
+    assert world.keys() == ["curated/datasets/ü+%.parquet"]
+    again = run(source="datasets/a b/ü+%.csv")
+    assert returned(again, "publish") == {"records_in": 3, "published": 0, "duplicates": 3, "quarantined": 0}
+    forced = run(source="datasets/a b/ü+%.csv", force=True)
+    assert returned(forced, "publish") == TALLY
+
+
+def test_a_source_that_is_no_dataset_fails_at_once_and_says_why(
+    world: World, run: RunDag, capfd: pytest.CaptureFixture[str]
+) -> None:
+    world.put(b"\xff\xfei\0d\0", "datasets/utf16.csv")
+    failed = run(source="datasets/utf16.csv")
+    assert states(failed)["aggregate"] == "failed"
+    assert "UTF-16 or UTF-32: save it as UTF-8" in "".join(capfd.readouterr())
+
+
+@pytest.mark.parametrize("source", ["datasets/", "datasets/a/", "http://host/x.csv", "s3://elsewhere/datasets/x.csv"])
+def test_what_names_no_source_is_refused_by_the_form_and_by_the_step(
+    world: World, dags: dict[str, Any], source: str
+) -> None:
+    from airflow.sdk.exceptions import AirflowFailException, ParamValidationError
+
+    with pytest.raises(ParamValidationError):
+        dags["datasets_aggregate"].params.get_param("source").resolve(source)
+    collect = dags["datasets_aggregate"].get_task("collect").python_callable
+    with pytest.raises(AirflowFailException, match="source "):
+        collect(run_id="r", dag_run=SimpleNamespace(conf={"source": source}))

@@ -1,0 +1,264 @@
+"""Runs of the pipeline on the emulator: what is published, skipped, quarantined, and what two at once leave."""
+
+from __future__ import annotations
+
+import gzip
+from itertools import count
+from typing import Any
+
+import pytest
+
+from datasets_world import KEY, OUTPUT, World, csv_of, expected, row
+from sluice import s3
+from sluice.aws import client
+from sluice.datasets import steps, storage
+from sluice.datasets.produce import Shape, generate, produce
+
+FIRST = csv_of(row(memory=1))
+SECOND = csv_of(row(memory=2))
+SAME_ROWS_AS_FIRST = csv_of(row(memory=1, record_id="other"))
+
+
+def memory(world: World, key: str = OUTPUT) -> int:
+    """The one value that tells the versions of a file apart."""
+    (only,) = world.rows(key)
+    return int(only["memory_max"])
+
+
+def test_files_of_a_producer_become_what_their_good_rows_give(world: World) -> None:
+    shape = Shape(500, dps=5, malformed=0.1, seed=4)
+    made = produce("sub folder/näme+%20", shape)
+    world.announce(made.address.split("/", 3)[3])
+    good = [(each.dp, each.memory, each.percentage, each.ratio) for each in generate(shape) if not each.is_malformed]
+    assert world.run() == {"records_in": 500, "published": len(good), "duplicates": 0, "quarantined": made.malformed}
+    assert world.rows("curated/datasets/näme+%20.parquet") == expected(good)
+    assert len(world.quarantined()) == made.malformed
+    assert world.unfinished() == 0
+
+
+def test_a_file_that_is_no_dataset_is_quarantined_and_its_neighbours_go_through(world: World) -> None:
+    bad = {
+        "datasets/empty.csv": (b"", "empty_file"),
+        "datasets/gzip.csv": (gzip.compress(FIRST), "not_csv"),
+        "datasets/header.csv": (b"a;b;c\n1;2;3\n", "wrong_header"),
+        "datasets/none.csv": (csv_of(row(memory="x"), row(memory="y")), "no_row_accepted"),
+        "datasets/utf16.csv": (FIRST.decode().encode("utf-16"), "not_utf8"),
+        "datasets/.csv": (FIRST, "bad_name"),
+    }
+    for key, (body, _reason) in bad.items():
+        world.drop(body, key)
+    world.drop(FIRST)
+    assert world.run() == {"records_in": 8, "published": 1, "duplicates": 0, "quarantined": 7}
+    assert world.keys() == [OUTPUT]
+    found = {each["source"]: each for each in world.quarantined()}
+    for key, (_body, reason) in bad.items():
+        assert found[world.address(key)]["reason"] == reason
+    assert found[world.address("datasets/header.csv")]["record"] == "a;b;c\n1;2;3\n"
+    assert found[world.address("datasets/none.csv") + " line 3"]["record"] == row(memory="y")
+    assert world.unfinished() == 0, "it would never get better"
+
+
+def test_what_is_published_stays_when_the_next_version_of_its_file_is_no_dataset(world: World) -> None:
+    world.drop(FIRST)
+    world.run("first")
+    world.drop(csv_of(row(percentage=50), row(percentage=51)))
+    assert world.run("second") == {"records_in": 2, "published": 0, "duplicates": 0, "quarantined": 2}
+    assert memory(world) == 1
+
+
+def test_an_unchanged_file_is_skipped_until_it_is_forced_and_then_gives_the_same_bytes(world: World) -> None:
+    world.drop(FIRST)
+    assert world.run("first")["published"] == 1
+    before = world.body()
+    world.drop(FIRST)
+    assert world.run("second") == {"records_in": 1, "published": 0, "duplicates": 1, "quarantined": 0}
+    assert world.keys("staging/datasets/second/") == [
+        "staging/datasets/second/files.jsonl",
+        "staging/datasets/second/messages.jsonl",
+        "staging/datasets/second/sources.jsonl",
+    ]
+    assert world.run("third", KEY, force=True)["published"] == 1
+    assert world.run("fourth", world.address(), force=True)["published"] == 1
+    assert world.body()[:4] == b"PAR1"
+    # Forced, the version that is there now is read: the second upload, of the same content.
+    assert memory(world) == 1
+    assert len(world.body()) == len(before)
+    world.drop(SECOND)
+    assert world.run("fifth")["published"] == 1
+    assert memory(world) == 2
+
+
+def test_the_same_version_gives_the_same_bytes_in_the_same_key(world: World) -> None:
+    world.put(FIRST)
+    world.run("first", KEY)
+    etag = storage.read_published(world.settings.lake_bucket, OUTPUT)
+    world.run("second", KEY, force=True)
+    assert storage.read_published(world.settings.lake_bucket, OUTPUT) == etag
+
+
+def test_the_same_event_five_times_is_one_file(world: World) -> None:
+    world.put(FIRST)
+    for _ in range(4):
+        world.announce(KEY)
+    world.announce(KEY, KEY)
+    assert world.run() == {"records_in": 1, "published": 1, "duplicates": 0, "quarantined": 0}
+    assert world.unfinished() == 0
+
+
+def test_a_test_event_and_messages_of_no_dataset_do_no_harm(world: World) -> None:
+    world.send('{"Service": "Amazon S3", "Event": "s3:TestEvent"}')
+    world.send("not json")
+    world.send(
+        '{"Records": [{"eventName": "ObjectCreated:Put", "s3": {"bucket": {"name": "b"}, "object": {"key": "k"}}}]}'
+    )
+    world.announce("accommodations/x.csv")
+    world.drop(FIRST)
+    assert world.run() == {"records_in": 4, "published": 1, "duplicates": 0, "quarantined": 3}
+    assert [each["reason"] for each in world.quarantined()] == ["bad_notification"] * 3
+    assert world.unfinished() == 0
+
+
+def test_a_file_that_was_deleted_before_it_is_read_is_told_of(world: World) -> None:
+    world.drop(FIRST)
+    client("s3").delete_object(Bucket=world.settings.landing_bucket, Key=KEY)
+    assert world.run()["quarantined"] == 1
+    assert world.quarantined()[0]["reason"] == "object_missing"
+    with pytest.raises(steps.SourceRejected, match="deleted before it was read"):
+        world.run("asked", KEY)
+
+
+def test_an_older_version_that_comes_late_never_replaces_a_newer_one(world: World) -> None:
+    world.drop(FIRST)
+    late = steps.collect("late")
+    steps.aggregate("late")
+    # While that run hangs, the file is replaced and published by another run.
+    world.drop(SECOND)
+    assert world.run("newer")["published"] == 1
+    assert steps.publish("late", late) == {"records_in": 1, "published": 0, "duplicates": 1, "quarantined": 0}
+    assert memory(world) == 2
+    assert world.unfinished() == 0
+
+
+def test_a_newer_version_is_published_over_what_an_older_run_published_meanwhile(world: World) -> None:
+    world.drop(FIRST)
+    older = steps.collect("older")
+    steps.aggregate("older")
+    world.drop(SECOND)
+    newer = steps.collect("newer")
+    steps.aggregate("newer")
+    assert steps.publish("older", older)["published"] == 1
+    assert steps.publish("newer", newer)["published"] == 1
+    assert memory(world) == 2
+
+
+def test_versions_of_equal_rows_are_told_apart(world: World) -> None:
+    # Old version published, one in the works, newest published: by the bytes of the rows alone the first and the last
+    # could not be told apart, and the one in the works would replace the last.
+    world.drop(FIRST)
+    world.run("first")
+    world.drop(SECOND)
+    hanging = steps.collect("hanging")
+    steps.aggregate("hanging")
+    world.drop(SAME_ROWS_AS_FIRST)
+    assert world.run("newest")["published"] == 1
+    assert steps.publish("hanging", hanging)["published"] == 0
+    assert memory(world) == 1
+
+
+def test_two_sources_of_one_name_never_overwrite_each_other(world: World) -> None:
+    world.drop(SECOND, "datasets/b/x.csv")
+    world.drop(FIRST, "datasets/a/x.csv")
+    assert world.run("both") == {"records_in": 2, "published": 1, "duplicates": 0, "quarantined": 1}
+    assert memory(world) == 1
+    world.drop(SECOND, "datasets/b/x.csv")
+    assert world.run("again") == {"records_in": 1, "published": 0, "duplicates": 0, "quarantined": 1}
+    (rejected,) = world.quarantined("again")
+    assert (rejected["source"], rejected["reason"]) == (world.address("datasets/b/x.csv"), "name_taken")
+    assert f"belongs to {world.address('datasets/a/x.csv')}" in rejected["detail"]
+    with pytest.raises(steps.SourceRejected, match="rename one of the two"):
+        world.run("asked", "datasets/b/x.csv")
+    assert memory(world) == 1
+    assert world.run("taken over", "datasets/b/x.csv", force=True)["published"] == 1
+    assert memory(world) == 2
+    world.drop(FIRST, "datasets/a/x.csv")
+    assert world.run("former owner")["quarantined"] == 1
+
+
+def test_a_file_that_nobody_of_us_published_is_not_overwritten(world: World) -> None:
+    s3.write_object(world.settings.lake_bucket, OUTPUT, b"by hand")
+    world.drop(FIRST)
+    assert world.run()["quarantined"] == 1
+    assert "belongs to something else" in world.quarantined()[0]["detail"]
+    assert world.body() == b"by hand"
+
+
+class Killed(BaseException):
+    """The worker is gone; no code of it gets to handle this."""
+
+
+WRITES = {"s3": ("PutObject", "CreateMultipartUpload"), "sqs": ("DeleteMessageBatch",)}
+
+
+def kill_at(nth: int) -> tuple[Any, list[str]]:
+    """Let the n-th write of this process be its last; gives what takes that back, and the writes."""
+    seen: list[str] = []
+    registered = []
+
+    def handler(model: Any, **_: Any) -> None:
+        seen.append(model.name)
+        if len(seen) >= nth:
+            raise Killed
+
+    for service, operations in WRITES.items():
+        events = client(service).meta.events  # type: ignore[call-overload]
+        for operation in operations:
+            events.register(f"before-call.{service}.{operation}", handler)
+            registered.append((events, f"before-call.{service}.{operation}"))
+
+    def take_back() -> None:
+        for events, name in registered:
+            events.unregister(name, handler)
+
+    return take_back, seen
+
+
+def test_a_run_that_is_killed_at_any_write_is_completed_by_the_next(world: World) -> None:
+    body = csv_of(row(memory=7), row(memory="bad"))
+    for nth in count(1):
+        key, output = f"datasets/k{nth}.csv", f"curated/datasets/k{nth}.parquet"
+        world.drop(body, key)
+        take_back, seen = kill_at(nth)
+        try:
+            world.run(f"killed-{nth}")
+            lived = True
+        except Killed:
+            lived = False
+        finally:
+            take_back()
+        if not lived:
+            if f"staging/datasets/killed-{nth}/messages.jsonl" in world.keys("staging/"):
+                world.redeliver(f"killed-{nth}")
+            else:
+                # Received, and nobody knows its receipt handle: as when its visibility timeout ends.
+                client("sqs").purge_queue(QueueUrl=world.queue_url)
+                world.announce(key)
+            again = world.run(f"next-{nth}")
+            assert again["records_in"] == 2
+            assert again["published"] + again["duplicates"] in (1, 2)
+        assert memory(world, output) == 7
+        assert world.unfinished() == 0
+        if lived:
+            break
+    assert seen[-2:] == ["PutObject", "DeleteMessageBatch"], "the message goes last"
+    assert nth > 6, "a run has more writes than this: the test does not kill it at each"
+
+
+def test_a_retry_of_each_task_gives_the_same(world: World) -> None:
+    world.drop(csv_of(row(memory=7), row(memory="bad")))
+    collected = steps.collect("run")
+    assert steps.aggregate("run") == steps.aggregate("run")
+    tally = steps.publish("run", collected)
+    assert (
+        steps.publish("run", collected) == tally == {"records_in": 2, "published": 1, "duplicates": 0, "quarantined": 1}
+    )
+    assert len(world.quarantined()) == 1

@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from sluice.datasets.records import BadSource, parse_source, source_pattern
+
+BUCKET = "my.landing-bucket"
+
+
+@pytest.mark.parametrize(
+    ("text", "address", "output"),
+    [
+        ("datasets/x.csv", f"s3://{BUCKET}/datasets/x.csv", "curated/datasets/x.parquet"),
+        (
+            f"s3://{BUCKET}/datasets/a/b c+%20.csv",
+            f"s3://{BUCKET}/datasets/a/b c+%20.csv",
+            "curated/datasets/b c+%20.parquet",
+        ),
+        ("datasets/a.tar.csv", f"s3://{BUCKET}/datasets/a.tar.csv", "curated/datasets/a.tar.parquet"),
+        ("datasets/plain", f"s3://{BUCKET}/datasets/plain", "curated/datasets/plain.parquet"),
+        ("https://host/a/x.csv?signature=secret", "https://host/a/x.csv", "curated/datasets/x.parquet"),
+        (
+            "https://host:8443/na%C3%AFve%20x.csv#top",
+            "https://host:8443/na%C3%AFve%20x.csv",
+            "curated/datasets/naïve x.parquet",
+        ),
+    ],
+)
+def test_a_source_names_its_output_and_no_address_holds_a_signature(text: str, address: str, output: str) -> None:
+    assert re.search(source_pattern(BUCKET), text)
+    source = parse_source(text, BUCKET)
+    assert (source.address, source.output_key) == (address, output)
+    assert source.encoded_address.isascii()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "x.csv",
+        "datasets/",
+        "datasets/a/",
+        "accommodations/x.csv",
+        "s3://another/datasets/x.csv",
+        "s3://myxlanding-bucket/datasets/x.csv",
+        "http://host/x.csv",
+        "https://user:password@host/x.csv",
+        "https://host",
+        "https:///x.csv",
+        "https://host/a b.csv",
+        "ftp://host/x.csv",
+        "",
+        "/datasets/x.csv",
+    ],
+)
+def test_what_names_no_source_is_refused_by_the_form_and_by_the_step(text: str) -> None:
+    assert not re.search(source_pattern(BUCKET), text)
+    with pytest.raises(BadSource, match="source "):
+        parse_source(text, BUCKET)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "datasets/.csv",
+        "datasets/a\nb.csv",
+        "https://host/a/",
+        "https://host/%2e%2e%2f.csv",
+        "https://[host/x.csv",
+        "https://host:port/x.csv",
+        "datasets/" + "x" * 1010 + ".csv",
+        "datasets/" + "ü" * 400 + ".csv",
+    ],
+)
+def test_what_only_looks_like_a_source_is_refused_by_the_step(text: str) -> None:
+    with pytest.raises(BadSource):
+        parse_source(text, BUCKET)
+
+
+def test_a_message_holds_no_password() -> None:
+    with pytest.raises(BadSource) as refused:
+        parse_source("https://user:hunter2@host/x.csv", BUCKET)
+    assert "hunter2" not in str(refused.value)
