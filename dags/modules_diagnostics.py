@@ -1,0 +1,103 @@
+"""Store what modules send, and publish the success rate of each weekly diagnostic.
+
+## What it does
+
+Drains the queue of diagnostics, then that of messages; stores both in DynamoDB; judges every diagnostic that is due:
+counts the messages of its module since the last reset, and after the gate publishes `100 * received / attempts`. A
+diagnostic that arrives late, or a correction, may move the reset of those after it: they are judged again, and
+published where their rate changed. What is malformed, has no attempts, or more messages than attempts, goes to
+quarantine.
+
+## Triggered by
+
+The arrival of a diagnostic, or of a thousand messages (a doorbell on the depth of each queue); every 5 minutes for
+fewer. A run that finds both queues empty skips.
+
+## Parameters
+
+None; how many messages a run takes is the setting `SLUICE_MODULES_MAX_MESSAGES`.
+
+## Reads and writes
+
+* reads the queues `sluice-<environment>-recv_message` and `sluice-<environment>-weekly_diagnostic`
+* writes the DynamoDB tables `message_recv` and `weekly_diagnostic`, the SNS topic `sluice-<environment>-success_rate`,
+  `quarantine/modules/<run>/`, `quality/modules/rates/`
+
+## Running it again
+
+Messages and diagnostics are items under their own key, and what was published is noted with the diagnostic: delivered
+twice, it publishes once. Messages are deleted once they are stored, diagnostics once their rates are published. While
+messages of a run that died are in flight, diagnostics wait.
+"""
+
+from __future__ import annotations
+
+from airflow.sdk import Asset, AssetOrTimeSchedule, AssetWatcher, CronTriggerTimetable, dag, task
+
+from sluice.lake import run_slug
+from sluice.settings import load_settings
+from sluice_airflow.alerts import after_failed_run
+from sluice_airflow.defaults import START, TASK_DEFAULTS
+from sluice_airflow.doorbell import QueueDepthTrigger
+
+DIAGNOSTICS = load_settings().weekly_diagnostic_queue
+MESSAGES = load_settings().recv_message_queue
+NEW_DIAGNOSTICS = Asset(DIAGNOSTICS, watchers=[AssetWatcher(name=DIAGNOSTICS, trigger=QueueDepthTrigger(DIAGNOSTICS))])
+MANY_MESSAGES = Asset(
+    MESSAGES, watchers=[AssetWatcher(name=MESSAGES, trigger=QueueDepthTrigger(MESSAGES, ring_depth=1000))]
+)
+
+
+@dag(
+    schedule=AssetOrTimeSchedule(
+        timetable=CronTriggerTimetable("*/5 * * * *", timezone="UTC"), assets=NEW_DIAGNOSTICS | MANY_MESSAGES
+    ),
+    start_date=START,
+    catchup=False,
+    max_active_runs=1,
+    default_args=TASK_DEFAULTS,
+    on_failure_callback=after_failed_run,
+    tags=["modules", "aggregate"],
+    doc_md=__doc__,
+)
+def modules_diagnostics():
+    @task.short_circuit
+    def collect(run_id: str) -> dict[str, int]:
+        """Drain diagnostics, then the messages before them; stage both."""
+        from sluice.modules import steps
+
+        return steps.collect(run_slug(run_id))
+
+    @task
+    def store(run_id: str) -> None:
+        """Write both to their tables, then delete the messages."""
+        from sluice.modules import steps
+
+        steps.store(run_slug(run_id))
+
+    @task
+    def compute_rates(run_id: str) -> dict[str, int]:
+        """Count the messages of every diagnostic that is due."""
+        from sluice.modules import steps
+
+        return steps.compute_rates(run_slug(run_id))
+
+    @task
+    def check_rates(run_id: str) -> dict:
+        """Gate: every diagnostic accounted for, rates between 0 and 100."""
+        from sluice.modules import steps
+
+        return steps.check_rates(run_slug(run_id))
+
+    @task
+    def publish_rates(collected: dict[str, int], run_id: str) -> dict[str, int]:
+        """Publish new rates, note them, then delete the diagnostics."""
+        from sluice.modules import steps
+
+        return steps.publish_rates(run_slug(run_id), collected)
+
+    collected = collect()
+    collected >> store() >> compute_rates() >> check_rates() >> publish_rates(collected)
+
+
+modules_diagnostics()

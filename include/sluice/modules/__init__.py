@@ -1,0 +1,3 @@
+"""Success rate of IoT transmissions (contract, section 3)."""
+
+PIPELINE = "modules"

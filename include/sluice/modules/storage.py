@@ -1,0 +1,137 @@
+"""What the pipeline reads and writes in DynamoDB: messages, diagnostics, and what was made of each diagnostic.
+
+An item of the diagnostic table has `moduleId`, `timestamp` and `attempts` (contract, section 3), and beside them:
+
+* `version`: of two diagnostics of one key, the greater version stays;
+* `judged_attempts`, `judged_reset`, `received`, `success_rate`: the `Judgement`, written after the rate was published;
+  without `success_rate` where the diagnostic was rejected.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from sluice import dynamodb
+from sluice.aws import client
+from sluice.modules.records import MessageKey, ReceivedDiagnostic
+from sluice.modules.transform import Diagnostic, Due, Judgement
+
+JUDGEMENT = ("judged_attempts", "judged_reset", "received", "success_rate")
+NAMES = {"#timestamp": "timestamp"}
+"""A reserved word of DynamoDB's expressions."""
+
+
+def item_key(module_id: str, timestamp: int) -> dynamodb.Item:
+    """Key of a message or of a diagnostic. Numbers travel as text: a timestamp has 20 digits, and N keeps 38."""
+    return {"moduleId": {"S": module_id}, "timestamp": {"N": str(timestamp)}}
+
+
+def write_messages(table: str, messages: Sequence[MessageKey]) -> None:
+    """Write distinct messages; one that is there already stays as it is."""
+    dynamodb.put_items(table, [item_key(*message) for message in messages])
+
+
+def count_messages(table: str, module_id: str, after: int, until: int) -> int:
+    """Messages of a module with `after < timestamp <= until`; reads those and no others."""
+    return dynamodb.count_items(
+        table,
+        "moduleId = :module AND #timestamp BETWEEN :first AND :last",
+        NAMES,
+        {":module": {"S": module_id}, ":first": {"N": str(after + 1)}, ":last": {"N": str(until)}},
+    )
+
+
+def write_diagnostic(table: str, received: ReceivedDiagnostic) -> None:
+    """Write a diagnostic unless the same or a newer one of its key is there; what was made of it stays."""
+    dynamodb_client = client("dynamodb")
+    try:
+        dynamodb_client.update_item(
+            TableName=table,
+            Key=item_key(received.module_id, received.timestamp),
+            UpdateExpression="SET attempts = :attempts, version = :version",
+            ConditionExpression="attribute_not_exists(version) OR version < :version",
+            ExpressionAttributeValues={
+                ":attempts": {"N": str(received.attempts)},
+                ":version": {"S": received.version},
+            },
+        )
+    except dynamodb_client.exceptions.ConditionalCheckFailedException:
+        return
+
+
+def read_diagnostics(table: str, module_id: str) -> list[Diagnostic]:
+    """Every diagnostic of a module, by timestamp."""
+    items = dynamodb.query_items(table, "moduleId = :module", {}, {":module": {"S": module_id}})
+    return [_diagnostic(item) for item in items]
+
+
+def read_judgements(table: str, keys: Sequence[tuple[str, int]]) -> dict[tuple[str, int], Judgement | None]:
+    """What was made of each diagnostic, by (module, timestamp)."""
+    found = (_diagnostic(item) for item in dynamodb.get_items(table, [item_key(*key) for key in keys]))
+    return {(each.module_id, each.timestamp): each.judged for each in found}
+
+
+def read_all_diagnostics(table: str) -> Iterator[Diagnostic]:
+    """Every diagnostic of every module. Scans the whole table: for a person's look, not for a pipeline."""
+    for page in client("dynamodb").get_paginator("scan").paginate(TableName=table, ConsistentRead=True):
+        yield from (_diagnostic(item) for item in page["Items"])
+
+
+def _diagnostic(item: dynamodb.Item) -> Diagnostic:
+    return Diagnostic(item["moduleId"]["S"], int(item["timestamp"]["N"]), int(item["attempts"]["N"]), _judgement(item))
+
+
+def _judgement(item: dynamodb.Item) -> Judgement | None:
+    if "judged_attempts" not in item:
+        return None
+    attempts, reset, received = (int(item[name]["N"]) for name in JUDGEMENT[:3])
+    return Judgement(attempts, reset, received, float(item["success_rate"]["N"]) if "success_rate" in item else None)
+
+
+def write_judgement(table: str, due: Due, judgement: Judgement) -> Judgement | None:
+    """Note what was made of a diagnostic, if since it was read nobody else did.
+
+    Returns:
+        What is noted now: the given judgement, or that of someone else.
+    """
+    values: dict[str, Any] = {
+        ":attempts": {"N": str(judgement.attempts)},
+        ":reset": {"N": str(judgement.reset)},
+        ":received": {"N": str(judgement.received)},
+    }
+    update = "SET judged_attempts = :attempts, judged_reset = :reset, received = :received"
+    if judgement.success_rate is None:
+        update += " REMOVE success_rate"
+    else:
+        update += ", success_rate = :rate"
+        values[":rate"] = {"N": repr(judgement.success_rate)}
+    condition = "attribute_not_exists(judged_attempts)"
+    if due.diagnostic.judged is not None:
+        condition = "judged_attempts = :before_attempts AND judged_reset = :before_reset"
+        values |= {
+            ":before_attempts": {"N": str(due.diagnostic.judged.attempts)},
+            ":before_reset": {"N": str(due.diagnostic.judged.reset)},
+        }
+    dynamodb_client = client("dynamodb")
+    try:
+        dynamodb_client.update_item(
+            TableName=table,
+            Key=item_key(due.diagnostic.module_id, due.diagnostic.timestamp),
+            UpdateExpression=update,
+            ConditionExpression=condition,
+            ExpressionAttributeValues=values,
+            ReturnValuesOnConditionCheckFailure="ALL_OLD",
+        )
+    except dynamodb_client.exceptions.ConditionalCheckFailedException as failure:
+        return _judgement(failure.response["Item"])  # type: ignore[typeddict-item]
+    return judgement
+
+
+def forget_judgement(table: str, module_id: str, timestamp: int) -> None:
+    """Make a diagnostic due again, whatever was made of it."""
+    client("dynamodb").update_item(
+        TableName=table,
+        Key=item_key(module_id, timestamp),
+        UpdateExpression=f"REMOVE {', '.join(JUDGEMENT)}",
+    )
