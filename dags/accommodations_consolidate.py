@@ -1,0 +1,97 @@
+"""Consolidate partners' catalogues: of each accommodation the record of the partner that comes first.
+
+## What it does
+
+Takes messages about partners' files, reads each file once as it is now, judges every line, and keeps for each
+accommodation the record of the highest-priority partner, of a partner its newest. The result is packed into files of at
+most 500,000 bytes, and merged into the current catalogue of all files ever seen. After the gate the batch is announced,
+its files are copied, one atomic step shows the new catalogue, and the messages are deleted last. The message of a file
+that cannot be read stays in the queue and is a dead letter after ten receives (see `accommodations_redrive`).
+
+## Triggered by
+
+The arrival of a file (S3 event -> SQS, seen by a doorbell on the depth of the queue); every 30 minutes as a safety net,
+which also notices that the priority list or the blocked partners changed and decides the current catalogue anew. A run
+that finds nothing to do skips.
+
+## Parameters
+
+None; how many messages a run takes is the setting `SLUICE_BATCH_SIZE`, and the lists are maintained by
+`sluice partners set-priority`, `block`, `unblock` and `show`.
+
+## Reads and writes
+
+* reads the queue `sluice-<environment>-accommodations`, `accommodations/` of the landing bucket, the DynamoDB table
+  `SLUICE_PARTNER_PRIORITY_TABLE`
+* writes `curated/accommodations/year=/month=/day=/output_object-<MICROSECOND>.jsonl`,
+  `curated/accommodations_current/version=/` and the partition of the Glue table `accommodations_current`,
+  `curated/accommodations_candidates/`, `quarantine/accommodations/<run>/`, `quality/accommodations/consolidate/`, the
+  DynamoDB table `SLUICE_ACCOMMODATIONS_LEDGER_TABLE`
+
+## Running it again
+
+A batch that was announced is published to its end by the next run, under the same names. A file that was published is
+in the ledger, so its event counts as a duplicate whenever it comes again. Messages of a failed run come back when
+their visibility timeout ends.
+"""
+
+from __future__ import annotations
+
+from airflow.sdk import Asset, AssetOrTimeSchedule, AssetWatcher, CronTriggerTimetable, dag, task
+
+from sluice.lake import run_slug
+from sluice.settings import load_settings
+from sluice_airflow.alerts import after_failed_run
+from sluice_airflow.defaults import START, TASK_DEFAULTS
+from sluice_airflow.doorbell import QueueDepthTrigger
+
+QUEUE = load_settings().accommodations_queue
+# A name, not sqs://: for a URI Airflow looks through all providers, 0.14 s in each task.
+NEW_PARTNER_FILES = Asset(QUEUE, watchers=[AssetWatcher(name=QUEUE, trigger=QueueDepthTrigger(QUEUE))])
+
+
+@dag(
+    schedule=AssetOrTimeSchedule(
+        timetable=CronTriggerTimetable("*/30 * * * *", timezone="UTC"), assets=[NEW_PARTNER_FILES]
+    ),
+    start_date=START,
+    catchup=False,
+    max_active_runs=1,
+    default_args=TASK_DEFAULTS,
+    on_failure_callback=after_failed_run,
+    tags=["accommodations", "aggregate"],
+    doc_md=__doc__,
+)
+def accommodations_consolidate():
+    @task.short_circuit
+    def collect(run_id: str) -> dict[str, int]:
+        """Finish what a run that died had announced, take messages, find out which files they are about."""
+        from sluice.accommodations import steps
+
+        return steps.collect(run_slug(run_id))
+
+    @task
+    def consolidate(run_id: str) -> dict[str, int]:
+        """Read the files, apply the rule, merge the current catalogue, stage all of it."""
+        from sluice.accommodations import steps
+
+        return steps.consolidate(run_slug(run_id))
+
+    @task
+    def check_outputs(run_id: str) -> dict:
+        """Gate: each record and event accounted for, each accommodation once, no partner that may not be used."""
+        from sluice.accommodations import steps
+
+        return steps.check_outputs(run_slug(run_id))
+
+    @task
+    def publish(run_id: str) -> dict[str, int]:
+        """Announce the batch, write its files, show the new catalogue, delete the messages last."""
+        from sluice.accommodations import steps
+
+        return steps.publish(run_slug(run_id))
+
+    collect() >> consolidate() >> check_outputs() >> publish()
+
+
+accommodations_consolidate()

@@ -1,0 +1,3 @@
+"""Partner catalogues consolidated (contract, section 4)."""
+
+PIPELINE = "accommodations"

@@ -1,0 +1,254 @@
+"""What `steps.collect` and `steps.consolidate` are made of: from events to files, and from files to what is staged."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from sluice import lake, s3
+from sluice.accommodations import PIPELINE, storage
+from sluice.accommodations.current import (
+    CANDIDATES_PREFIX,
+    COUNTS,
+    CURRENT_PREFIX,
+    digest_lists,
+    merge_bucket,
+    plan_buckets,
+    split_candidates,
+)
+from sluice.accommodations.publication import read_manifest
+from sluice.accommodations.records import LANDING_PREFIX, PartnerFile, Reason, usable_partners
+from sluice.accommodations.source import UnreadableFile
+from sluice.notifications import BAD_NOTIFICATION
+from sluice.quarantine import Rejection
+from sluice.settings import Settings
+from sluice.threads import THREADS, in_parallel
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+    from sluice.accommodations.transform import Consolidated
+
+log = logging.getLogger(__name__)
+
+
+class Event(NamedTuple):
+    """One created object, and the message that told of it."""
+
+    message_id: str
+    bucket: str
+    key: str
+
+
+def collected_key(run: str) -> str:
+    """Key of what a run took from the queue."""
+    return lake.staging_key(PIPELINE, run, "collected.json")
+
+
+def batch_key(run: str) -> str:
+    """Key of what a run will publish."""
+    return lake.staging_key(PIPELINE, run, "batch.json")
+
+
+# collect
+
+
+def read_event(settings: Settings, events: Sequence[Event]) -> tuple[list[PartnerFile], list[Rejection]]:
+    """The files that events are about, each once as it is now, and what cannot be read: deleted, or not ours.
+
+    An object that was overwritten since its event is taken as it is; the event of the newer version is a duplicate.
+    A deleted one can never be read, so its message is not left to become a dead letter.
+    """
+    rejections: list[Rejection] = []
+    keys: list[str] = []
+    for event in events:
+        address = f"s3://{event.bucket}/{event.key}"
+        if event.bucket == settings.landing_bucket and event.key.startswith(LANDING_PREFIX):
+            keys.append(event.key)
+        else:
+            detail = f"the event is not of s3://{settings.landing_bucket}/{LANDING_PREFIX}"
+            rejections.append(Rejection(address, BAD_NOTIFICATION, address, detail))
+    distinct = list(dict.fromkeys(keys))
+    found = in_parallel(lambda key: storage.find_file(settings.landing_bucket, key), distinct)
+    deleted = {key for key, file in zip(distinct, found, strict=True) if file is None}
+    for key in keys:
+        if key in deleted:
+            address = f"s3://{settings.landing_bucket}/{key}"
+            rejections.append(Rejection(address, Reason.OBJECT_MISSING, "", Reason.OBJECT_MISSING.detail))
+    return [file for file in found if file], rejections
+
+
+def quarantine_events(settings: Settings, run: str, rejections: Sequence[Rejection]) -> list[list[str]]:
+    """Stage rejected events; (staged key, quarantine key), or nothing."""
+    if not rejections:
+        return []
+    staged = lake.staging_key(PIPELINE, run, "events.jsonl")
+    s3.write_json_lines(settings.lake_bucket, staged, [asdict(each) for each in rejections])
+    return [[staged, lake.quarantine_key(PIPELINE, run, "events")]]
+
+
+# consolidate
+
+
+def consolidate_files(settings: Settings, run: str, folder: Path, now: datetime) -> dict[str, Any]:
+    """Read the files, apply the rule, merge the catalogue, stage everything; what `publish` needs to know of it.
+
+    Args:
+        settings: of this process.
+        run: the run as a part of a key.
+        folder: empty folder for its work.
+        now: the time (UTC); what was superseded for longer than the retention before it may be deleted.
+    """
+    from sluice.accommodations import transform
+
+    bucket = settings.lake_bucket
+    collected = json.loads(s3.read_object(bucket, collected_key(run)).body)
+    files = [
+        PartnerFile(name, key, version, datetime.fromisoformat(at), size)
+        for name, key, version, at, size in collected["files"]
+    ]
+    priority, blocked = storage.read_lists(settings.partner_priority_table)
+    base = storage.read_catalogue(settings.accommodations_ledger_table).number
+    before = read_manifest(bucket, base)
+    with transform.consolidation(folder, settings.accommodations_memory_limit_mb) as connection:
+        unreadable = _read_files(connection, files, folder / "in")
+        result = transform.consolidate_batch(connection, usable_partners(priority, blocked), blocked, folder / "out")
+        quarantine = [*collected["quarantine"], *_stage_rejected(settings, run, result)]
+        outputs = [(path, lake.staging_key(PIPELINE, run, path.name)) for path in result.outputs]
+        s3.upload_files(bucket, outputs)
+        digest = digest_lists(priority, blocked)
+        plan, counts = _merge(connection, settings, run, before, digest, folder)
+    read = [file for file in files if file not in unreadable]
+    kept = {f"{file.bucket}/{file.key}" for file in unreadable}
+    kept_messages = {message_id for message_id, address in collected["events"] if address in kept}
+    retention = timedelta(hours=settings.accommodations_retention_hours)
+    return {
+        "run": run,
+        "base": base,
+        "outputs": [key for _, key in outputs],
+        "quarantine": quarantine,
+        "sources": [file.source for file in read],
+        "receipt_handles": [
+            handle for message_id, handle in collected["messages"].items() if message_id not in kept_messages
+        ],
+        "catalogue": plan | {"expired_until": (now - retention).isoformat()},
+        "measures": _measures(collected["counts"], len(unreadable), result, counts),
+    }
+
+
+def _read_files(connection: DuckDBPyConnection, files: Sequence[PartnerFile], folder: Path) -> dict[PartnerFile, str]:
+    """Fetch and read the files, some at a time, as the disk may not hold all; the unreadable ones and why."""
+    from sluice.accommodations.transform import read_file
+
+    unreadable: dict[PartnerFile, str] = {}
+    for start in range(0, len(files), THREADS):
+        group = files[start : start + THREADS]
+        paths = storage.fetch_files(group, folder)
+        for number, (file, path) in enumerate(zip(group, paths, strict=True), start):
+            try:
+                records = read_file(connection, number, file, path)
+            except UnreadableFile as error:
+                unreadable[file] = error.flaw
+                log.warning(
+                    "%s cannot be read (%s): %s. Its message stays in the queue and becomes a dead letter after ten"
+                    " receives; drop the file again, or mend it and run accommodations_redrive",
+                    *(file.source, error.flaw, error),
+                )
+            else:
+                log.info("%s: %d records", file.source, records)
+            path.unlink()
+    return unreadable
+
+
+def _stage_rejected(settings: Settings, run: str, result: Consolidated) -> list[list[str]]:
+    if not result.rejected_path:
+        return []
+    staged = lake.staging_key(PIPELINE, run, result.rejected_path.name)
+    s3.upload_files(settings.lake_bucket, [(result.rejected_path, staged)])
+    log.warning("quarantined %s", result.rejected)
+    return [[staged, lake.quarantine_key(PIPELINE, run, "records")]]
+
+
+def _merge(
+    connection: DuckDBPyConnection,
+    settings: Settings,
+    run: str,
+    before: dict[str, Any],
+    digest: str,
+    folder: Path,
+) -> tuple[dict[str, Any], dict[str, int]]:
+    """Merge the batch into the buckets that it touches, or all of them when the lists changed; stage them.
+
+    Returns:
+        `catalogue` of the batch (see `current.next_manifest`), and the counts of the gate.
+    """
+    from sluice.accommodations.transform import write_newest
+
+    number = before["number"] + 1
+    known_rows = sum(each["candidate_rows"] for each in before["files"].values())
+    new_rows = connection.execute("SELECT count(*) FROM newest").fetchall()[0][0]
+    buckets = plan_buckets(before["buckets"], known_rows + new_rows)
+    new = write_newest(connection, number, buckets, folder / "newest") if new_rows else {}
+    connection.execute("DROP TABLE judged")
+    is_split, is_decided_anew = buckets != before["buckets"], digest != before["digest"]
+    old_keys = {int(name): each["candidates"] for name, each in before["files"].items()}
+    touched = sorted({*new, *old_keys} if is_split or is_decided_anew else new)
+    old: dict[int, list[Path]] = {}
+    if is_split and old_keys:
+        paths = s3.download_files(settings.lake_bucket, list(old_keys.values()), folder / "old")
+        split = split_candidates(connection, paths, buckets, folder / "split")
+        old = {name: sorted(each.iterdir()) for name, each in split.items()}
+        touched = sorted({*new, *old})
+    files: dict[str, Any] = {}
+    counts = dict.fromkeys(COUNTS, 0)
+    for name in touched:
+        if not is_split and name in old_keys:
+            old[name] = s3.download_files(settings.lake_bucket, [old_keys[name]], folder / f"old-{name}")
+        candidates, current = folder / f"candidates-{name:05d}.parquet", folder / f"bucket-{name:05d}.parquet"
+        inputs = [*old.get(name, []), *(sorted(new[name].iterdir()) if name in new else [])]
+        found = merge_bucket(connection, inputs, name, buckets, candidates, current)
+        staged = [(path, lake.staging_key(PIPELINE, run, path.name)) for path in (candidates, current)]
+        s3.upload_files(settings.lake_bucket, staged)
+        for path in (*inputs, candidates, current):
+            path.unlink()
+        # A batch that brings no candidate to a bucket leaves the file of its candidates where it is.
+        is_new = name in new or is_split
+        files[str(name)] = {
+            "candidates": f"{CANDIDATES_PREFIX}version={number:06d}/{candidates.name}" if is_new else old_keys[name],
+            "current": current.name,
+            "candidate_rows": found["candidate_rows"],
+            "current_rows": found["current_rows"],
+        }
+        for count in COUNTS:
+            counts[count] += found[count]
+    plan = {
+        "before": before,
+        "digest": digest,
+        "is_decided_anew": is_decided_anew,
+        "buckets": buckets,
+        "files": files,
+        "current_prefix": f"{CURRENT_PREFIX}version={number:06d}/",
+    }
+    return plan, counts
+
+
+def _measures(
+    events: dict[str, int], unreadable: int, result: Consolidated, catalogue: dict[str, int]
+) -> dict[str, Any]:
+    """The row that the gate looks at."""
+    from sluice.accommodations.transform import measure_counts
+
+    measures = measure_counts(result) | catalogue | events
+    measures |= {"files": events["files"] - unreadable, "unreadable": unreadable, "outputs": len(result.outputs)}
+    measures["events_accounted"] = sum(
+        measures[name] for name in ("files", "unreadable", "duplicate_events", "quarantined_events")
+    )
+    if not result.outputs:
+        # There is no file that could be too small.
+        measures["smallest_file_bytes"] = None
+    return measures

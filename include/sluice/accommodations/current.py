@@ -1,0 +1,152 @@
+"""The current catalogue on files: of every accommodation and partner the newest record ever seen, and the rule over it.
+
+The records lie in buckets by accommodation, so that a batch rewrites only the buckets it touches. No AWS.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sluice.accommodations.transform import SQL_FILE, bucket_of
+from sluice.engine import read_queries, sql_list, sql_text
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+BUCKET_ROWS = 50_000
+"""Candidates of one bucket, about, before there are more buckets."""
+
+GROWTH = 4
+"""There are so many times more buckets then: each record is written again once in a while, however many there are."""
+
+CURRENT_PREFIX = "curated/accommodations_current/"
+CANDIDATES_PREFIX = "curated/accommodations_candidates/"
+
+COUNTS = ("candidate_rows", "current_rows", "current_distinct", "current_unusable", "current_misplaced")
+
+
+def manifest_key(number: int) -> str:
+    """Key of what a version of the catalogue consists of."""
+    return f"{CANDIDATES_PREFIX}manifests/{number:06d}.json"
+
+
+def plan_buckets(buckets: int, rows: int) -> int:
+    """Number of buckets for so many candidates; never fewer than there are."""
+    while rows > buckets * BUCKET_ROWS:
+        buckets *= GROWTH
+    return buckets
+
+
+def digest_lists(priority: Sequence[str], blocked: Sequence[str]) -> str:
+    """Tells whether a catalogue was made under these lists."""
+    return hashlib.sha256(json.dumps([list(priority), sorted(set(blocked))]).encode()).hexdigest()
+
+
+def split_candidates(
+    connection: DuckDBPyConnection, files: Sequence[Path], buckets: int, out_dir: Path
+) -> dict[int, Path]:
+    """Distribute candidates to more buckets: bucket -> folder of its parquet files."""
+    connection.execute(
+        f"COPY (SELECT *, {bucket_of('accommodation_id', buckets)} AS bucket FROM {_parquet(files)})"
+        f" TO {sql_text(str(out_dir))} (FORMAT parquet, COMPRESSION lz4, PARTITION_BY (bucket))"
+    )
+    return {int(folder.name.partition("=")[2]): folder for folder in sorted(out_dir.glob("bucket=*"))}
+
+
+def merge_bucket(
+    connection: DuckDBPyConnection,
+    files: Sequence[Path],
+    bucket: int,
+    buckets: int,
+    candidates_path: Path,
+    current_path: Path,
+) -> dict[str, int]:
+    """Write the candidates of a bucket and the current records that follow from them.
+
+    The same records and lists give the same bytes, whatever files they came in.
+
+    Args:
+        connection: with the relation `priority` (`transform.create_priority`).
+        files: candidates as they were, and those of a batch; parquet.
+        bucket: the bucket.
+        buckets: number of buckets.
+        candidates_path: file to write, by accommodation_id and partner_name.
+        current_path: file to write, by accommodation_id.
+
+    Returns:
+        `COUNTS`; the last two must be 0, and `current_distinct` equal to `current_rows`.
+    """
+    queries = read_queries(SQL_FILE)
+    connection.execute(
+        "CREATE OR REPLACE TABLE candidates AS SELECT *,"
+        " row_number() OVER (ORDER BY modified_at, object_key, batch_number, line) AS recency"
+        f" FROM {_parquet(files)}"
+    )
+    connection.execute(
+        "CREATE OR REPLACE TEMP VIEW records AS SELECT accommodation_id, partner_name, recency FROM candidates"
+    )
+    connection.execute(f"CREATE OR REPLACE TABLE newest AS {queries['newest']}")
+    connection.execute(f"CREATE OR REPLACE TABLE consolidated AS {queries['consolidated']}")
+    connection.execute(
+        "COPY (SELECT * EXCLUDE recency FROM candidates SEMI JOIN newest USING (recency)"
+        " ORDER BY accommodation_id, partner_name)"
+        f" TO {sql_text(str(candidates_path))} (FORMAT parquet, COMPRESSION zstd)"
+    )
+    connection.execute(
+        "COPY (SELECT accommodation_id, partner_name, accommodation_data"
+        " FROM candidates SEMI JOIN consolidated USING (recency) ORDER BY accommodation_id)"
+        f" TO {sql_text(str(current_path))} (FORMAT parquet, COMPRESSION zstd)"
+    )
+    # Of the files themselves, not of what they were made from.
+    candidate_rows = connection.execute(f"SELECT count(*) FROM {_parquet([candidates_path])}").fetchall()[0][0]
+    found = connection.execute(
+        "SELECT count(*), count(DISTINCT accommodation_id),"
+        " count(*) FILTER (partner_name NOT IN (SELECT partner_name FROM priority)),"
+        f" count(*) FILTER ({bucket_of('accommodation_id', buckets)} <> {bucket}) FROM {_parquet([current_path])}"
+    ).fetchall()[0]
+    return dict(zip(COUNTS, (candidate_rows, *found), strict=True))
+
+
+def _parquet(files: Sequence[Path]) -> str:
+    return f"read_parquet({sql_list(list(files))}, hive_partitioning = false)"
+
+
+def next_manifest(plan: dict[str, Any], number: int, superseded_at: str | None) -> dict[str, Any]:
+    """What the catalogue consists of once a batch is published; the same for the same announcement.
+
+    Args:
+        plan: `catalogue` of a staged batch: the manifest before (`before`) and what the batch changes.
+        number: of the new version.
+        superseded_at: when the version before had been shown (ISO 8601); None at the first.
+
+    Returns:
+        The manifest: `number`, `digest` of the lists, `buckets`, `files` (bucket -> `candidates` key, `current` name
+        and their rows), `current_prefix`, and `superseded`: what no version refers to any more, and since when; what
+        was superseded only now has no time yet.
+    """
+    before = plan["before"]
+    superseded = [each | {"at": each["at"] or superseded_at} for each in before["superseded"]]
+    superseded = [each for each in superseded if each["at"] > plan["expired_until"]]
+    is_changed = bool(plan["files"])
+    files = {} if plan["buckets"] != before["buckets"] else dict(before["files"])
+    files |= plan["files"]
+    left = {each["candidates"] for each in files.values()}
+    for each in before["files"].values():
+        if each["candidates"] not in left:
+            superseded.append({"key": each["candidates"], "at": None})
+    if before["number"]:
+        superseded.append({"key": manifest_key(before["number"]), "at": None})
+    if is_changed and before["current_prefix"]:
+        superseded.append({"key": before["current_prefix"], "at": None})
+    return {
+        "number": number,
+        "digest": plan["digest"],
+        "buckets": plan["buckets"],
+        "files": files,
+        "current_prefix": plan["current_prefix"] if is_changed else before["current_prefix"],
+        "superseded": superseded,
+    }

@@ -1,0 +1,123 @@
+"""The shape of a partner's record, why one is rejected, and why a whole file cannot be read. Pure: no AWS."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+
+from sluice import lake
+
+LANDING_PREFIX = "accommodations/"
+"""Where partners drop their files in the landing bucket."""
+
+CURATED_PREFIX = "curated/accommodations/"
+
+MAX_BYTES = 500_000
+"""Of one output file, and so of one line with its newline (contract, section 4)."""
+
+
+class Reason(StrEnum):
+    """Why a line, or the event of a file, is in quarantine."""
+
+    NOT_UTF8 = "not_utf8"
+    NOT_JSON = "not_json"
+    NOT_OBJECT = "not_object"
+    REPEATED_FIELD = "repeated_field"
+    MISSING_FIELD = "missing_field"
+    WRONG_TYPE = "wrong_type"
+    EMPTY_FIELD = "empty_field"
+    TOO_LARGE = "too_large"
+    OBJECT_MISSING = "object_missing"
+
+    @property
+    def detail(self) -> str:
+        """One sentence for a person."""
+        return _DETAILS[self]
+
+
+_DETAILS = {
+    Reason.NOT_UTF8: "the line is not UTF-8",
+    Reason.NOT_JSON: "the line is not JSON",
+    Reason.NOT_OBJECT: "the record is no JSON object",
+    Reason.REPEATED_FIELD: "a field is there twice",
+    Reason.MISSING_FIELD: "partner_name, accommodation_id and accommodation_data must be there, and not null",
+    Reason.WRONG_TYPE: "partner_name and accommodation_id must be text, accommodation_data an object",
+    Reason.EMPTY_FIELD: "partner_name and accommodation_id must not be empty",
+    Reason.TOO_LARGE: f"the record takes more than {MAX_BYTES} bytes; its beginning is kept here",
+    Reason.OBJECT_MISSING: "the file was deleted before it was read",
+}
+
+
+class Flaw(StrEnum):
+    """Why a file cannot be read at all; its message stays in the queue."""
+
+    COMPRESSED = "compressed"
+    UTF16 = "utf16"
+    BROKEN_ARRAY = "broken_array"
+    LARGE_ELEMENT = "large_element"
+    NO_JSON = "no_json"
+
+    @property
+    def detail(self) -> str:
+        """One sentence for a person."""
+        return _FLAW_DETAILS[self]
+
+
+_FLAW_DETAILS = {
+    Flaw.COMPRESSED: "it is compressed with gzip: drop it uncompressed",
+    Flaw.UTF16: "it is UTF-16: write it as UTF-8",
+    Flaw.BROKEN_ARRAY: "it begins a JSON array that is truncated or broken: none of it was taken",
+    Flaw.LARGE_ELEMENT: "an element of its JSON array is too large to be looked at (64 MB at the most)",
+    Flaw.NO_JSON: "not one of its lines is JSON",
+}
+
+
+@dataclass(frozen=True)
+class PartnerFile:
+    """One version of one object, as it was when its event was taken.
+
+    Attributes:
+        bucket: the landing bucket.
+        key: the object's key, decoded.
+        version_id: of S3; "null" in a bucket without versions.
+        modified_at: when S3 stored it (UTC, whole seconds); the newer file wins.
+        size_bytes: of the object.
+    """
+
+    bucket: str
+    key: str
+    version_id: str
+    modified_at: datetime
+    size_bytes: int
+
+    @property
+    def source(self) -> str:
+        """An address that a person can open."""
+        return f"s3://{self.bucket}/{self.key}?versionId={self.version_id}"
+
+
+def by_age(files: Sequence[PartnerFile]) -> list[PartnerFile]:
+    """Files from the oldest to the newest; S3 tells whole seconds, so the key breaks ties."""
+    return sorted(files, key=lambda file: (file.modified_at, file.key))
+
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def epoch_microseconds(moment: datetime) -> int:
+    """Microseconds since 1970 (UTC), exactly."""
+    return (moment - EPOCH) // timedelta(microseconds=1)
+
+
+def output_key(microsecond: int) -> str:
+    """Key of an output file from its reserved microsecond (since 1970, UTC), which is its day and its name."""
+    day = EPOCH + timedelta(microseconds=microsecond)
+    return f"{CURATED_PREFIX}{lake.day_partition(day)}/output_object-{microsecond}.jsonl"
+
+
+def usable_partners(priority: Sequence[str], blocked: Sequence[str]) -> list[str]:
+    """Partners whose records may be used, best first: a partner named twice counts at its first place."""
+    refused = set(blocked)
+    return [name for name in dict.fromkeys(priority) if name not in refused]

@@ -1,0 +1,236 @@
+"""One function a task: what the Dags of this pipeline call. Each can be run again and leaves the same."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from sluice import s3, sqs
+from sluice.accommodations import PIPELINE, expectations, publication, storage
+from sluice.accommodations.batch import (
+    Event,
+    batch_key,
+    collected_key,
+    consolidate_files,
+    quarantine_events,
+    read_event,
+)
+from sluice.accommodations.current import digest_lists
+from sluice.accommodations.publication import read_manifest
+from sluice.accommodations.records import by_age
+from sluice.notifications import parse_notification
+from sluice.quality.gate import run_gate
+from sluice.quarantine import RejectedRecord, Rejection
+from sluice.settings import load_settings
+from sluice.tally import Tally
+from sluice.threads import in_parallel
+
+log = logging.getLogger(__name__)
+
+
+def utc_now() -> datetime:
+    """The time of day, for names and for what has expired; never for which data is read."""
+    return datetime.now(UTC)
+
+
+# accommodations_consolidate: collect -> consolidate -> check_outputs -> publish
+
+
+def collect(run: str, clock: Callable[[], datetime] = utc_now) -> dict[str, int]:
+    """Publish what a run that died had announced, then take messages and find out which files they are about.
+
+    The lists are read before the first message is received: without them no receive count is burnt.
+
+    Args:
+        run: the run as a part of a key.
+        clock: tells the time (UTC).
+
+    Returns:
+        `messages`, `events_in`, `files` (to be read), `duplicate_events` and `quarantined_events`; an empty dict when
+        no message waited and the lists are those that the catalogue was made under.
+
+    Raises:
+        PriorityListError: nothing can be decided; all messages are where they were.
+    """
+    settings = load_settings()
+    table = settings.accommodations_ledger_table
+    url = sqs.queue_url(settings.accommodations_queue)
+    found = storage.read_catalogue(table)
+    if found.announced:
+        log.warning("run %s died while it published: publishing it to its end", found.announced.run)
+        publication.finish(settings, found.announced, clock)
+        found = storage.read_catalogue(table)
+    if not found.number and not sqs.queue_depth(url):
+        return {}
+    lists = storage.read_lists(settings.partner_priority_table)
+    messages = sqs.drain(url, settings.batch_size)
+    if not messages and digest_lists(*lists) == read_manifest(settings.lake_bucket, found.number)["digest"]:
+        return {}
+    events: list[Event] = []
+    rejections: list[Rejection] = []
+    for message in messages:
+        try:
+            created = parse_notification(message.body)
+        except RejectedRecord as rejected:
+            address = f"sqs://{settings.accommodations_queue}/{message.message_id}"
+            rejections.append(Rejection(address, rejected.reason, message.body, rejected.detail))
+            continue
+        events += [Event(message.message_id, each.bucket, each.key) for each in created]
+    wanted, more = read_event(settings, events)
+    rejections += more
+    published = storage.find_published(table, wanted)
+    files = by_age([file for file in wanted if file not in published])
+    counts = {
+        "messages": len(messages),
+        "events_in": len(events) + len(rejections) - len(more),
+        "files": len(files),
+        "duplicate_events": len(events) - len(more) - len(files),
+        "quarantined_events": len(rejections),
+    }
+    collected = {
+        "messages": {each.message_id: each.receipt_handle for each in messages},
+        "events": [[each.message_id, f"{each.bucket}/{each.key}"] for each in events],
+        "files": [
+            [file.bucket, file.key, file.version_id, file.modified_at.isoformat(), file.size_bytes] for file in files
+        ],
+        "quarantine": quarantine_events(settings, run, rejections),
+        "counts": counts,
+    }
+    s3.write_object(settings.lake_bucket, collected_key(run), json.dumps(collected).encode())
+    log.info("collected %s", counts)
+    return counts
+
+
+def consolidate(run: str, clock: Callable[[], datetime] = utc_now) -> dict[str, int]:
+    """Apply the rule to the files of the batch, merge them into the current catalogue, and stage both.
+
+    Args:
+        run: the run as a part of a key, after `collect`.
+        clock: tells the time (UTC), for superseded versions that have expired.
+
+    Returns:
+        The counts of records: `records_in`, `published`, `duplicates`, `unlisted`, `blocked`, `quarantined`; and
+        `outputs` and `unreadable` (files).
+
+    Raises:
+        PriorityListError: see `collect`.
+    """
+    settings = load_settings()
+    with TemporaryDirectory(prefix="sluice-accommodations-") as name:
+        batch = consolidate_files(settings, run, Path(name), clock())
+    s3.write_object(settings.lake_bucket, batch_key(run), json.dumps(batch).encode())
+    counts = {name: batch["measures"][name] for name in (*expectations.RECORD_COUNTS, "outputs", "unreadable")}
+    log.info("consolidated %s", counts)
+    return counts
+
+
+def check_outputs(run: str) -> dict[str, Any]:
+    """The gate of a batch: reads the measures of what is staged.
+
+    Raises:
+        GateFailed: nothing of this run may be published, and the messages come back.
+    """
+    settings = load_settings()
+    batch = json.loads(s3.read_object(settings.lake_bucket, batch_key(run)).body)
+    return run_gate(
+        f"{PIPELINE}/consolidate",
+        run,
+        [batch["measures"]],
+        expectations.BATCH_COLUMNS,
+        expectations.batch_expectations,
+        settings.lake_bucket,
+    )
+
+
+def publish(run: str, clock: Callable[[], datetime] = utc_now) -> dict[str, int]:
+    """Announce the batch, write its files, show the new catalogue, note what was published, delete the messages last.
+
+    Args:
+        run: the run as a part of a key, after `consolidate` and its gate.
+        clock: tells the time (UTC), which names the output files.
+
+    Returns:
+        The tally of the run; records of partners on no list or blocked count as duplicates there, and by themselves as
+        `unlisted` and `blocked`.
+
+    Raises:
+        BatchTaken: another run published since this one began; the messages come back.
+    """
+    settings = load_settings()
+    batch = json.loads(s3.read_object(settings.lake_bucket, batch_key(run)).body)
+    if batch["sources"] or batch["catalogue"]["files"] or batch["catalogue"]["is_decided_anew"]:
+        announcement = storage.announce(
+            settings.accommodations_ledger_table, run, batch["base"], len(batch["outputs"]), clock()
+        )
+        if announcement:
+            publication.finish(settings, announcement, clock)
+    else:
+        publication.finish_events(settings, batch)
+    measures = batch["measures"]
+    unusable = {name: measures[name] for name in ("unlisted", "blocked")}
+    tally = Tally(
+        measures["records_in"],
+        published=measures["published"],
+        duplicates=measures["duplicates"] + sum(unusable.values()),
+        quarantined=measures["quarantined"],
+    ).checked(run)
+    return tally | unusable
+
+
+# accommodations_redrive: inspect -> redrive
+
+
+def inspect(max_messages: int) -> dict[str, Any]:
+    """What waits as a dead letter, and whether the files are there; every message stays where it is.
+
+    Args:
+        max_messages: how many to look at.
+
+    Returns:
+        `messages`, and `files`: address, bytes and time of what each message is about now.
+    """
+    settings = load_settings()
+    url = sqs.queue_url(settings.accommodations_dead_letter_queue)
+    found: list[str] = []
+    bodies = sqs.peek(url, max_messages)
+    for body in bodies:
+        try:
+            created = parse_notification(body)
+        except RejectedRecord as rejected:
+            found.append(f"{body[:200]}: {rejected.detail}")
+            continue
+        files = in_parallel(lambda each: storage.find_file(each.bucket, each.key), created)
+        found += [
+            f"{file.source}, {file.size_bytes} bytes of {file.modified_at:%Y-%m-%dT%H:%M:%SZ}"
+            if file
+            else f"s3://{each.bucket}/{each.key} was deleted"
+            for each, file in zip(created, files, strict=True)
+        ]
+    for line in found:
+        log.info("dead letter: %s", line)
+    return {"messages": len(bodies), "files": found[:100]}
+
+
+def redrive(max_messages: int, *, dry_run: bool) -> dict[str, int]:
+    """Send dead letters back to the queue, where the next run takes them.
+
+    Args:
+        max_messages: how many at the most.
+        dry_run: send none.
+
+    Returns:
+        `redriven`.
+    """
+    settings = load_settings()
+    if dry_run:
+        log.info("dry run: nothing was sent back; trigger with --conf '{\"dry_run\": false}'")
+        return {"redriven": 0}
+    source = sqs.queue_url(settings.accommodations_dead_letter_queue)
+    redriven = sqs.redrive(source, sqs.queue_url(settings.accommodations_queue), max_messages)
+    log.info("sent %d dead letters back", redriven)
+    return {"redriven": redriven}

@@ -1,0 +1,185 @@
+"""The accommodations pipeline in an account of its own, as its tests see it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from urllib.parse import quote_plus
+
+from sluice import s3, sqs
+from sluice.accommodations import publication, steps, storage
+from sluice.accommodations.publication import read_current
+from sluice.aws import client
+from sluice.deploy import TEMPLATES, deploy_stack, parameters_of
+from sluice.settings import Settings
+
+PRIORITY = ["A", "T", "D", "Q", "B", "C", "X", "E", "U", "P", "Q"]
+CONSOLIDATE = ("collect", "consolidate", "publish")
+
+NAMES = ("accommodation_name", "accommodation_address", "accommodation_geocodes", "accommodation_city")
+
+
+def a_record(accommodation_id: object, partner: object, name: str = "Hotel", **more: Any) -> dict[str, Any]:
+    """A record of a partner."""
+    data = dict.fromkeys(NAMES, "") | {"accommodation_name": name}
+    return {"partner_name": partner, "accommodation_id": accommodation_id, "accommodation_data": data} | more
+
+
+def json_lines(records: Iterable[Any]) -> bytes:
+    """Records as a partner writes them."""
+    return "".join(json.dumps(each, ensure_ascii=False) + "\n" for each in records).encode()
+
+
+class World:
+    """The pipeline in an account of its own: what a test does to it and sees of it."""
+
+    consolidate_steps = CONSOLIDATE
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.now = datetime(2026, 11, 21, 12, tzinfo=UTC)
+
+    @staticmethod
+    def deploy(settings: Settings) -> None:
+        """Make what the pipeline stands on: its template, plain buckets, and the database of the lake."""
+        s3_client = client("s3")
+        for bucket in (settings.lake_bucket, settings.landing_bucket):
+            s3_client.create_bucket(Bucket=bucket)
+            s3_client.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+        client("glue").create_database(DatabaseInput={"Name": settings.events_database})
+        cloudformation, template = client("cloudformation"), (TEMPLATES / "accommodations.yaml").read_text()
+        parameters = parameters_of(cloudformation, template, settings)
+        stack_name = f"{settings.resource_prefix}-accommodations"
+        deploy_stack(cloudformation, stack_name, template, parameters, {}, poll_seconds=0.05)
+
+    def empty(self) -> None:
+        """Take out what a test left, and set the priority list of the worked example."""
+        settings = self.settings
+        for bucket in (settings.lake_bucket, settings.landing_bucket):
+            s3.delete_objects(bucket, [each.key for each in s3.list_objects(bucket, "")])
+        for table, key in (
+            (settings.accommodations_ledger_table, "PK"),
+            (settings.partner_priority_table, "contentType"),
+        ):
+            for item in client("dynamodb").scan(TableName=table)["Items"]:
+                client("dynamodb").delete_item(TableName=table, Key={key: item[key]})
+        glue: Any = client("glue")
+        table_name = {"DatabaseName": settings.events_database, "TableName": publication.CURRENT_TABLE}
+        for partition in glue.get_partitions(**table_name)["Partitions"]:
+            glue.delete_partition(**table_name, PartitionValues=partition["Values"])
+        for url in (self.queue_url, self.dead_letters_url):
+            client("sqs").purge_queue(QueueUrl=url)
+        self.prioritise(PRIORITY)
+
+    @property
+    def queue_url(self) -> str:
+        return sqs.queue_url(self.settings.accommodations_queue)
+
+    @property
+    def dead_letters_url(self) -> str:
+        return sqs.queue_url(self.settings.accommodations_dead_letter_queue)
+
+    def prioritise(self, names: Sequence[str]) -> None:
+        """Make this the priority list."""
+        table = self.settings.partner_priority_table
+        storage.write_list(table, "PriorityList", names, storage.read_list(table, "PriorityList"))
+
+    def block(self, names: Sequence[str]) -> None:
+        """Make these the blocked partners."""
+        table = self.settings.partner_priority_table
+        storage.write_list(table, "BlockedList", names, storage.read_list(table, "BlockedList"))
+
+    def put(self, name: str, body: bytes | Iterable[Any]) -> str:
+        """Put a partner's file without telling; its key."""
+        key = f"accommodations/year=2026/month=11/day=21/{name}"
+        content = body if isinstance(body, bytes) else json_lines(body)
+        client("s3").put_object(Bucket=self.settings.landing_bucket, Key=key, Body=content)
+        return key
+
+    def event(self, *keys: str) -> str:
+        """A message body as it comes from S3."""
+        bucket = {"name": self.settings.landing_bucket}
+        return json.dumps(
+            {
+                "Records": [
+                    {"eventName": "ObjectCreated:Put", "s3": {"bucket": bucket, "object": {"key": quote_plus(key)}}}
+                    for key in keys
+                ]
+            }
+        )
+
+    def send(self, *bodies: str) -> None:
+        """Send messages to the queue."""
+        for body in bodies:
+            client("sqs").send_message(QueueUrl=self.queue_url, MessageBody=body)
+
+    def drop(self, name: str, body: bytes | Iterable[Any]) -> str:
+        """What a partner does: put a file, of which the queue hears."""
+        key = self.put(name, body)
+        self.send(self.event(key))
+        return key
+
+    def consolidate(self, run: str = "run") -> dict[str, int]:
+        """One run of accommodations_consolidate but for its gate; the tally, empty when there was nothing to do."""
+        if not steps.collect(run, self.clock):
+            return {}
+        steps.consolidate(run, self.clock)
+        return steps.publish(run, self.clock)
+
+    def clock(self) -> datetime:
+        """A second later each time that it is asked."""
+        self.now += timedelta(seconds=1)
+        return self.now
+
+    def redeliver(self, run: str = "run") -> None:
+        """What SQS does when the visibility timeout of a run's messages ends."""
+        collected = json.loads(self.read(f"staging/accommodations/{run}/collected.json"))
+        sqs.hold_back(self.queue_url, list(collected["messages"].values()), 0)
+
+    def unfinished(self, url: str | None = None) -> int:
+        """Messages that are not deleted, received or not."""
+        names: Any = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
+        found = client("sqs").get_queue_attributes(QueueUrl=url or self.queue_url, AttributeNames=names)["Attributes"]
+        return sum(int(found[name]) for name in names)
+
+    def keys(self, prefix: str) -> list[str]:
+        """Keys of the lake below a prefix."""
+        return list(s3.list_keys(self.settings.lake_bucket, prefix))
+
+    def read(self, key: str) -> bytes:
+        """An object of the lake."""
+        return s3.read_object(self.settings.lake_bucket, key).body
+
+    def outputs(self) -> dict[str, bytes]:
+        """Key -> content of every output file."""
+        return {key: self.read(key) for key in self.keys("curated/accommodations/")}
+
+    def published(self) -> list[tuple[str, str]]:
+        """(accommodation, partner) of every line of every output file, in order."""
+        lines = [json.loads(line) for body in self.outputs().values() for line in body.decode().split("\n") if line]
+        return [(line["accommodation_id"], line["partner_name"]) for line in lines]
+
+    def quarantined(self) -> list[tuple[str, str]]:
+        """(source without its version, reason) of every rejected record and event."""
+        rows: list[Any] = []
+        for key in self.keys("quarantine/accommodations/"):
+            rows += s3.read_json_lines(self.settings.lake_bucket, key)
+        return sorted(
+            (row["source"].rsplit("/", 1)[-1].partition("?")[0] + row["source"].partition("#")[2], row["reason"])
+            for row in rows
+        )
+
+    def current(self) -> dict[str, tuple[str, str]]:
+        """accommodation -> (partner, name) as a reader of the catalog sees it."""
+        rows: list[dict[str, str]] = read_current().to_pylist()
+        found = {
+            row["accommodation_id"]: (
+                row["partner_name"],
+                json.loads(row["accommodation_data"]).get("accommodation_name", ""),
+            )
+            for row in rows
+        }
+        assert len(found) == len(rows), "an accommodation is there twice"
+        return found
