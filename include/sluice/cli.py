@@ -13,12 +13,17 @@ from sluice.errors import SluiceError
 from sluice.settings import load_settings
 
 ELSEWHERE = {
+    "accommodations": "sluice.accommodations.cli:accommodations",
+    "partners": "sluice.accommodations.cli:partners",
     "aws": "sluice.embedded.server:aws",
     "deploy": "sluice.deploy:deploy_command",
     "events": "sluice.events.cli:events",
     "produce": "sluice.produce:produce",
     "docs": "sluice.embedded.docs:docs",
     "dockerhub": "sluice.dockerhub.cli:dockerhub",
+    "modules": "sluice.modules.cli:modules",
+    "datasets": "sluice.datasets.cli:datasets",
+    "status": "sluice.watch.cli:status",
 }
 """Commands that live beside their logic, loaded when they are asked for."""
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from mypy_boto3_cloudformation import CloudFormationClient
 
 TEMPLATES = PROJECT_ROOT / "infra"
-STACKS = ("dockerhub", "events", "lake")
+STACKS = ("dockerhub", "events", "platform", "accommodations", "modules", "datasets", "lake")
 """Templates in the order of their deployment; `lake` is last, because S3 tries the topics that it shall notify."""
 
 DEADLINE_SECONDS = 1800.0

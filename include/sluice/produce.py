@@ -9,7 +9,10 @@ from sluice.commands import LazyGroup
 
 class _Producers(LazyGroup):
     elsewhere = {  # noqa: RUF012
+        "dataset": "sluice.datasets.cli:produce_dataset",
         "events": "sluice.events.cli:produce_events",
+        "modules": "sluice.modules.cli:produce_modules",
+        "partners": "sluice.accommodations.cli:produce_partners",
     }
 
 

@@ -154,7 +154,8 @@ def test_without_pyspark_it_says_how_to_get_it(tmp_path: Path, monkeypatch: pyte
 
 def test_importing_the_rules_loads_no_engine() -> None:
     program = (
-        "import sys, sluice.engine, sluice.events.records, sluice.events.transform, sluice.events.spark_job;"
+        "import sys, sluice.engine, sluice.events.records, sluice.events.transform, sluice.events.spark_job,"
+        "sluice.accommodations.transform, sluice.datasets.transform;"
         "print([name for name in ('duckdb', 'pandas', 'pyarrow', 'pyspark', 'sqlglot') if name in sys.modules])"
     )
     assert (

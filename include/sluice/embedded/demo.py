@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 from rich import box
@@ -16,29 +16,11 @@ from rich.console import Console
 from rich.table import Table
 
 from sluice.deploy import deploy
-from sluice.embedded import airflow, server
+from sluice.embedded import airflow, samples, server
 from sluice.embedded.dockerhub import DockerHubStandIn
+from sluice.embedded.samples import Sample
 from sluice.errors import SluiceError
-from sluice.events.produce import produce
 from sluice.settings import PROJECT_ROOT, Settings
-
-PULLS = 5
-"""Each pull moves the stand-in's history one step on."""
-
-REPOSITORIES = (
-    "localstack/localstack,library/redis,library/postgres,apache/airflow,grafana/grafana,"
-    "faulty/no-fraction,faulty/html,faulty/wrong-type,missing/gone"
-)
-"""What the demo watches; the last three cannot be read and show the quarantine."""
-
-WHERE = {
-    "dockerhub_pull": "curated/dockerhub_history/",
-    "dockerhub_aggregate": "sluice dockerhub show",
-    "events_ingest": "raw/events/",
-    "events_hourly": "sluice events read --hour {hour}",
-}
-EVENTS = 30_000
-"""Events of the demo, a tenth of them duplicates, late or malformed."""
 
 COUNTS = ("records_in", "published", "duplicates", "quarantined")
 
@@ -61,43 +43,50 @@ def run(settings: Settings, console: Console, *, live: bool) -> None:
             environment = dict(os.environ) | airflow.prepare(settings)
             airflow.password(settings)
         environment["PYTHONPATH"] = str(PROJECT_ROOT / "plugins")
-        pulls = 1
+        environment["SLUICE_MODULES_MAX_MESSAGES"] = str(samples.MODULES_MAX_MESSAGES)
         if not live:
-            pulls = PULLS
             environment["SLUICE_DOCKERHUB_URL"] = stack.enter_context(DockerHubStandIn()).url
-            environment["SLUICE_DOCKERHUB_REPOSITORIES"] = REPOSITORIES
-        with console.status(f"producing {EVENTS:,} events"):
-            hours = _produce_events()
-        planned = ["dockerhub_pull"] * pulls + ["dockerhub_aggregate", "events_ingest"]
-        planned += [f"events_hourly@{hour.isoformat()}" for hour in hours]
+            environment["SLUICE_DOCKERHUB_REPOSITORIES"] = samples.REPOSITORIES
+        with console.status("sample data"):
+            made = _produce(live=live)
+        planned = [run for sample in made for run in sample.runs]
         status = stack.enter_context(console.status("Airflow"))
         runs = []
         for finished in _run_dags(settings, environment, planned):
             runs.append(finished)
             status.update(f"Airflow: {len(runs)} of {len(planned)} Dag runs")
-    console.print(summary(runs, hours[-1]))
+    look = {dag_id: where for sample in made for dag_id, where in sample.look.items()}
+    console.print(summary(runs, look))
+    _compare(made, console)
     console.print(
         "The web UI: [bold]make up[/], then open the address that it prints. Stop everything: [bold]make down[/]"
     )
 
 
-def _produce_events() -> list[datetime]:
-    """Send the events of the last two full hours, with late ones; returns the hours that they fall into."""
-    until = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
-    start = until - timedelta(hours=2)
-    sent = produce(
-        rate=EVENTS,
-        seconds=1,
-        start=start,
-        until=until,
-        duplicates=0.08,
-        late=0.02,
-        malformed=0.01,
-        # Other events in each hour's demo, the same when it is repeated within the hour.
-        seed=int(until.timestamp()),
-        paced=False,
-    )
-    return sorted(sent.truth)
+def _produce(*, live: bool) -> list[Sample]:
+    """Put the data of every pipeline where it takes it from."""
+    now = datetime.now(UTC)
+    return [
+        samples.dockerhub(1 if live else samples.PULLS),
+        samples.events(now),
+        samples.modules(now),
+        samples.accommodations(now),
+        samples.datasets(now),
+    ]
+
+
+def _compare(made: list[Sample], console: Console) -> None:
+    """Say what was published and what was to be.
+
+    Raises:
+        DemoFailed: they differ.
+    """
+    found = [sample.check() for sample in made if sample.check]
+    for said, is_right in found:
+        console.print(f"  {'[green]right[/]' if is_right else '[red]wrong[/]'}  {said}")
+    console.print()
+    if not all(is_right for _, is_right in found):
+        raise DemoFailed("what was published is not what was produced, see above")
 
 
 def _run_dags(settings: Settings, environment: dict[str, str], runs: list[str]) -> Iterator[dict[str, Any]]:
@@ -120,7 +109,7 @@ def _run_dags(settings: Settings, environment: dict[str, str], runs: list[str]) 
             raise DemoFailed(f"a pipeline failed, see {log}; its last lines:\n  {last}")
 
 
-def summary(runs: list[dict[str, Any]], hour: datetime) -> Table:
+def summary(runs: list[dict[str, Any]], look: dict[str, str]) -> Table:
     """One row a Dag: counts of all its runs, and where to look (a command, or a prefix of the lake bucket)."""
     table = Table(box=box.SIMPLE_HEAD)
     for name in ("pipeline", "runs", *COUNTS, "seconds", "where to look"):
@@ -130,7 +119,5 @@ def summary(runs: list[dict[str, Any]], hour: datetime) -> Table:
         of_dag = [each for each in runs if each["dag_id"] == dag_id]
         counts = [f"{sum(each.get(name, 0) for each in of_dag):,}" for name in COUNTS]
         seconds = sum(each["seconds"] for each in of_dag)
-        table.add_row(
-            dag_id, str(len(of_dag)), *counts, f"{seconds:.1f}", WHERE[dag_id].format(hour=f"{hour:%Y-%m-%dT%H}")
-        )
+        table.add_row(dag_id, str(len(of_dag)), *counts, f"{seconds:.1f}", look[dag_id])
     return table

@@ -1,0 +1,146 @@
+"""Sample data of every pipeline for `sluice demo`, and what must have come of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
+
+PULLS = 5
+"""Each pull moves the stand-in's history one step on."""
+
+REPOSITORIES = (
+    "localstack/localstack,library/redis,library/postgres,apache/airflow,grafana/grafana,"
+    "faulty/no-fraction,faulty/html,faulty/wrong-type,missing/gone"
+)
+"""What the demo watches; the last three cannot be read and show the quarantine."""
+
+EVENTS = 30_000
+"""Events of the demo, a tenth of them duplicates, late or malformed."""
+
+MODULES = 1_000
+WEEKS = 4
+ATTEMPTS = 3
+"""A fleet of modules, how long it is on the air, and how often each transmits in a week."""
+
+MODULES_MAX_MESSAGES = 5_000
+"""Messages that a run of modules_diagnostics takes: the emulator's queues slow down with what is in flight."""
+
+ACCOMMODATIONS = 5_000
+"""Accommodations of six partners, a third of them with more than one."""
+
+DATASET = "demo"
+DATASET_ROWS = 20_000
+
+
+class Sample(NamedTuple):
+    """The data of one pipeline is where the pipeline takes it from.
+
+    Attributes:
+        runs: Dag runs to make, in order, each as `dag_id` or `dag_id@logical_date`.
+        look: Dag id -> where to look at what it made: a command, or a prefix of the lake bucket.
+        check: compares what was published with what was produced: (what it says, whether it is so); None where
+            nothing is known beforehand.
+    """
+
+    runs: list[str]
+    look: dict[str, str]
+    check: Callable[[], tuple[str, bool]] | None = None
+
+
+def dockerhub(pulls: int) -> Sample:
+    """Pulls of the stand-in, or of Docker Hub itself, and their aggregation."""
+    return Sample(
+        ["dockerhub_pull"] * pulls + ["dockerhub_aggregate"],
+        {"dockerhub_pull": "curated/dockerhub_history/", "dockerhub_aggregate": "sluice dockerhub show"},
+    )
+
+
+def events(now: datetime) -> Sample:
+    """Events of the last two full hours, with late ones, through the stream."""
+    from sluice.events.produce import produce
+    from sluice.events.storage import hour_text, read_hour
+
+    until = now.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
+    sent = produce(
+        rate=EVENTS,
+        seconds=1,
+        start=until - timedelta(hours=2),
+        until=until,
+        duplicates=0.08,
+        late=0.02,
+        malformed=0.01,
+        # Other events in each hour's demo, the same when it is repeated within the hour.
+        seed=int(until.timestamp()),
+        paced=False,
+    )
+    hours = sorted(sent.truth)
+
+    def check() -> tuple[str, bool]:
+        wrong = [hour_text(hour) for hour in hours if read_hour(hour).num_rows < sent.truth[hour]]
+        say = f"every event of {len(hours)} hours is in the table once" if not wrong else f"events are missing: {wrong}"
+        return say, not wrong
+
+    return Sample(
+        ["events_ingest", *(f"events_hourly@{hour.isoformat()}" for hour in hours)],
+        {"events_ingest": "raw/events/", "events_hourly": f"sluice events read --hour {hour_text(hours[-1])}"},
+        check,
+    )
+
+
+def modules(now: datetime) -> Sample:
+    """Messages and diagnostics of a fleet, with losses, resets, late, duplicated and shuffled ones."""
+    from sluice.modules import storage
+    from sluice.modules.produce import Fleet, produce
+    from sluice.settings import load_settings
+
+    # Another fleet each time: a fleet that was there already would only show that nothing is published twice.
+    made = produce(Fleet(modules=MODULES, weeks=WEEKS, attempts=ATTEMPTS, seed=int(now.timestamp())))
+    rates = made.rates
+    messages = sum(made.counts.values()) - made.counts["diagnostic"]
+
+    def check() -> tuple[str, bool]:
+        table = load_settings().modules_diagnostic_table
+        found = {
+            (each.module_id, each.timestamp): each.judged.success_rate
+            for each in storage.read_all_diagnostics(table)
+            if each.judged
+        }
+        right = sum(found.get(key) == rate for key, rate in rates.items())
+        return f"{right:,} of {len(rates):,} published rates equal the true rate exactly", right == len(rates)
+
+    runs = ["modules_diagnostics"] * (1 + messages // MODULES_MAX_MESSAGES)
+    return Sample(runs, {"modules_diagnostics": "sluice modules show"}, check)
+
+
+def accommodations(now: datetime) -> Sample:
+    """Catalogues of six partners, which overlap, in ten files or fewer."""
+    from sluice.accommodations.produce import Catalogues, produce
+    from sluice.accommodations.publication import read_current
+
+    what = Catalogues(accommodations=ACCOMMODATIONS, file_records=ACCOMMODATIONS, seed=int(now.timestamp()))
+    truth = produce(what, clock=lambda: now).truth
+
+    def check() -> tuple[str, bool]:
+        rows = read_current().select(["accommodation_id", "partner_name"]).to_pylist()
+        found = {row["accommodation_id"]: row["partner_name"] for row in rows}
+        right = sum(found.get(key) == partner for key, (partner, _) in truth.items())
+        return f"{right:,} of {len(truth):,} accommodations come from the partner that must win", right == len(truth)
+
+    return Sample(["accommodations_consolidate"], {"accommodations_consolidate": "sluice accommodations read"}, check)
+
+
+def datasets(now: datetime) -> Sample:
+    """A CSV with malformed rows."""
+    from sluice.datasets.produce import Shape, produce
+    from sluice.datasets.storage import read_output
+
+    made = produce(DATASET, Shape(DATASET_ROWS, malformed=0.02, seed=int(now.timestamp())))
+
+    def check() -> tuple[str, bool]:
+        rows, _ = read_output(DATASET)
+        counted = sum(row["memory_count"] for row in rows)
+        is_right = counted == made.rows - made.malformed
+        return f"{counted:,} of {made.rows - made.malformed:,} good rows are in {len(rows)} aggregates", is_right
+
+    return Sample(["datasets_aggregate"], {"datasets_aggregate": f"sluice datasets show {DATASET}"}, check)
