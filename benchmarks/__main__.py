@@ -7,16 +7,25 @@ import sys
 import click
 from rich.console import Console
 
-from benchmarks import bench_events
+from benchmarks import bench_accommodations, bench_datasets, bench_events, bench_modules
+
+BENCHMARKS = {
+    "events": bench_events,
+    "accommodations": bench_accommodations,
+    "datasets": bench_datasets,
+    "modules": bench_modules,
+}
 
 
 @click.command()
+@click.argument("names", nargs=-1, type=click.Choice(list(BENCHMARKS)))
 @click.option("--quick", is_flag=True, help="Small data, one round: shows that it works, not how fast.")
 @click.option("--rounds", default=5, show_default=True, help="Times that each contestant runs; the median counts.")
-def main(quick: bool, rounds: int) -> None:
-    """Speed and memory beside peers and floors, each contestant in a process of its own."""
+def main(names: tuple[str, ...], quick: bool, rounds: int) -> None:
+    """Speed and memory beside peers and floors, each contestant in a process of its own: NAMES, or all of them."""
     console = Console(width=None if sys.stdout.isatty() else 110)
-    bench_events.run(console, quick=quick, rounds=1 if quick else rounds)
+    for name in names or BENCHMARKS:
+        BENCHMARKS[name].run(console, quick=quick, rounds=1 if quick else rounds)
 
 
 main()
