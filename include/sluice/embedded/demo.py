@@ -55,9 +55,12 @@ def run(settings: Settings, console: Console, *, live: bool) -> None:
         for finished in _run_dags(settings, environment, planned):
             runs.append(finished)
             status.update(f"Airflow: {len(runs)} of {len(planned)} Dag runs")
-    look = {dag_id: where for sample in made for dag_id, where in sample.look.items()}
-    console.print(summary(runs, look))
+    console.print(summary(runs))
     _compare(made, console)
+    for sample in made:
+        console.print(f"  look   .venv/bin/{sample.look}")
+    console.print("  look   .venv/bin/sluice status")
+    console.print()
     console.print(
         "The web UI: [bold]make up[/], then open the address that it prints. Stop everything: [bold]make down[/]"
     )
@@ -109,15 +112,14 @@ def _run_dags(settings: Settings, environment: dict[str, str], runs: list[str]) 
             raise DemoFailed(f"a pipeline failed, see {log}; its last lines:\n  {last}")
 
 
-def summary(runs: list[dict[str, Any]], look: dict[str, str]) -> Table:
-    """One row a Dag: counts of all its runs, and where to look (a command, or a prefix of the lake bucket)."""
+def summary(runs: list[dict[str, Any]]) -> Table:
+    """One row a Dag: counts of all its runs."""
     table = Table(box=box.SIMPLE_HEAD)
-    for name in ("pipeline", "runs", *COUNTS, "seconds", "where to look"):
-        is_text = name in ("pipeline", "where to look")
-        table.add_column(name.replace("_", " "), justify="left" if is_text else "right", no_wrap=is_text)
+    for name in ("pipeline", "runs", *COUNTS, "seconds"):
+        table.add_column(name.replace("_", " "), justify="left" if name == "pipeline" else "right", no_wrap=True)
     for dag_id in dict.fromkeys(each["dag_id"] for each in runs):
         of_dag = [each for each in runs if each["dag_id"] == dag_id]
         counts = [f"{sum(each.get(name, 0) for each in of_dag):,}" for name in COUNTS]
         seconds = sum(each["seconds"] for each in of_dag)
-        table.add_row(dag_id, str(len(of_dag)), *counts, f"{seconds:.1f}", look[dag_id])
+        table.add_row(dag_id, str(len(of_dag)), *counts, f"{seconds:.1f}")
     return table

@@ -38,22 +38,19 @@ class Sample(NamedTuple):
 
     Attributes:
         runs: Dag runs to make, in order, each as `dag_id` or `dag_id@logical_date`.
-        look: Dag id -> where to look at what it made: a command, or a prefix of the lake bucket.
+        look: a command that shows what was published.
         check: compares what was published with what was produced: (what it says, whether it is so); None where
             nothing is known beforehand.
     """
 
     runs: list[str]
-    look: dict[str, str]
+    look: str
     check: Callable[[], tuple[str, bool]] | None = None
 
 
 def dockerhub(pulls: int) -> Sample:
     """Pulls of the stand-in, or of Docker Hub itself, and their aggregation."""
-    return Sample(
-        ["dockerhub_pull"] * pulls + ["dockerhub_aggregate"],
-        {"dockerhub_pull": "curated/dockerhub_history/", "dockerhub_aggregate": "sluice dockerhub show"},
-    )
+    return Sample(["dockerhub_pull"] * pulls + ["dockerhub_aggregate"], "sluice dockerhub show")
 
 
 def events(now: datetime) -> Sample:
@@ -83,7 +80,7 @@ def events(now: datetime) -> Sample:
 
     return Sample(
         ["events_ingest", *(f"events_hourly@{hour.isoformat()}" for hour in hours)],
-        {"events_ingest": "raw/events/", "events_hourly": f"sluice events read --hour {hour_text(hours[-1])}"},
+        f"sluice events read --hour {hour_text(hours[-1])}",
         check,
     )
 
@@ -110,7 +107,7 @@ def modules(now: datetime) -> Sample:
         return f"{right:,} of {len(rates):,} published rates equal the true rate exactly", right == len(rates)
 
     runs = ["modules_diagnostics"] * (1 + messages // MODULES_MAX_MESSAGES)
-    return Sample(runs, {"modules_diagnostics": "sluice modules show"}, check)
+    return Sample(runs, "sluice modules show", check)
 
 
 def accommodations(now: datetime) -> Sample:
@@ -127,7 +124,7 @@ def accommodations(now: datetime) -> Sample:
         right = sum(found.get(key) == partner for key, (partner, _) in truth.items())
         return f"{right:,} of {len(truth):,} accommodations come from the partner that must win", right == len(truth)
 
-    return Sample(["accommodations_consolidate"], {"accommodations_consolidate": "sluice accommodations read"}, check)
+    return Sample(["accommodations_consolidate"], "sluice accommodations read", check)
 
 
 def datasets(now: datetime) -> Sample:
@@ -143,4 +140,4 @@ def datasets(now: datetime) -> Sample:
         is_right = counted == made.rows - made.malformed
         return f"{counted:,} of {made.rows - made.malformed:,} good rows are in {len(rows)} aggregates", is_right
 
-    return Sample(["datasets_aggregate"], {"datasets_aggregate": f"sluice datasets show {DATASET}"}, check)
+    return Sample(["datasets_aggregate"], f"sluice datasets show {DATASET}", check)
