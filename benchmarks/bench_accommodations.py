@@ -109,17 +109,15 @@ def consolidate_sluice(folder: Path, out: Path, *, is_merged: bool = False) -> N
     with Stopwatch() as watch, consolidation(out, MEMORY_LIMIT_MB) as connection:
         for number, path in enumerate(files_of(folder)):
             file = PartnerFile("landing", path.name, "1", START + timedelta(minutes=number), 0)
-            read_file(connection, number, file, path)
+            read_file(connection, out, number, file, path)
         watch.rows = consolidate_batch(connection, PRIORITY, [], out / "out").counts["published"]
         if is_merged:
             rows = connection.execute("SELECT count(*) FROM newest").fetchall()[0][0]
             buckets = plan_buckets(1, rows)
-            new = write_newest(connection, 1, buckets, out / "new")
-            connection.execute("DROP TABLE judged")
-            for bucket, part in new.items():
-                files = sorted(part.iterdir())
+            new = write_newest(connection, 1, buckets, out / "new.parquet")
+            for bucket in new:
                 targets = out / f"candidates-{bucket}.parquet", out / f"current-{bucket}.parquet"
-                merge_bucket(connection, files, bucket, buckets, *targets)
+                merge_bucket(connection, [], [out / "new.parquet"], bucket, buckets, *targets)
 
 
 def consolidate_and_merge(folder: Path, out: Path) -> None:

@@ -38,7 +38,7 @@ def by_duckdb(folder: Path, lines: pa.Table) -> dict[str, list[Any]]:
     with consolidation(folder, 256) as connection:
         create_priority(connection, usable_partners(PRIORITY, ["T"]))
         connection.from_arrow(lines).create_view("lines")
-        connection.execute("DROP TABLE judged")
+        connection.execute("DROP VIEW judged")
         for name, query in queries.items():
             connection.execute(f"CREATE TABLE {name} AS {query}")
             found[name] = sorted(connection.execute(f"FROM {name}").fetchall(), key=repr)

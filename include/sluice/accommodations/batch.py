@@ -116,7 +116,7 @@ def consolidate_files(settings: Settings, run: str, folder: Path, now: datetime)
     base = storage.read_catalogue(settings.accommodations_ledger_table).number
     before = read_manifest(bucket, base)
     with transform.consolidation(folder, settings.accommodations_memory_limit_mb) as connection:
-        unreadable = _read_files(connection, files, folder / "in")
+        unreadable = _read_files(connection, files, folder)
         result = transform.consolidate_batch(connection, usable_partners(priority, blocked), blocked, folder / "out")
         quarantine = [*collected["quarantine"], *_stage_rejected(settings, run, result)]
         outputs = [(path, lake.staging_key(PIPELINE, run, path.name)) for path in result.outputs]
@@ -148,10 +148,10 @@ def _read_files(connection: DuckDBPyConnection, files: Sequence[PartnerFile], fo
     unreadable: dict[PartnerFile, str] = {}
     for start in range(0, len(files), THREADS):
         group = files[start : start + THREADS]
-        paths = storage.fetch_files(group, folder)
+        paths = storage.fetch_files(group, folder / "in")
         for number, (file, path) in enumerate(zip(group, paths, strict=True), start):
             try:
-                records = read_file(connection, number, file, path)
+                records = read_file(connection, folder, number, file, path)
             except UnreadableFile as error:
                 unreadable[file] = error.flaw
                 log.warning(
@@ -193,28 +193,32 @@ def _merge(
     known_rows = sum(each["candidate_rows"] for each in before["files"].values())
     new_rows = connection.execute("SELECT count(*) FROM newest").fetchall()[0][0]
     buckets = plan_buckets(before["buckets"], known_rows + new_rows)
-    new = write_newest(connection, number, buckets, folder / "newest") if new_rows else {}
-    connection.execute("DROP TABLE judged")
+    # Candidates of all buckets, sorted by bucket.
+    sorted_files: list[Path] = []
+    new: list[int] = []
+    if new_rows:
+        sorted_files.append(folder / "newest.parquet")
+        new = write_newest(connection, number, buckets, sorted_files[-1])
     is_split, is_decided_anew = buckets != before["buckets"], digest != before["digest"]
     old_keys = {int(name): each["candidates"] for name, each in before["files"].items()}
-    touched = sorted({*new, *old_keys} if is_split or is_decided_anew else new)
-    old: dict[int, list[Path]] = {}
+    touched = {*new, *old_keys} if is_decided_anew else set(new)
     if is_split and old_keys:
         paths = s3.download_files(settings.lake_bucket, list(old_keys.values()), folder / "old")
-        split = split_candidates(connection, paths, buckets, folder / "split")
-        old = {name: sorted(each.iterdir()) for name, each in split.items()}
-        touched = sorted({*new, *old})
+        sorted_files.append(folder / "split.parquet")
+        touched = {*new, *split_candidates(connection, paths, buckets, sorted_files[-1])}
+        for path in paths:
+            path.unlink()
     files: dict[str, Any] = {}
     counts = dict.fromkeys(COUNTS, 0)
-    for name in touched:
+    for name in sorted(touched):
+        old: list[Path] = []
         if not is_split and name in old_keys:
-            old[name] = s3.download_files(settings.lake_bucket, [old_keys[name]], folder / f"old-{name}")
+            old = s3.download_files(settings.lake_bucket, [old_keys[name]], folder / f"old-{name}")
         candidates, current = folder / f"candidates-{name:05d}.parquet", folder / f"bucket-{name:05d}.parquet"
-        inputs = [*old.get(name, []), *(sorted(new[name].iterdir()) if name in new else [])]
-        found = merge_bucket(connection, inputs, name, buckets, candidates, current)
+        found = merge_bucket(connection, old, sorted_files, name, buckets, candidates, current)
         staged = [(path, lake.staging_key(PIPELINE, run, path.name)) for path in (candidates, current)]
         s3.upload_files(settings.lake_bucket, staged)
-        for path in (*inputs, candidates, current):
+        for path in (*old, candidates, current):
             path.unlink()
         # A batch that brings no candidate to a bucket leaves the file of its candidates where it is.
         is_new = name in new or is_split

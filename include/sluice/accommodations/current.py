@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sluice.accommodations.transform import SQL_FILE, bucket_of
+from sluice.accommodations.transform import SQL_FILE, bucket_of, write_by_bucket
 from sluice.engine import read_queries, sql_list, sql_text
 
 if TYPE_CHECKING:
@@ -46,20 +46,15 @@ def digest_lists(priority: Sequence[str], blocked: Sequence[str]) -> str:
     return hashlib.sha256(json.dumps([list(priority), sorted(set(blocked))]).encode()).hexdigest()
 
 
-def split_candidates(
-    connection: DuckDBPyConnection, files: Sequence[Path], buckets: int, out_dir: Path
-) -> dict[int, Path]:
-    """Distribute candidates to more buckets: bucket -> folder of its parquet files."""
-    connection.execute(
-        f"COPY (SELECT *, {bucket_of('accommodation_id', buckets)} AS bucket FROM {_parquet(files)})"
-        f" TO {sql_text(str(out_dir))} (FORMAT parquet, COMPRESSION lz4, PARTITION_BY (bucket))"
-    )
-    return {int(folder.name.partition("=")[2]): folder for folder in sorted(out_dir.glob("bucket=*"))}
+def split_candidates(connection: DuckDBPyConnection, files: Sequence[Path], buckets: int, path: Path) -> list[int]:
+    """Distribute candidates to more buckets: one file as of `transform.write_by_bucket`; gives the buckets."""
+    return write_by_bucket(connection, f"FROM {_parquet(files)}", buckets, path)
 
 
 def merge_bucket(
     connection: DuckDBPyConnection,
     files: Sequence[Path],
+    sorted_files: Sequence[Path],
     bucket: int,
     buckets: int,
     candidates_path: Path,
@@ -71,7 +66,8 @@ def merge_bucket(
 
     Args:
         connection: with the relation `priority` (`transform.create_priority`).
-        files: candidates as they were, and those of a batch; parquet.
+        files: candidates of this bucket; parquet.
+        sorted_files: candidates of this bucket and of others, as of `transform.write_by_bucket`.
         bucket: the bucket.
         buckets: number of buckets.
         candidates_path: file to write, by accommodation_id and partner_name.
@@ -81,10 +77,13 @@ def merge_bucket(
         `COUNTS`; the last two must be 0, and `current_distinct` equal to `current_rows`.
     """
     queries = read_queries(SQL_FILE)
+    inputs = [f"(FROM {_parquet(files)})"] if files else []
+    if sorted_files:
+        inputs.append(f"(SELECT * EXCLUDE bucket FROM {_parquet(sorted_files)} WHERE bucket = {bucket})")
     connection.execute(
         "CREATE OR REPLACE TABLE candidates AS SELECT *,"
         " row_number() OVER (ORDER BY modified_at, object_key, batch_number, line) AS recency"
-        f" FROM {_parquet(files)}"
+        f" FROM ({' UNION ALL BY NAME '.join(inputs)})"
     )
     connection.execute(
         "CREATE OR REPLACE TEMP VIEW records AS SELECT accommodation_id, partner_name, recency FROM candidates"

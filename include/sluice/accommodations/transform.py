@@ -5,7 +5,9 @@ The rule itself is SQL (`sql/consolidate.sql`), run here by DuckDB; `current` ap
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import resources
@@ -28,8 +30,17 @@ LINE_BITS = 40
 ELEMENT_BYTES = (1024 * 1024, 64 * 1024 * 1024)
 """Of one element of a JSON array, tried one after the other: the engine holds some of them in memory."""
 
-OUTPUT_ROWS = 50_000
+OUTPUT_ROWS = 20_000
 """Lines fetched at a time."""
+
+JUDGED = "judged"
+"""Folder of what `read_file` leaves: the relation `judged` of the rule."""
+
+JUDGED_GROUP_ROWS = 61_440
+"""Rows of a row group there, of which each thread holds one in memory."""
+
+BUCKET_GROUP_ROWS = 10_240
+"""Rows of a row group of a file that is sorted by bucket: less than a bucket has."""
 
 JSON_FUNCTIONS = """
 CREATE TEMP MACRO is_json(text) AS json_valid(text);
@@ -73,19 +84,24 @@ def consolidation(work_dir: Path, memory_limit_mb: int) -> Iterator[DuckDBPyConn
     """
     with duckdb_connection(memory_limit_mb, work_dir / "spill") as connection:
         connection.execute(JSON_FUNCTIONS)
+        (work_dir / JUDGED).mkdir()
+        # Files and not a table: memory holds only what a query asks for, and a file that cannot be read is taken back.
         connection.execute(
             "CREATE TABLE files (file_id INTEGER, source VARCHAR, object_key VARCHAR, modified_at BIGINT);"
-            "CREATE TABLE judged (record_id BIGINT, accommodation_id VARCHAR, partner_name VARCHAR,"
-            " accommodation_data VARCHAR, reason VARCHAR, text VARCHAR)"
+            "COPY (SELECT NULL::BIGINT AS record_id, NULL::VARCHAR AS accommodation_id, NULL::VARCHAR AS partner_name,"
+            " NULL::VARCHAR AS accommodation_data, NULL::VARCHAR AS reason, NULL::VARCHAR AS text WHERE FALSE)"
+            f" TO {sql_text(str(work_dir / JUDGED / 'none.parquet'))} (FORMAT parquet);"
+            f"CREATE VIEW judged AS FROM read_parquet({sql_text(str(work_dir / JUDGED / '*.parquet'))})"
         )
         yield connection
 
 
-def read_file(connection: DuckDBPyConnection, file_id: int, file: PartnerFile, path: Path) -> int:
+def read_file(connection: DuckDBPyConnection, work_dir: Path, file_id: int, file: PartnerFile, path: Path) -> int:
     """Judge every line of a file; nothing of it stays when it cannot be read.
 
     Args:
         connection: of `consolidation`.
+        work_dir: its folder.
         file_id: its place among the files of the batch by age (`records.by_age`).
         file: what it is.
         path: where its bytes are.
@@ -99,32 +115,41 @@ def read_file(connection: DuckDBPyConnection, file_id: int, file: PartnerFile, p
     connection.execute(
         "INSERT INTO files VALUES (?, ?, ?, ?)", [file_id, file.source, file.key, epoch_microseconds(file.modified_at)]
     )
-    first = file_id << LINE_BITS
-    if detect_format(path) == "array":
-        _judge_array(connection, path, first)
-    else:
-        import pyarrow as pa
-
-        reader = pa.RecordBatchReader.from_batches(lines_schema(), line_batches(path, first))
-        connection.from_arrow(reader).create_view("lines")
-        _judge(connection)
-        connection.execute("DROP VIEW lines")
-    mine = f"FROM judged WHERE record_id >= {first}"
-    records, textless = connection.execute(
-        f"SELECT count(*), count(*) FILTER (reason IN ('{Reason.NOT_JSON}', '{Reason.NOT_UTF8}')) {mine}"
-        " AND reason IS DISTINCT FROM 'blank'"
-    ).fetchall()[0]
-    if records and records == textless:
-        connection.execute(f"DELETE {mine}")
-        raise UnreadableFile(Flaw.NO_JSON)
+    judged = work_dir / JUDGED / f"{file_id:06d}.parquet"
+    try:
+        _judge_file(connection, path, file_id << LINE_BITS, judged)
+        records, textless = connection.execute(
+            f"SELECT count(*), count(*) FILTER (reason IN ('{Reason.NOT_JSON}', '{Reason.NOT_UTF8}'))"
+            f" FROM read_parquet({sql_text(str(judged))})"
+        ).fetchall()[0]
+        if records and records == textless:
+            raise UnreadableFile(Flaw.NO_JSON)
+    except UnreadableFile:
+        judged.unlink(missing_ok=True)
+        raise
     return int(records)
 
 
-def _judge(connection: DuckDBPyConnection) -> None:
-    connection.execute(f"INSERT INTO judged {read_queries(SQL_FILE)['judged']}")
+def _judge_file(connection: DuckDBPyConnection, path: Path, first: int, judged: Path) -> None:
+    if detect_format(path) == "array":
+        _judge_array(connection, path, first, judged)
+        return
+    import pyarrow as pa
+
+    reader = pa.RecordBatchReader.from_batches(lines_schema(), line_batches(path, first))
+    connection.from_arrow(reader).create_view("lines")
+    _judge(connection, judged)
+    connection.execute("DROP VIEW lines")
 
 
-def _judge_array(connection: DuckDBPyConnection, path: Path, first: int) -> None:
+def _judge(connection: DuckDBPyConnection, judged: Path) -> None:
+    connection.execute(
+        f"COPY (FROM ({read_queries(SQL_FILE)['judged']}) WHERE reason IS DISTINCT FROM 'blank')"
+        f" TO {sql_text(str(judged))} (FORMAT parquet, COMPRESSION lz4, ROW_GROUP_SIZE {JUDGED_GROUP_ROWS})"
+    )
+
+
+def _judge_array(connection: DuckDBPyConnection, path: Path, first: int, judged: Path) -> None:
     """Judge the elements of a JSON array, which DuckDB streams.
 
     Raises:
@@ -143,7 +168,7 @@ def _judge_array(connection: DuckDBPyConnection, path: Path, first: int) -> None
             f" FROM read_json_objects({sql_text(str(path))}, format = 'array', maximum_object_size = {element_bytes})"
         )
         try:
-            _judge(connection)
+            _judge(connection, judged)
         except duckdb.InvalidInputException as error:
             if "maximum_object_size" not in str(error):
                 raise UnreadableFile(Flaw.BROKEN_ARRAY) from None
@@ -179,7 +204,7 @@ def consolidate_batch(
     outputs, published = _pack(_output_lines(connection), out_dir)
     rejected = dict(
         connection.execute(
-            "SELECT reason, count(*) FROM judged WHERE reason <> 'blank' GROUP BY ALL ORDER BY ALL"
+            "SELECT reason, count(*) FROM judged WHERE reason IS NOT NULL GROUP BY ALL ORDER BY ALL"
         ).fetchall()
     )
     rejected_path = None
@@ -223,34 +248,45 @@ def _output_lines(connection: DuckDBPyConnection) -> Iterator[pa.Array]:
 def _pack(lines: Iterator[pa.Array], out_dir: Path) -> tuple[list[Path], int]:
     """Write lines to files of at most `MAX_BYTES`, each as full as its lines allow; the files and the number of lines.
 
-    The lines of a batch lie side by side in memory, so a file is a slice of it.
+    The lines of a batch lie side by side in memory, so a file is a slice of it. A batch is written while the next one
+    is fetched.
     """
     import numpy as np
 
     outputs: list[Path] = []
     rows = 0
     rest = b""
-
-    def write(content: bytes | memoryview) -> None:
-        outputs.append(out_dir / f"output-{len(outputs):05d}.jsonl")
-        outputs[-1].write_bytes(content)
-
-    for batch in lines:
-        rows += len(batch)
-        offsets = np.frombuffer(batch.buffers()[1], np.int32)[batch.offset : batch.offset + len(batch) + 1]
-        content = rest + memoryview(batch.buffers()[2])[int(offsets[0]) : int(offsets[-1])]
-        ends = offsets[1:].astype(np.int64) - int(offsets[0]) + len(rest)
-        begin = 0
-        while len(content) - begin > MAX_BYTES:
-            fitting = int(np.searchsorted(ends, begin + MAX_BYTES, "right"))
-            # What was left of the batch before ends where the first of these lines begins.
-            end = int(ends[fitting - 1]) if fitting else len(rest)
-            write(memoryview(content)[begin:end])
-            begin = end
-        rest = content[begin:]
+    writing: deque[Future[None]] = deque()
+    with ThreadPoolExecutor(2) as pool:
+        for batch in lines:
+            rows += len(batch)
+            offsets = np.frombuffer(batch.buffers()[1], np.int32)[batch.offset : batch.offset + len(batch) + 1]
+            content = rest + memoryview(batch.buffers()[2])[int(offsets[0]) : int(offsets[-1])]
+            ends = offsets[1:].astype(np.int64) - int(offsets[0]) + len(rest)
+            cuts = [0]
+            while len(content) - cuts[-1] > MAX_BYTES:
+                fitting = int(np.searchsorted(ends, cuts[-1] + MAX_BYTES, "right"))
+                # What was left of the batch before ends where the first of these lines begins.
+                cuts.append(int(ends[fitting - 1]) if fitting else len(rest))
+            rest = content[cuts[-1] :]
+            first = len(outputs)
+            outputs += [out_dir / f"output-{number:05d}.jsonl" for number in range(first, first + len(cuts) - 1)]
+            writing.append(pool.submit(_write_slices, content, cuts, outputs[first:]))
+            # Two batches in memory, not all of them.
+            if len(writing) > 1:
+                writing.popleft().result()
+        for each in writing:
+            each.result()
     if rest:
-        write(rest)
+        outputs.append(out_dir / f"output-{len(outputs):05d}.jsonl")
+        outputs[-1].write_bytes(rest)
     return outputs, rows
+
+
+def _write_slices(content: bytes, cuts: Sequence[int], paths: Sequence[Path]) -> None:
+    view = memoryview(content)
+    for path, begin, end in zip(paths, cuts, cuts[1:], strict=False):
+        path.write_bytes(view[begin:end])
 
 
 def _write_rejected(connection: DuckDBPyConnection, path: Path) -> None:
@@ -286,28 +322,40 @@ def _count(connection: DuckDBPyConnection, blocked: Sequence[str]) -> tuple[dict
     return counts | {"distinct_ids": distinct, "unusable": unusable}, unknown
 
 
-def write_newest(connection: DuckDBPyConnection, batch_number: int, buckets: int, out_dir: Path) -> dict[int, Path]:
+def write_newest(connection: DuckDBPyConnection, batch_number: int, buckets: int, path: Path) -> list[int]:
     """Write the newest record of every accommodation and partner of the batch, for the current catalogue.
 
     Args:
         connection: after `consolidate_batch`.
         batch_number: number of the batch, by which two versions of one file of the same second are told apart.
         buckets: number of buckets.
-        out_dir: new folder.
+        path: parquet file to write, see `write_by_bucket`.
 
     Returns:
-        Bucket -> folder of its parquet files; only those that have records.
+        The buckets that have records.
+    """
+    return write_by_bucket(
+        connection,
+        "SELECT accommodation_id, partner_name, accommodation_data, modified_at, object_key,"
+        f" {batch_number}::BIGINT AS batch_number, (record_id & {(1 << LINE_BITS) - 1}) AS line"
+        " FROM judged SEMI JOIN newest ON judged.record_id = newest.recency"
+        f" JOIN files ON record_id >> {LINE_BITS} = file_id",
+        buckets,
+        path,
+    )
+
+
+def write_by_bucket(connection: DuckDBPyConnection, query: str, buckets: int, path: Path) -> list[int]:
+    """Write rows with their `bucket`, sorted by it, so that who reads one bucket reads little else; gives the buckets.
+
+    A file a bucket would be simpler, but writing many files at once takes memory that is not there.
     """
     connection.execute(
-        "COPY (SELECT accommodation_id, partner_name, accommodation_data, modified_at, object_key,"
-        f" {batch_number}::BIGINT AS batch_number, (record_id & {(1 << LINE_BITS) - 1}) AS line,"
-        f" {bucket_of('accommodation_id', buckets)} AS bucket"
-        " FROM judged SEMI JOIN newest ON judged.record_id = newest.recency"
-        f" JOIN files ON record_id >> {LINE_BITS} = file_id)"
-        f" TO {sql_text(str(out_dir))} (FORMAT parquet, COMPRESSION lz4, PARTITION_BY (bucket))"
+        f"COPY (SELECT *, {bucket_of('accommodation_id', buckets)} AS bucket FROM ({query}) ORDER BY bucket)"
+        f" TO {sql_text(str(path))} (FORMAT parquet, COMPRESSION lz4, ROW_GROUP_SIZE {BUCKET_GROUP_ROWS})"
     )
-    folders = sorted(out_dir.glob("bucket=*"))
-    return {int(folder.name.partition("=")[2]): folder for folder in folders}
+    found = connection.execute(f"SELECT DISTINCT bucket FROM read_parquet({sql_text(str(path))}) ORDER BY bucket")
+    return [bucket for (bucket,) in found.fetchall()]
 
 
 def bucket_of(column: str, buckets: int) -> str:

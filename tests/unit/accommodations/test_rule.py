@@ -46,7 +46,7 @@ def consolidate(
         for number, file in enumerate(by_age(files)):
             path = folder / "file"
             path.write_bytes(bodies[int(file.key.rpartition("/")[2])][0])
-            read_file(connection, number, file, path)
+            read_file(connection, folder / "work", number, file, path)
         result = consolidate_batch(connection, usable_partners(priority, blocked), blocked, folder / "out")
     lines = b"".join(path.read_bytes() for path in result.outputs).decode().split("\n")
     return [json.loads(line) for line in lines if line], result
@@ -123,17 +123,16 @@ def merge_in_order(
     found: dict[str, Any] = {}
     for batch, index in enumerate(order):
         file = PartnerFile("landing", f"accommodations/{index}", "v", NOW + timedelta(seconds=index // 2), 0)
-        with consolidation(folder / "work", 256) as connection:
+        work = folder / f"work-{batch}"
+        with consolidation(work, 256) as connection:
             (folder / "file").write_bytes(json_lines(records[index]))
-            read_file(connection, 0, file, folder / "file")
+            read_file(connection, work, 0, file, folder / "file")
             consolidate_batch(connection, priority, [], folder / f"out-{batch}")
-            new = write_newest(connection, batch + 1, 1, folder / f"new-{batch}") if records[index] else {}
-            inputs = [*candidates, *(path for each in new.values() for path in sorted(each.iterdir()))]
-            if not inputs:
-                continue
+            new = folder / f"new-{batch}.parquet"
+            assert write_newest(connection, batch + 1, 1, new) == ([0] if records[index] else [])
             merged = folder / f"candidates-{batch}.parquet"
             create_priority(connection, priority)
-            counts = merge_bucket(connection, inputs, 0, 1, merged, current)
+            counts = merge_bucket(connection, candidates, [new], 0, 1, merged, current)
         assert counts["current_distinct"] == counts["current_rows"]
         assert counts["current_unusable"] == counts["current_misplaced"] == 0
         candidates = [merged]

@@ -91,7 +91,7 @@ from sluice.accommodations.transform import consolidate_batch, consolidation, re
 path, folder = Path(sys.argv[1]), Path(sys.argv[2])
 file = PartnerFile("b", "k", "v", datetime(2026, 11, 21, tzinfo=UTC), 0)
 with consolidation(folder / "work", 512) as connection:
-    read_file(connection, 0, file, path)
+    read_file(connection, folder / "work", 0, file, path)
     result = consolidate_batch(connection, ["A"], [], folder / "out")
 print(result.counts["published"], result.rejected, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
 """
