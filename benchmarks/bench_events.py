@@ -58,7 +58,7 @@ def run(console: Console, *, quick: bool, rounds: int) -> None:
                 contestant("sluice", "transform_sluice", folder),
                 contestant("floor: JSON to parquet", "transform_floor", folder, "<= 1.50"),
                 contestant("loop over records", "transform_loop", folder, "<= 0.10"),
-                contestant("pandas", "transform_pandas", folder, "<= 0.10"),
+                contestant("pandas", "transform_pandas", folder),
             ],
             min(rounds, 3),
             console,

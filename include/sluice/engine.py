@@ -36,6 +36,10 @@ class EngineError(SluiceError):
     """An engine cannot run here; the message says what is missing and how to get it."""
 
 
+class MemoryLimitReached(SluiceError):
+    """DuckDB could not do its work within its memory limit, although it spills to disk."""
+
+
 @contextmanager
 def duckdb_connection(
     memory_limit_mb: int, spill_dir: Path, threads: int | None = None
@@ -46,6 +50,10 @@ def duckdb_connection(
         memory_limit_mb: what it may hold before it spills, MiB; the process needs about a third more.
         spill_dir: folder for what it spills; emptied and removed at the end.
         threads: worker threads; None for one a core.
+
+    Raises:
+        MemoryLimitReached: what is done with it does not fit, although it spills: rows of many kilobytes do not sort in
+            little memory.
     """
     import duckdb
 
@@ -61,6 +69,12 @@ def duckdb_connection(
         connection.execute("SET TimeZone = 'UTC'")
         connection.execute("SET enable_progress_bar = false")
         yield connection
+    except duckdb.OutOfMemoryException as error:
+        what = str(error).partition("\n")[0].removeprefix("Out of Memory Error: ")
+        raise MemoryLimitReached(
+            f"{memory_limit_mb} MiB are not enough for this batch ({what}): raise SLUICE_<pipeline>_MEMORY_LIMIT_MB, or"
+            " let a run take less at a time"
+        ) from error
     finally:
         connection.close()
         shutil.rmtree(spill_dir, ignore_errors=True)

@@ -155,7 +155,7 @@ class Settings(BaseSettings):
         description="DynamoDB table of the files that were published and of the catalogue's version",
     )
     accommodations_memory_limit_mb: int = Field(
-        512, ge=256, description="memory of the engine before it spills to disk, MiB"
+        2048, ge=256, description="memory of the engine before it spills to disk, MiB"
     )
     accommodations_retention_hours: int = Field(
         24, ge=1, description="hours that a superseded version of the current catalogue is kept"

@@ -8,7 +8,17 @@ from pathlib import Path
 import pytest
 
 from sluice import engine
-from sluice.engine import EngineError, duckdb_connection, fill, find_java, read_queries, sql_list, sql_text, to_spark
+from sluice.engine import (
+    EngineError,
+    MemoryLimitReached,
+    duckdb_connection,
+    fill,
+    find_java,
+    read_queries,
+    sql_list,
+    sql_text,
+    to_spark,
+)
 from sluice.events import dedup
 from sluice.events.records import FurtherColumn
 from sluice.events.transform import transform_queries
@@ -150,6 +160,16 @@ def test_without_pyspark_it_says_how_to_get_it(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setitem(sys.modules, "pyspark.sql", None)
     with pytest.raises(EngineError, match="uv sync --group spark"), engine.local_spark("test", tmp_path):
         pass
+
+
+def test_a_batch_that_does_not_fit_says_which_setting_to_raise(tmp_path: Path) -> None:
+    wide = "SELECT repeat(md5(n::VARCHAR), 3200) AS text FROM range(2000) numbers (n)"
+    with (
+        pytest.raises(MemoryLimitReached, match=r"64 MiB are not enough .*raise SLUICE_<pipeline>_MEMORY_LIMIT_MB"),
+        engine.duckdb_connection(64, tmp_path / "spill") as connection,
+    ):
+        connection.execute(f"CREATE TABLE sorted AS {wide} ORDER BY text")
+    assert not (tmp_path / "spill").exists()
 
 
 def test_importing_the_rules_loads_no_engine() -> None:
