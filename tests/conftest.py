@@ -12,7 +12,7 @@ import pytest
 hypothesis.settings.register_profile("sluice", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 hypothesis.settings.load_profile("sluice")
 
-pytest_plugins = ["embedded_aws", "dockerhub_account"]
+pytest_plugins = ["embedded_aws", "dockerhub_account", "killed_worker"]
 
 
 @pytest.fixture(autouse=True)
