@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote_plus
 
-from sluice.quarantine import RejectedRecord
+from sluice.quarantine import RejectedRecord, Rejection
+from sluice.sqs import Message
 
 BAD_NOTIFICATION = "bad_notification"
 
@@ -18,6 +20,43 @@ class ObjectCreated:
 
     bucket: str
     key: str
+
+
+@dataclass(frozen=True)
+class Announced:
+    """The key of a created object, and the message that told of it."""
+
+    message_id: str
+    key: str
+
+
+def announced_objects(
+    messages: Iterable[Message], queue: str, bucket: str, prefix: str = ""
+) -> tuple[list[Announced], list[Rejection]]:
+    """The objects of a pipeline that messages tell of, and what is no notification or tells of anything else.
+
+    Args:
+        messages: as they were received.
+        queue: name of their queue, for the quarantine.
+        bucket: of the objects.
+        prefix: of their keys.
+    """
+    found: list[Announced] = []
+    rejections: list[Rejection] = []
+    for message in messages:
+        address = f"sqs://{queue}/{message.message_id}"
+        try:
+            created = parse_notification(message.body)
+        except RejectedRecord as rejected:
+            rejections.append(Rejection(address, rejected.reason, message.body, rejected.detail))
+            continue
+        for each in created:
+            if each.bucket == bucket and each.key.startswith(prefix):
+                found.append(Announced(message.message_id, each.key))
+            else:
+                detail = f"message tells of s3://{each.bucket}/{each.key}, which is not below s3://{bucket}/{prefix}"
+                rejections.append(Rejection(address, BAD_NOTIFICATION, message.body, detail))
+    return found, rejections
 
 
 def parse_notification(body: str) -> list[ObjectCreated]:

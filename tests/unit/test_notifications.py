@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sluice.notifications import BAD_NOTIFICATION, ObjectCreated, parse_notification
+from sluice.notifications import BAD_NOTIFICATION, Announced, ObjectCreated, announced_objects, parse_notification
 from sluice.quarantine import RejectedRecord
+from sluice.sqs import Message
 
 KEY = "raw/dockerhub/namespace=a/name=b/year=2023/month=09/day=14/2023_09_14_150000.json"
 
@@ -110,3 +111,19 @@ def test_any_text_is_either_read_or_rejected(body: str) -> None:
         assert rejected.reason == BAD_NOTIFICATION  # noqa: PT017
     else:
         assert all(isinstance(each, ObjectCreated) for each in created)
+
+
+def test_what_is_not_ours_is_rejected_and_its_neighbours_in_the_message_are_not() -> None:
+    messages = [
+        Message("one", "", event(record("in/a"), record("elsewhere/b")), 0),
+        Message("two", "", "no json", 0),
+        Message("three", "", event(record("in/a")), 0),
+    ]
+    found, rejections = announced_objects(messages, "queue", "lake", "in/")
+    assert found == [Announced("one", "in/a"), Announced("three", "in/a")]
+    assert [(each.source, each.reason) for each in rejections] == [
+        ("sqs://queue/one", BAD_NOTIFICATION),
+        ("sqs://queue/two", BAD_NOTIFICATION),
+    ]
+    assert "s3://lake/elsewhere/b, which is not below s3://lake/in/" in rejections[0].detail
+    assert announced_objects(messages[:1], "queue", "another")[0] == []

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from sluice import lake, s3
 from sluice.accommodations import PIPELINE, storage
@@ -22,9 +22,9 @@ from sluice.accommodations.current import (
     split_candidates,
 )
 from sluice.accommodations.publication import read_manifest
-from sluice.accommodations.records import LANDING_PREFIX, PartnerFile, Reason, usable_partners
+from sluice.accommodations.records import PartnerFile, Reason, usable_partners
 from sluice.accommodations.source import UnreadableFile
-from sluice.notifications import BAD_NOTIFICATION
+from sluice.notifications import Announced
 from sluice.quarantine import Rejection
 from sluice.settings import Settings
 from sluice.threads import THREADS, in_parallel
@@ -35,14 +35,6 @@ if TYPE_CHECKING:
     from sluice.accommodations.transform import Consolidated
 
 log = logging.getLogger(__name__)
-
-
-class Event(NamedTuple):
-    """One created object, and the message that told of it."""
-
-    message_id: str
-    bucket: str
-    key: str
 
 
 def collected_key(run: str) -> str:
@@ -58,28 +50,22 @@ def batch_key(run: str) -> str:
 # collect
 
 
-def read_event(settings: Settings, events: Sequence[Event]) -> tuple[list[PartnerFile], list[Rejection]]:
-    """The files that events are about, each once as it is now, and what cannot be read: deleted, or not ours.
+def find_files(settings: Settings, events: Sequence[Announced]) -> tuple[list[PartnerFile], list[Rejection]]:
+    """The files that events are about, each once as it is now; and the events of those that were deleted.
 
     An object that was overwritten since its event is taken as it is; the event of the newer version is a duplicate.
     A deleted one can never be read, so its message is not left to become a dead letter.
     """
-    rejections: list[Rejection] = []
-    keys: list[str] = []
-    for event in events:
-        address = f"s3://{event.bucket}/{event.key}"
-        if event.bucket == settings.landing_bucket and event.key.startswith(LANDING_PREFIX):
-            keys.append(event.key)
-        else:
-            detail = f"the event is not of s3://{settings.landing_bucket}/{LANDING_PREFIX}"
-            rejections.append(Rejection(address, BAD_NOTIFICATION, address, detail))
-    distinct = list(dict.fromkeys(keys))
+    distinct = list(dict.fromkeys(event.key for event in events))
     found = in_parallel(lambda key: storage.find_file(settings.landing_bucket, key), distinct)
     deleted = {key for key, file in zip(distinct, found, strict=True) if file is None}
-    for key in keys:
-        if key in deleted:
-            address = f"s3://{settings.landing_bucket}/{key}"
-            rejections.append(Rejection(address, Reason.OBJECT_MISSING, "", Reason.OBJECT_MISSING.detail))
+    rejections = [
+        Rejection(
+            f"s3://{settings.landing_bucket}/{event.key}", Reason.OBJECT_MISSING, "", Reason.OBJECT_MISSING.detail
+        )
+        for event in events
+        if event.key in deleted
+    ]
     return [file for file in found if file], rejections
 
 
@@ -124,8 +110,8 @@ def consolidate_files(settings: Settings, run: str, folder: Path, now: datetime)
         digest = digest_lists(priority, blocked)
         plan, counts = _merge(connection, settings, run, before, digest, folder)
     read = [file for file in files if file not in unreadable]
-    kept = {f"{file.bucket}/{file.key}" for file in unreadable}
-    kept_messages = {message_id for message_id, address in collected["events"] if address in kept}
+    kept = {file.key for file in unreadable}
+    kept_messages = {message_id for message_id, key in collected["events"] if key in kept}
     retention = timedelta(hours=settings.accommodations_retention_hours)
     return {
         "run": run,

@@ -13,19 +13,18 @@ from typing import Any
 from sluice import s3, sqs
 from sluice.accommodations import PIPELINE, expectations, publication, storage
 from sluice.accommodations.batch import (
-    Event,
     batch_key,
     collected_key,
     consolidate_files,
+    find_files,
     quarantine_events,
-    read_event,
 )
 from sluice.accommodations.current import digest_lists
 from sluice.accommodations.publication import read_manifest
-from sluice.accommodations.records import by_age
-from sluice.notifications import parse_notification
+from sluice.accommodations.records import LANDING_PREFIX, by_age
+from sluice.notifications import announced_objects, parse_notification
 from sluice.quality.gate import run_gate
-from sluice.quarantine import RejectedRecord, Rejection
+from sluice.quarantine import RejectedRecord
 from sluice.settings import load_settings
 from sluice.tally import Tally
 from sluice.threads import in_parallel
@@ -71,30 +70,23 @@ def collect(run: str, clock: Callable[[], datetime] = utc_now) -> dict[str, int]
     messages = sqs.drain(url, settings.batch_size)
     if not messages and digest_lists(*lists) == read_manifest(settings.lake_bucket, found.number)["digest"]:
         return {}
-    events: list[Event] = []
-    rejections: list[Rejection] = []
-    for message in messages:
-        try:
-            created = parse_notification(message.body)
-        except RejectedRecord as rejected:
-            address = f"sqs://{settings.accommodations_queue}/{message.message_id}"
-            rejections.append(Rejection(address, rejected.reason, message.body, rejected.detail))
-            continue
-        events += [Event(message.message_id, each.bucket, each.key) for each in created]
-    wanted, more = read_event(settings, events)
-    rejections += more
+    events, rejections = announced_objects(
+        messages, settings.accommodations_queue, settings.landing_bucket, LANDING_PREFIX
+    )
+    wanted, deleted = find_files(settings, events)
+    rejections += deleted
     published = storage.find_published(table, wanted)
     files = by_age([file for file in wanted if file not in published])
     counts = {
         "messages": len(messages),
-        "events_in": len(events) + len(rejections) - len(more),
+        "events_in": len(events) + len(rejections) - len(deleted),
         "files": len(files),
-        "duplicate_events": len(events) - len(more) - len(files),
+        "duplicate_events": len(events) - len(deleted) - len(files),
         "quarantined_events": len(rejections),
     }
     collected = {
         "messages": {each.message_id: each.receipt_handle for each in messages},
-        "events": [[each.message_id, f"{each.bucket}/{each.key}"] for each in events],
+        "events": [[each.message_id, each.key] for each in events],
         "files": [
             [file.bucket, file.key, file.version_id, file.modified_at.isoformat(), file.size_bytes] for file in files
         ],

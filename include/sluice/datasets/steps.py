@@ -14,7 +14,7 @@ from sluice.datasets.records import SOURCE_PREFIX, Reason, Source, parse_source,
 from sluice.datasets.source import fetch_url
 from sluice.datasets.storage import Published, Version
 from sluice.errors import SluiceError
-from sluice.notifications import BAD_NOTIFICATION, parse_notification
+from sluice.notifications import announced_objects
 from sluice.quality.gate import run_gate
 from sluice.quarantine import RejectedRecord, Rejection, write_quarantine
 from sluice.settings import Settings, load_settings
@@ -67,36 +67,19 @@ def collect(run: str, source: str | None = None) -> dict[str, int]:
     s3.write_json_lines(
         settings.lake_bucket, _staged_messages(run), [{"receipt_handle": each.receipt_handle} for each in messages]
     )
-    keys: list[str] = []
-    rejections: list[Rejection] = []
-    for message in messages:
-        try:
-            keys += _announced_keys(message.body, settings.landing_bucket)
-        except RejectedRecord as rejected:
-            address = f"sqs://{settings.datasets_queue}/{message.message_id}"
-            rejections.append(Rejection(address, rejected.reason, message.body, rejected.detail))
-            log.warning(rejections[-1])
+    announced, rejections = announced_objects(messages, settings.datasets_queue, settings.landing_bucket, SOURCE_PREFIX)
+    for rejection in rejections:
+        log.warning(rejection)
     write_quarantine(settings.lake_bucket, PIPELINE, run, "collect", rejections)
     # In the order of their keys, so that of two files of one name a retry finds the same one first.
-    distinct = sorted(set(keys))
+    distinct = sorted({each.key for each in announced})
     s3.write_json_lines(settings.lake_bucket, _staged_sources(run), [{"key": key} for key in distinct])
     return {
         "messages": len(messages),
         "files": len(distinct),
-        "duplicates": len(keys) - len(distinct),
+        "duplicates": len(announced) - len(distinct),
         "quarantined": len(rejections),
     }
-
-
-def _announced_keys(body: str, bucket: str) -> list[str]:
-    created = parse_notification(body)
-    for each in created:
-        if each.bucket != bucket or not each.key.startswith(SOURCE_PREFIX):
-            raise RejectedRecord(
-                BAD_NOTIFICATION,
-                f"message tells of s3://{each.bucket}/{each.key}, which is not below s3://{bucket}/{SOURCE_PREFIX}",
-            )
-    return [each.key for each in created]
 
 
 def _staged_messages(run: str) -> str:

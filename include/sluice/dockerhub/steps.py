@@ -20,7 +20,7 @@ from sluice.dockerhub.transform import (
     latest_push,
     partition_key,
 )
-from sluice.notifications import BAD_NOTIFICATION, parse_notification
+from sluice.notifications import announced_objects
 from sluice.quality.gate import run_gate
 from sluice.quarantine import RejectedRecord, Rejection, write_quarantine
 from sluice.settings import Settings, load_settings
@@ -183,24 +183,10 @@ def collect(run: str, clock: Callable[[], datetime] = utc_now) -> dict[str, int]
     s3.write_json_lines(
         settings.lake_bucket, _staged_messages(run), [{"receipt_handle": each.receipt_handle} for each in messages]
     )
-    keys: list[str] = []
-    rejections: list[Rejection] = []
-    for message in messages:
-        try:
-            keys += _announced_keys(message.body, settings.lake_bucket)
-        except RejectedRecord as rejected:
-            address = f"sqs://{settings.dockerhub_queue}/{message.message_id}"
-            rejections.append(Rejection(address, rejected.reason, message.body, rejected.detail))
+    announced, rejections = announced_objects(messages, settings.dockerhub_queue, settings.lake_bucket)
+    keys = [each.key for each in announced]
     records_in = len(keys) + len(rejections)
     return {"messages": len(messages)} | _stage_objects(run, settings, keys, rejections, records_in, clock())
-
-
-def _announced_keys(body: str, bucket: str) -> list[str]:
-    created = parse_notification(body)
-    elsewhere = [each.bucket for each in created if each.bucket != bucket]
-    if elsewhere:
-        raise RejectedRecord(BAD_NOTIFICATION, f"message tells of bucket {elsewhere[0]!r}, not of {bucket!r}")
-    return [each.key for each in created]
 
 
 def collect_all(run: str, clock: Callable[[], datetime] = utc_now) -> dict[str, int]:
