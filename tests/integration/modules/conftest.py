@@ -1,15 +1,20 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 
 from modules_world import World
+from sluice.aws import client
 from sluice.modules import steps
 from sluice.settings import Settings
 
 
 @pytest.fixture
-def world(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> World:
+def world(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     """An account with what the modules pipeline stands on."""
     # The emulator has one server, and it answers a short poll for all that it holds.
     monkeypatch.setattr(steps, "LONG_POLL_SECONDS", 0)
-    return World(settings)
+    yield World(settings)
+    # The emulator of all tests saves what it holds whenever one of them deploys.
+    client("dynamodb").delete_table(TableName=settings.modules_message_table)
