@@ -12,7 +12,8 @@ import pytest
 
 from accommodations_world import a_record, json_lines
 from sluice import sqs
-from sluice.accommodations import steps, storage
+from sluice.accommodations import current, steps, storage
+from sluice.accommodations.publication import read_manifest
 from sluice.accommodations.storage import PriorityListError
 from sluice.aws import client
 
@@ -215,6 +216,24 @@ def test_the_current_catalogue_follows_the_lists_without_a_new_file(world: Any) 
     assert world.current() == {"1": ("A", "Hotel"), "2": ("A", "Hotel")}
     assert len(world.outputs()) == 1, "only new files lead to output files"
     assert world.consolidate("unchanged") == {}
+
+
+def test_a_catalogue_that_outgrows_its_buckets_keeps_every_record(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(current, "BUCKET_ROWS", 3)
+    expected: dict[str, tuple[str, str]] = {}
+    for batch in range(4):
+        names = [f"{batch}-{number}" for number in range(5)]
+        world.drop(f"{batch}.jsonl", [a_record(name, "T") for name in names] + [a_record("same", "T", f"new {batch}")])
+        expected |= dict.fromkeys(names, ("T", "Hotel")) | {"same": ("T", f"new {batch}")}
+        world.consolidate(f"run-{batch}")
+        assert world.current() == expected
+    table = world.settings.accommodations_ledger_table
+    manifest = read_manifest(world.settings.lake_bucket, storage.read_catalogue(table).number)
+    assert manifest["buckets"] > 4, "it has been split more than once"
+    assert sum(each["candidate_rows"] for each in manifest["files"].values()) == len(expected)
+    world.block(["T"])
+    world.consolidate("blocked")
+    assert world.current() == {}
 
 
 def test_an_older_file_that_comes_later_does_not_win(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,8 +22,10 @@ from sluice.accommodations.transform import (
     consolidation,
     create_priority,
     read_file,
+    write_by_bucket,
     write_newest,
 )
+from sluice.engine import duckdb_connection
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 
@@ -192,6 +194,18 @@ def test_the_same_files_give_the_same_bytes(tmp_path: Path) -> None:
         _, result = consolidate([(body, NOW), (body, NOW)], ["C", "A"], ["B"], tmp_path / name)
         found.append([path.read_bytes() for path in result.outputs])
     assert found[0] == found[1]
+
+
+def test_candidates_of_many_buckets_are_written_in_less_memory_than_they_take(tmp_path: Path) -> None:
+    rows, buckets, path = 1_000_000, 256, tmp_path / "sorted.parquet"
+    query = (
+        f"SELECT md5(n::VARCHAR) AS accommodation_id, repeat(md5((n + 1)::VARCHAR), 8) AS data FROM range({rows}) t(n)"
+    )
+    with duckdb_connection(160, tmp_path / "spill", threads=2) as connection:
+        assert write_by_bucket(connection, query, buckets, path) == list(range(buckets))
+        bucket = connection.execute(f"SELECT bucket FROM read_parquet('{path}')").fetchnumpy()["bucket"]
+    assert len(bucket) == rows
+    assert (bucket[1:] >= bucket[:-1]).all(), "who reads one bucket would read the whole file"
 
 
 @pytest.mark.parametrize(("buckets", "rows", "expected"), [(1, 0, 1), (1, 50_000, 1), (1, 50_001, 4), (4, 10**6, 64)])
