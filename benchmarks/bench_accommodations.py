@@ -100,24 +100,32 @@ def files_of(folder: Path) -> list[Path]:
 def consolidate_sluice(folder: Path, out: Path, *, is_merged: bool = False) -> None:
     import duckdb  # noqa: F401
     import numpy as np  # noqa: F401
-    import pyarrow as pa  # noqa: F401
+    import pyarrow.dataset  # noqa: F401
 
     from sluice.accommodations.current import merge_bucket, plan_buckets
     from sluice.accommodations.records import PartnerFile
-    from sluice.accommodations.transform import consolidate_batch, consolidation, read_file, write_newest
+    from sluice.accommodations.transform import (
+        consolidate_batch,
+        consolidation,
+        newest_bytes,
+        read_files,
+        write_newest,
+    )
 
+    files = {
+        number: (PartnerFile("landing", path.name, "1", START + timedelta(minutes=number), 0), path)
+        for number, path in enumerate(files_of(folder))
+    }
     with Stopwatch() as watch, consolidation(out, MEMORY_LIMIT_MB) as connection:
-        for number, path in enumerate(files_of(folder)):
-            file = PartnerFile("landing", path.name, "1", START + timedelta(minutes=number), 0)
-            read_file(connection, out, number, file, path)
-        watch.rows = consolidate_batch(connection, PRIORITY, [], out / "out").counts["published"]
+        read_files(connection, out, files)
+        result = consolidate_batch(connection, PRIORITY, [], out / "out")
+        watch.rows = result.counts["published"]
         if is_merged:
-            rows = connection.execute("SELECT count(*) FROM newest").fetchall()[0][0]
-            buckets = plan_buckets(1, rows)
-            new = write_newest(connection, 1, buckets, out / "new.parquet")
+            buckets = plan_buckets(1, newest_bytes(connection))
+            newest, new = write_newest(connection, result.ranges, 1, buckets, out)
             for bucket in new:
                 targets = out / f"candidates-{bucket}.parquet", out / f"current-{bucket}.parquet"
-                merge_bucket(connection, [], [out / "new.parquet"], bucket, buckets, *targets)
+                merge_bucket(connection, [], newest, bucket, buckets, *targets)
 
 
 def consolidate_and_merge(folder: Path, out: Path) -> None:

@@ -23,7 +23,6 @@ from sluice.accommodations.current import (
 )
 from sluice.accommodations.publication import read_manifest
 from sluice.accommodations.records import PartnerFile, Reason, usable_partners
-from sluice.accommodations.source import UnreadableFile
 from sluice.notifications import Announced
 from sluice.quarantine import Rejection
 from sluice.settings import Settings
@@ -108,7 +107,7 @@ def consolidate_files(settings: Settings, run: str, folder: Path, now: datetime)
         outputs = [(path, lake.staging_key(PIPELINE, run, path.name)) for path in result.outputs]
         s3.upload_files(bucket, outputs)
         digest = digest_lists(priority, blocked)
-        plan, counts = _merge(connection, settings, run, before, digest, folder)
+        plan, counts = _merge(connection, settings, run, result.ranges, before, digest, folder)
     read = [file for file in files if file not in unreadable]
     kept = {file.key for file in unreadable}
     kept_messages = {message_id for message_id, key in collected["events"] if key in kept}
@@ -129,24 +128,24 @@ def consolidate_files(settings: Settings, run: str, folder: Path, now: datetime)
 
 def _read_files(connection: DuckDBPyConnection, files: Sequence[PartnerFile], folder: Path) -> dict[PartnerFile, str]:
     """Fetch and read the files, some at a time, as the disk may not hold all; the unreadable ones and why."""
-    from sluice.accommodations.transform import read_file
+    from sluice.accommodations.transform import read_files
 
     unreadable: dict[PartnerFile, str] = {}
     for start in range(0, len(files), THREADS):
         group = files[start : start + THREADS]
         paths = storage.fetch_files(group, folder / "in")
-        for number, (file, path) in enumerate(zip(group, paths, strict=True), start):
-            try:
-                records = read_file(connection, folder, number, file, path)
-            except UnreadableFile as error:
-                unreadable[file] = error.flaw
+        numbered = dict(enumerate(zip(group, paths, strict=True), start))
+        records, flaws = read_files(connection, folder, numbered)
+        for number, (file, path) in numbered.items():
+            if number in flaws:
+                unreadable[file] = flaws[number]
                 log.warning(
                     "%s cannot be read (%s): %s. Its message stays in the queue and becomes a dead letter after ten"
                     " receives; drop the file again, or mend it and run accommodations_redrive",
-                    *(file.source, error.flaw, error),
+                    *(file.source, flaws[number], flaws[number].detail),
                 )
             else:
-                log.info("%s: %d records", file.source, records)
+                log.info("%s: %d records", file.source, records[number])
             path.unlink()
     return unreadable
 
@@ -164,6 +163,7 @@ def _merge(
     connection: DuckDBPyConnection,
     settings: Settings,
     run: str,
+    ranges: Sequence[str],
     before: dict[str, Any],
     digest: str,
     folder: Path,
@@ -173,26 +173,22 @@ def _merge(
     Returns:
         `catalogue` of the batch (see `current.next_manifest`), and the counts of the gate.
     """
-    from sluice.accommodations.transform import write_newest
+    from sluice.accommodations.transform import newest_bytes, write_newest
 
     number = before["number"] + 1
-    known_rows = sum(each["candidate_rows"] for each in before["files"].values())
-    new_rows = connection.execute("SELECT count(*) FROM newest").fetchall()[0][0]
-    buckets = plan_buckets(before["buckets"], known_rows + new_rows)
+    known_bytes = sum(each["candidate_bytes"] for each in before["files"].values())
+    buckets = plan_buckets(before["buckets"], known_bytes + newest_bytes(connection))
     # Candidates of all buckets, sorted by bucket.
-    sorted_files: list[Path] = []
-    new: list[int] = []
-    if new_rows:
-        sorted_files.append(folder / "newest.parquet")
-        new = write_newest(connection, number, buckets, sorted_files[-1])
+    newest_files, new = write_newest(connection, ranges, number, buckets, folder)
     is_split, is_decided_anew = buckets != before["buckets"], digest != before["digest"]
     old_keys = {int(name): each["candidates"] for name, each in before["files"].items()}
     touched = {*new, *old_keys} if is_decided_anew else set(new)
-    if is_split and old_keys:
-        paths = s3.download_files(settings.lake_bucket, list(old_keys.values()), folder / "old")
-        sorted_files.append(folder / "split.parquet")
-        touched = {*new, *split_candidates(connection, paths, buckets, sorted_files[-1])}
-        for path in paths:
+    split_files: dict[int, Path] = {}
+    if is_split:
+        for name, key in old_keys.items():
+            (path,) = s3.download_files(settings.lake_bucket, [key], folder / f"old-{name}")
+            split_files[name] = folder / f"split-{name:05d}.parquet"
+            touched.update(split_candidates(connection, path, buckets, split_files[name]))
             path.unlink()
     files: dict[str, Any] = {}
     counts = dict.fromkeys(COUNTS, 0)
@@ -200,6 +196,8 @@ def _merge(
         old: list[Path] = []
         if not is_split and name in old_keys:
             old = s3.download_files(settings.lake_bucket, [old_keys[name]], folder / f"old-{name}")
+        parent = split_files.get(name % before["buckets"])
+        sorted_files = [*newest_files, *([parent] if parent else [])]
         candidates, current = folder / f"candidates-{name:05d}.parquet", folder / f"bucket-{name:05d}.parquet"
         found = merge_bucket(connection, old, sorted_files, name, buckets, candidates, current)
         staged = [(path, lake.staging_key(PIPELINE, run, path.name)) for path in (candidates, current)]
@@ -212,6 +210,7 @@ def _merge(
             "candidates": f"{CANDIDATES_PREFIX}version={number:06d}/{candidates.name}" if is_new else old_keys[name],
             "current": current.name,
             "candidate_rows": found["candidate_rows"],
+            "candidate_bytes": found["candidate_bytes"],
             "current_rows": found["current_rows"],
         }
         for count in COUNTS:

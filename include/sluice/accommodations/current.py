@@ -11,13 +11,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sluice.accommodations.transform import SQL_FILE, bucket_of, write_by_bucket
+from sluice.accommodations.transform import ROW_BYTES, SQL_FILE, bucket_of, write_by_bucket
 from sluice.engine import read_queries, sql_list, sql_text
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
-BUCKET_ROWS = 50_000
+BUCKET_BYTES = 16 * 1024 * 1024
 """Candidates of one bucket, about, before there are more buckets."""
 
 GROWTH = 4
@@ -26,7 +26,14 @@ GROWTH = 4
 CURRENT_PREFIX = "curated/accommodations_current/"
 CANDIDATES_PREFIX = "curated/accommodations_candidates/"
 
-COUNTS = ("candidate_rows", "current_rows", "current_distinct", "current_unusable", "current_misplaced")
+COUNTS = (
+    "candidate_rows",
+    "candidate_bytes",
+    "current_rows",
+    "current_distinct",
+    "current_unusable",
+    "current_misplaced",
+)
 
 
 def manifest_key(number: int) -> str:
@@ -34,9 +41,9 @@ def manifest_key(number: int) -> str:
     return f"{CANDIDATES_PREFIX}manifests/{number:06d}.json"
 
 
-def plan_buckets(buckets: int, rows: int) -> int:
-    """Number of buckets for so many candidates; never fewer than there are."""
-    while rows > buckets * BUCKET_ROWS:
+def plan_buckets(buckets: int, size_bytes: int) -> int:
+    """Number of buckets for candidates of this size; never fewer than there are."""
+    while size_bytes > buckets * BUCKET_BYTES:
         buckets *= GROWTH
     return buckets
 
@@ -46,9 +53,9 @@ def digest_lists(priority: Sequence[str], blocked: Sequence[str]) -> str:
     return hashlib.sha256(json.dumps([list(priority), sorted(set(blocked))]).encode()).hexdigest()
 
 
-def split_candidates(connection: DuckDBPyConnection, files: Sequence[Path], buckets: int, path: Path) -> list[int]:
-    """Distribute candidates to more buckets: one file as of `transform.write_by_bucket`; gives the buckets."""
-    return write_by_bucket(connection, f"FROM {_parquet(files)}", buckets, path)
+def split_candidates(connection: DuckDBPyConnection, file: Path, buckets: int, path: Path) -> list[int]:
+    """Spread candidates of a bucket over more of them: a file as of `transform.write_by_bucket`; gives the buckets."""
+    return write_by_bucket(connection, f"FROM {_parquet([file])}", buckets, path)
 
 
 def merge_bucket(
@@ -101,13 +108,16 @@ def merge_bucket(
         f" TO {sql_text(str(current_path))} (FORMAT parquet, COMPRESSION zstd)"
     )
     # Of the files themselves, not of what they were made from.
-    candidate_rows = connection.execute(f"SELECT count(*) FROM {_parquet([candidates_path])}").fetchall()[0][0]
+    candidates = connection.execute(
+        f"SELECT count(*), coalesce(sum({ROW_BYTES} + strlen(accommodation_id) + strlen(accommodation_data)), 0)"
+        f" FROM {_parquet([candidates_path])}"
+    ).fetchall()[0]
     found = connection.execute(
         "SELECT count(*), count(DISTINCT accommodation_id),"
         " count(*) FILTER (partner_name NOT IN (SELECT partner_name FROM priority)),"
         f" count(*) FILTER ({bucket_of('accommodation_id', buckets)} <> {bucket}) FROM {_parquet([current_path])}"
     ).fetchall()[0]
-    return dict(zip(COUNTS, (candidate_rows, *found), strict=True))
+    return dict(zip(COUNTS, map(int, (*candidates, *found)), strict=True))
 
 
 def _parquet(files: Sequence[Path]) -> str:
@@ -123,9 +133,9 @@ def next_manifest(plan: dict[str, Any], number: int, superseded_at: str | None) 
         superseded_at: when the version before had been shown (ISO 8601); None at the first.
 
     Returns:
-        The manifest: `number`, `digest` of the lists, `buckets`, `files` (bucket -> `candidates` key, `current` name
-        and their rows), `current_prefix`, and `superseded`: what no version refers to any more, and since when; what
-        was superseded only now has no time yet.
+        The manifest: `number`, `digest` of the lists, `buckets`, `files` (bucket -> `candidates` key, `current` name,
+        and how much they hold), `current_prefix`, and `superseded`: what no version refers to any more, and since when;
+        what was superseded only now has no time yet.
     """
     before = plan["before"]
     superseded = [each | {"at": each["at"] or superseded_at} for each in before["superseded"]]

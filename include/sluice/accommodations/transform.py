@@ -5,18 +5,19 @@ The rule itself is SQL (`sql/consolidate.sql`), run here by DuckDB; `current` ap
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterator, Sequence
+from collections import Counter, deque
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import resources
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sluice.accommodations.records import MAX_BYTES, Flaw, PartnerFile, Reason, epoch_microseconds
 from sluice.accommodations.source import UnreadableFile, detect_format, line_batches, lines_schema
-from sluice.engine import duckdb_connection, read_queries, sql_text
+from sluice.engine import duckdb_connection, read_queries, sql_list, sql_text
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -30,16 +31,29 @@ LINE_BITS = 40
 ELEMENT_BYTES = (1024 * 1024, 64 * 1024 * 1024)
 """Of one element of a JSON array, tried one after the other: the engine holds some of them in memory."""
 
-OUTPUT_ROWS = 20_000
-"""Lines fetched at a time."""
+OUTPUT_BYTES = 4 * 1024 * 1024
+"""Lines fetched at a time, about."""
+
+ELEMENT_GROUP_ROWS = 2_048
+"""Elements of a JSON array in memory at a time; the engine writes no fewer."""
 
 JUDGED = "judged"
-"""Folder of what `read_file` leaves: the relation `judged` of the rule."""
+"""Folder of what `read_files` leaves: the relation `judged` of the rule, in files each sorted by accommodation."""
 
-JUDGED_GROUP_ROWS = 61_440
-"""Rows of a row group there, of which each thread holds one in memory."""
+SORTED_BYTES = 64 * 1024 * 1024
+"""Records sorted at a time, when they are read and when they are written: far less than the memory limit, as the engine
+does not sort rows of many kilobytes in much less memory than they take."""
 
-BUCKET_GROUP_ROWS = 10_240
+ROW_BYTES = 100
+"""What a record takes beside its text while it is sorted, about."""
+
+MARKS = 100
+"""Accommodations of each of these files, evenly spread, by which ranges are planned."""
+
+JUDGED_GROUP_ROWS = 2_048
+"""Rows of a row group there: who reads a range of accommodations reads a few groups of each file."""
+
+BUCKET_GROUP_ROWS = 2_048
 """Rows of a row group of a file that is sorted by bucket: less than a bucket has."""
 
 JSON_FUNCTIONS = """
@@ -59,15 +73,17 @@ class Consolidated:
 
     Attributes:
         outputs: packed files, in order; lines sorted by accommodation_id.
+        ranges: SQL conditions that part the accommodations, in order; a range fits in memory.
         rejected_path: JSON Lines as they go to quarantine; None when there is nothing.
         counts: `records_in` = `published` + `duplicates` (older or of a lesser partner) + `unlisted` + `blocked` +
-            `quarantined`; and what the gate looks at: `distinct_ids`, `unusable` (published of a partner that may not
-            be used), `largest_file_bytes`, `smallest_file_bytes`.
+            `quarantined`; and what the gate looks at: `distinct_ids` and `unusable` (of a partner that may not be
+            used) of the published lines, `largest_file_bytes`, `smallest_file_bytes`.
         rejected: quarantined records by reason.
         unknown_partners: names that are on no list, sorted.
     """
 
     outputs: list[Path]
+    ranges: list[str]
     rejected_path: Path | None
     counts: dict[str, int]
     rejected: dict[str, int] = field(default_factory=dict)
@@ -76,7 +92,7 @@ class Consolidated:
 
 @contextmanager
 def consolidation(work_dir: Path, memory_limit_mb: int) -> Iterator[DuckDBPyConnection]:
-    """A DuckDB that takes the files of one batch: `read_file` for each, then `consolidate_batch`.
+    """A DuckDB that takes the files of one batch: `read_files`, once or more, then `consolidate_batch`.
 
     Args:
         work_dir: folder for what spills.
@@ -85,9 +101,10 @@ def consolidation(work_dir: Path, memory_limit_mb: int) -> Iterator[DuckDBPyConn
     with duckdb_connection(memory_limit_mb, work_dir / "spill") as connection:
         connection.execute(JSON_FUNCTIONS)
         (work_dir / JUDGED).mkdir()
-        # Files and not a table: memory holds only what a query asks for, and a file that cannot be read is taken back.
+        # Files and not a table: memory holds only what a query asks for.
         connection.execute(
             "CREATE TABLE files (file_id INTEGER, source VARCHAR, object_key VARCHAR, modified_at BIGINT);"
+            "CREATE TABLE marks (accommodation_id VARCHAR, size_bytes BIGINT);"
             "COPY (SELECT NULL::BIGINT AS record_id, NULL::VARCHAR AS accommodation_id, NULL::VARCHAR AS partner_name,"
             " NULL::VARCHAR AS accommodation_data, NULL::VARCHAR AS reason, NULL::VARCHAR AS text WHERE FALSE)"
             f" TO {sql_text(str(work_dir / JUDGED / 'none.parquet'))} (FORMAT parquet);"
@@ -96,61 +113,109 @@ def consolidation(work_dir: Path, memory_limit_mb: int) -> Iterator[DuckDBPyConn
         yield connection
 
 
-def read_file(connection: DuckDBPyConnection, work_dir: Path, file_id: int, file: PartnerFile, path: Path) -> int:
-    """Judge every line of a file; nothing of it stays when it cannot be read.
+def read_files(
+    connection: DuckDBPyConnection, work_dir: Path, files: Mapping[int, tuple[PartnerFile, Path]]
+) -> tuple[dict[int, int], dict[int, Flaw]]:
+    """Judge every line of some files; of a file that cannot be read nothing counts.
 
     Args:
         connection: of `consolidation`.
         work_dir: its folder.
-        file_id: its place among the files of the batch by age (`records.by_age`).
-        file: what it is.
-        path: where its bytes are.
+        files: place of a file among those of the batch by age (`records.by_age`) -> what it is, where its bytes are.
 
     Returns:
-        Its records, good or bad; blank lines are none.
+        Place -> number of its records, good or bad (blank lines are none); and place -> why nothing of it can be taken.
+    """
+    flaws: dict[int, Flaw] = {}
+    batches: list[Iterator[pa.RecordBatch]] = []
+    for file_id, (_, path) in files.items():
+        try:
+            batches.append(_open(connection, path, file_id << LINE_BITS))
+        except UnreadableFile as error:
+            flaws[file_id] = error.flaw
+    judged = _judge(connection, chain.from_iterable(batches), work_dir / JUDGED)
+    records = dict.fromkeys(files.keys() - flaws.keys(), 0)
+    if judged:
+        counts = connection.execute(
+            f"SELECT record_id >> {LINE_BITS}, count(*),"
+            f" count(*) FILTER (reason IN ('{Reason.NOT_JSON}', '{Reason.NOT_UTF8}'))"
+            f" FROM read_parquet({sql_list(judged)}) GROUP BY ALL"
+        ).fetchall()
+        for file_id, lines, textless in counts:
+            if lines == textless:
+                flaws[file_id] = Flaw.NO_JSON
+                del records[file_id]
+            else:
+                records[file_id] = lines
+    rows = [
+        [file_id, file.source, file.key, epoch_microseconds(file.modified_at)]
+        for file_id, (file, _) in files.items()
+        if file_id in records
+    ]
+    if rows:
+        connection.executemany("INSERT INTO files VALUES (?, ?, ?, ?)", rows)
+    return records, flaws
+
+
+def _open(connection: DuckDBPyConnection, path: Path, first: int) -> Iterator[pa.RecordBatch]:
+    """The records of a file as text, numbered from `first`, some at a time.
 
     Raises:
-        UnreadableFile: nothing of it can be taken.
+        UnreadableFile: its form says that nothing of it can be taken.
     """
-    connection.execute(
-        "INSERT INTO files VALUES (?, ?, ?, ?)", [file_id, file.source, file.key, epoch_microseconds(file.modified_at)]
-    )
-    judged = work_dir / JUDGED / f"{file_id:06d}.parquet"
-    try:
-        _judge_file(connection, path, file_id << LINE_BITS, judged)
-        records, textless = connection.execute(
-            f"SELECT count(*), count(*) FILTER (reason IN ('{Reason.NOT_JSON}', '{Reason.NOT_UTF8}'))"
-            f" FROM read_parquet({sql_text(str(judged))})"
-        ).fetchall()[0]
-        if records and records == textless:
-            raise UnreadableFile(Flaw.NO_JSON)
-    except UnreadableFile:
-        judged.unlink(missing_ok=True)
-        raise
-    return int(records)
+    if detect_format(path) == "lines":
+        return line_batches(path, first)
+    elements = path.with_name(f"{path.name}.elements")
+    _write_elements(connection, path, first, elements)
+    return _element_batches(elements)
 
 
-def _judge_file(connection: DuckDBPyConnection, path: Path, first: int, judged: Path) -> None:
-    if detect_format(path) == "array":
-        _judge_array(connection, path, first, judged)
-        return
+def _judge(connection: DuckDBPyConnection, batches: Iterator[pa.RecordBatch], folder: Path) -> list[Path]:
+    """Write the relation `judged` of some records, one sorted file for each `SORTED_BYTES` of them; gives the files."""
+    query = read_queries(SQL_FILE)["judged"]
+    written: list[Path] = []
+    first = sum(1 for _ in folder.iterdir())
+    for lines in _tables(batches):
+        path = folder / f"{first + len(written):06d}.parquet"
+        connection.from_arrow(lines).create_view("lines")
+        step = lines.num_rows // MARKS + 1
+        connection.execute(
+            f"COPY (FROM ({query}) WHERE reason IS DISTINCT FROM 'blank' ORDER BY accommodation_id)"
+            f" TO {sql_text(str(path))} (FORMAT parquet, COMPRESSION lz4, ROW_GROUP_SIZE {JUDGED_GROUP_ROWS});"
+            "DROP VIEW lines;"
+            f"INSERT INTO marks SELECT accommodation_id, {_sorted_bytes(lines) * step // lines.num_rows}"
+            f" FROM read_parquet({sql_text(str(path))})"
+            f" WHERE file_row_number % {step} = 0 AND accommodation_id IS NOT NULL"
+        )
+        written.append(path)
+    return written
+
+
+def _tables(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.Table]:
+    """Batches in tables of about `SORTED_BYTES`; one is read while the one before is worked on."""
     import pyarrow as pa
 
-    reader = pa.RecordBatchReader.from_batches(lines_schema(), line_batches(path, first))
-    connection.from_arrow(reader).create_view("lines")
-    _judge(connection, judged)
-    connection.execute("DROP VIEW lines")
+    def read() -> list[pa.RecordBatch]:
+        group: list[pa.RecordBatch] = []
+        size_bytes = 0
+        while size_bytes < SORTED_BYTES and (batch := next(batches, None)) is not None:
+            group.append(batch)
+            size_bytes += _sorted_bytes(batch)
+        return group
+
+    with ThreadPoolExecutor(1) as pool:
+        ahead = pool.submit(read)
+        while group := ahead.result():
+            ahead = pool.submit(read)
+            yield pa.Table.from_batches(group, lines_schema())
 
 
-def _judge(connection: DuckDBPyConnection, judged: Path) -> None:
-    connection.execute(
-        f"COPY (FROM ({read_queries(SQL_FILE)['judged']}) WHERE reason IS DISTINCT FROM 'blank')"
-        f" TO {sql_text(str(judged))} (FORMAT parquet, COMPRESSION lz4, ROW_GROUP_SIZE {JUDGED_GROUP_ROWS})"
-    )
+def _sorted_bytes(lines: pa.RecordBatch | pa.Table) -> int:
+    return int(lines.nbytes + ROW_BYTES * lines.num_rows)
 
 
-def _judge_array(connection: DuckDBPyConnection, path: Path, first: int, judged: Path) -> None:
-    """Judge the elements of a JSON array, which DuckDB streams.
+def _write_elements(connection: DuckDBPyConnection, path: Path, first: int, elements: Path) -> None:
+    """Write the elements of a JSON array, which DuckDB streams, as a parquet file of the relation `lines`.
 
     Raises:
         UnreadableFile: it is no JSON to its end.
@@ -159,24 +224,34 @@ def _judge_array(connection: DuckDBPyConnection, path: Path, first: int, judged:
 
     threads = connection.execute("SELECT current_setting('threads')").fetchall()[0][0]
     for element_bytes in ELEMENT_BYTES:
-        connection.execute(
-            # Each thread has buffers for elements of that size.
-            f"SET threads = {threads if element_bytes == ELEMENT_BYTES[0] else 1};"
-            f"CREATE TEMP VIEW lines AS SELECT {first} + row_number() OVER () - 1 AS record_id,"
-            f" CASE WHEN strlen(json) > {MAX_BYTES} THEN left(json, {MAX_BYTES}) ELSE json::VARCHAR END AS text,"
-            f" CASE WHEN strlen(json) > {MAX_BYTES} THEN '{Reason.TOO_LARGE}' END AS flaw"
-            f" FROM read_json_objects({sql_text(str(path))}, format = 'array', maximum_object_size = {element_bytes})"
-        )
+        # Each thread has buffers for elements of that size.
+        connection.execute(f"SET threads = {threads if element_bytes == ELEMENT_BYTES[0] else 1}")
         try:
-            _judge(connection, judged)
+            connection.execute(
+                f"COPY (SELECT {first} + row_number() OVER () - 1 AS record_id,"
+                f" CASE WHEN strlen(json) > {MAX_BYTES} THEN left(json, {MAX_BYTES}) ELSE json::VARCHAR END AS text,"
+                f" CASE WHEN strlen(json) > {MAX_BYTES} THEN '{Reason.TOO_LARGE}' END AS flaw"
+                f" FROM read_json_objects({sql_text(str(path))}, format = 'array',"
+                f" maximum_object_size = {element_bytes}))"
+                f" TO {sql_text(str(elements))} (FORMAT parquet, COMPRESSION lz4, ROW_GROUP_SIZE {ELEMENT_GROUP_ROWS})"
+            )
         except duckdb.InvalidInputException as error:
             if "maximum_object_size" not in str(error):
                 raise UnreadableFile(Flaw.BROKEN_ARRAY) from None
         else:
             return
         finally:
-            connection.execute(f"DROP VIEW lines; SET threads = {threads}")
+            connection.execute(f"SET threads = {threads}")
     raise UnreadableFile(Flaw.LARGE_ELEMENT)
+
+
+def _element_batches(elements: Path) -> Iterator[pa.RecordBatch]:
+    import pyarrow.parquet as pq
+
+    with pq.ParquetFile(elements) as file:
+        for batch in file.iter_batches(ELEMENT_GROUP_ROWS):
+            yield batch.cast(lines_schema())
+    elements.unlink()
 
 
 def consolidate_batch(
@@ -193,34 +268,31 @@ def consolidate_batch(
         out_dir: new folder for the output files.
     """
     out_dir.mkdir(parents=True)
-    queries = read_queries(SQL_FILE)
     create_priority(connection, priority)
-    connection.execute(
-        "CREATE OR REPLACE TEMP VIEW records AS"
-        " SELECT accommodation_id, partner_name, record_id AS recency FROM judged WHERE reason IS NULL"
-    )
-    connection.execute(f"CREATE OR REPLACE TABLE newest AS {queries['newest']}")
-    connection.execute(f"CREATE OR REPLACE TABLE consolidated AS {queries['consolidated']}")
-    outputs, published = _pack(_output_lines(connection), out_dir)
+    ranges = _plan_ranges(connection)
+    counts, unknown = _count_good(connection, blocked)
+    outputs, published = _pack(_output_lines(connection, ranges, priority, counts), out_dir)
     rejected = dict(
         connection.execute(
-            "SELECT reason, count(*) FROM judged WHERE reason IS NOT NULL GROUP BY ALL ORDER BY ALL"
+            f"SELECT reason, count(*) FROM judged SEMI JOIN files ON record_id >> {LINE_BITS} = file_id"
+            " WHERE reason IS NOT NULL GROUP BY ALL ORDER BY ALL"
         ).fetchall()
     )
     rejected_path = None
     if rejected:
         rejected_path = out_dir / "rejected.jsonl"
         _write_rejected(connection, rejected_path)
-    counts, unknown = _count(connection, blocked)
-    counts |= {
+    quarantined = sum(rejected.values())
+    totals = {
+        **counts,
+        "records_in": counts["good"] + quarantined,
         "published": published,
-        "quarantined": sum(rejected.values()),
+        "quarantined": quarantined,
         "duplicates": counts["usable"] - published,
         "largest_file_bytes": max((path.stat().st_size for path in outputs), default=0),
         "smallest_file_bytes": min((path.stat().st_size for path in outputs), default=0),
     }
-    counts["records_in"] = counts.pop("good") + counts["quarantined"]
-    return Consolidated(outputs, rejected_path, counts, rejected, unknown)
+    return Consolidated(outputs, ranges, rejected_path, totals, rejected, unknown)
 
 
 def create_priority(connection: DuckDBPyConnection, priority: Sequence[str]) -> None:
@@ -232,17 +304,60 @@ def create_priority(connection: DuckDBPyConnection, priority: Sequence[str]) -> 
         )
 
 
-def _output_lines(connection: DuckDBPyConnection) -> Iterator[pa.Array]:
-    """The lines of the result with their newlines, in order, some at a time."""
-    reader = connection.execute(
-        "SELECT '{\"accommodation_id\":' || to_json(judged.accommodation_id)"
-        " || ',\"partner_name\":' || to_json(judged.partner_name)"
-        " || ',\"accommodation_data\":' || judged.accommodation_data || E'}\\n'"
-        " FROM judged SEMI JOIN consolidated ON judged.record_id = consolidated.recency"
-        " ORDER BY judged.accommodation_id"
-    ).to_arrow_reader(OUTPUT_ROWS)
-    for batch in reader:
-        yield batch.column(0)
+def _plan_ranges(connection: DuckDBPyConnection) -> list[str]:
+    """Conditions that part the accommodations, in order, into ranges that have about `SORTED_BYTES` of records each."""
+    bounds: list[str] = []
+    size_bytes = 0
+    for mark, gap_bytes in connection.execute("FROM marks ORDER BY ALL").fetchall():
+        # A literal ends at a NUL.
+        if size_bytes >= SORTED_BYTES and bounds[-1:] != [mark] and "\0" not in mark:
+            bounds.append(mark)
+            size_bytes = 0
+        size_bytes += gap_bytes
+    lower = ["TRUE", *(f"judged.accommodation_id >= {sql_text(bound)}" for bound in bounds)]
+    upper = [*(f"judged.accommodation_id < {sql_text(bound)}" for bound in bounds), "TRUE"]
+    return [f"{low} AND {high}" for low, high in zip(lower, upper, strict=True)]
+
+
+def _output_lines(
+    connection: DuckDBPyConnection, ranges: Sequence[str], priority: Sequence[str], counts: Counter[str]
+) -> Iterator[pa.Array]:
+    """The lines of the result with their newlines, in order, some at a time; counts them on the way.
+
+    Leaves the newest records of all ranges in the table `newest_records`.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    queries = read_queries(SQL_FILE)
+    usable = pa.array(priority, pa.string())
+    last_id = pa.nulls(1, pa.string())
+    connection.execute("CREATE OR REPLACE TABLE newest_records (range INTEGER, record_id BIGINT)")
+    size_bytes = connection.execute("SELECT sum(size_bytes)::BIGINT FROM marks").fetchall()[0][0]
+    rows = 1 + OUTPUT_BYTES * counts["good"] // (size_bytes or 1)
+    for number, condition in enumerate(ranges):
+        connection.execute(
+            "CREATE OR REPLACE TEMP VIEW records AS SELECT accommodation_id, partner_name, record_id AS recency"
+            f" FROM judged WHERE reason IS NULL AND {condition};"
+            f"CREATE OR REPLACE TABLE newest AS {queries['newest']};"
+            f"CREATE OR REPLACE TABLE consolidated AS {queries['consolidated']};"
+            f"INSERT INTO newest_records SELECT {number}, recency FROM newest"
+        )
+        reader = connection.execute(
+            "SELECT concat('{\"accommodation_id\":', to_json(judged.accommodation_id),"
+            " ',\"partner_name\":', to_json(judged.partner_name),"
+            " ',\"accommodation_data\":', judged.accommodation_data, E'}\\n'),"
+            " judged.accommodation_id, judged.partner_name"
+            f" FROM judged SEMI JOIN consolidated ON judged.record_id = consolidated.recency WHERE {condition}"
+            " ORDER BY judged.accommodation_id"
+        ).to_arrow_reader(rows)
+        for lines, ids, partners in (batch.columns for batch in reader):
+            # In order, so each is greater than the one before, unless it is there twice.
+            before = pa.concat_arrays([last_id, ids[:-1]])
+            counts["distinct_ids"] += pc.sum(pc.greater(ids, before).fill_null(True)).as_py()
+            counts["unusable"] += len(ids) - pc.sum(pc.is_in(partners, usable)).as_py()
+            last_id = ids[-1:]
+            yield lines
 
 
 def _pack(lines: Iterator[pa.Array], out_dir: Path) -> tuple[list[Path], int]:
@@ -300,13 +415,13 @@ def _write_rejected(connection: DuckDBPyConnection, path: Path) -> None:
     )
 
 
-def _count(connection: DuckDBPyConnection, blocked: Sequence[str]) -> tuple[dict[str, int], list[str]]:
+def _count_good(connection: DuckDBPyConnection, blocked: Sequence[str]) -> tuple[Counter[str], list[str]]:
     """Good records by what may become of them, and names of partners that are on no list."""
     by_partner = connection.execute(
         "SELECT partner_name, count(*), partner_name IN (SELECT partner_name FROM priority) FROM judged"
         " WHERE reason IS NULL GROUP BY ALL ORDER BY ALL"
     ).fetchall()
-    counts = dict.fromkeys(("good", "usable", "blocked", "unlisted"), 0)
+    counts = Counter(dict.fromkeys(("good", "usable", "blocked", "unlisted", "distinct_ids", "unusable"), 0))
     unknown: list[str] = []
     refused = set(blocked)
     for name, records, is_usable in by_partner:
@@ -314,35 +429,44 @@ def _count(connection: DuckDBPyConnection, blocked: Sequence[str]) -> tuple[dict
         counts["usable" if is_usable else "blocked" if name in refused else "unlisted"] += records
         if not is_usable and name not in refused:
             unknown.append(name)
-    distinct, unusable = connection.execute(
-        "SELECT count(DISTINCT judged.accommodation_id),"
-        " count(*) FILTER (judged.partner_name NOT IN (SELECT partner_name FROM priority))"
-        " FROM judged SEMI JOIN consolidated ON judged.record_id = consolidated.recency"
-    ).fetchall()[0]
-    return counts | {"distinct_ids": distinct, "unusable": unusable}, unknown
+    return counts, unknown
 
 
-def write_newest(connection: DuckDBPyConnection, batch_number: int, buckets: int, path: Path) -> list[int]:
+def newest_bytes(connection: DuckDBPyConnection) -> int:
+    """Size of the newest records of the batch, about; after `consolidate_batch`."""
+    found = connection.execute(
+        "SELECT (SELECT coalesce(sum(size_bytes), 0) FROM marks) * (SELECT count(*) FROM newest_records)"
+        " // greatest(1, (SELECT count(*) FROM judged))"
+    ).fetchall()
+    return int(found[0][0])
+
+
+def write_newest(
+    connection: DuckDBPyConnection, ranges: Sequence[str], batch_number: int, buckets: int, folder: Path
+) -> tuple[list[Path], list[int]]:
     """Write the newest record of every accommodation and partner of the batch, for the current catalogue.
 
     Args:
         connection: after `consolidate_batch`.
+        ranges: of its result.
         batch_number: number of the batch, by which two versions of one file of the same second are told apart.
         buckets: number of buckets.
-        path: parquet file to write, see `write_by_bucket`.
+        folder: where to write `newest-00000.parquet` and so on, see `write_by_bucket`.
 
     Returns:
-        The buckets that have records.
+        The files, and the buckets that have records.
     """
-    return write_by_bucket(
-        connection,
-        "SELECT accommodation_id, partner_name, accommodation_data, modified_at, object_key,"
-        f" {batch_number}::BIGINT AS batch_number, (record_id & {(1 << LINE_BITS) - 1}) AS line"
-        " FROM judged SEMI JOIN newest ON judged.record_id = newest.recency"
-        f" JOIN files ON record_id >> {LINE_BITS} = file_id",
-        buckets,
-        path,
-    )
+    paths = [folder / f"newest-{number:05d}.parquet" for number in range(len(ranges))]
+    found: set[int] = set()
+    for number, (condition, path) in enumerate(zip(ranges, paths, strict=True)):
+        query = (
+            "SELECT accommodation_id, partner_name, accommodation_data, modified_at, object_key,"
+            f" {batch_number}::BIGINT AS batch_number, (judged.record_id & {(1 << LINE_BITS) - 1}) AS line FROM judged"
+            f" SEMI JOIN (FROM newest_records WHERE range = {number}) AS newest USING (record_id)"
+            f" JOIN files ON judged.record_id >> {LINE_BITS} = file_id WHERE {condition}"
+        )
+        found.update(write_by_bucket(connection, query, buckets, path))
+    return paths, sorted(found)
 
 
 def write_by_bucket(connection: DuckDBPyConnection, query: str, buckets: int, path: Path) -> list[int]:

@@ -219,7 +219,7 @@ def test_the_current_catalogue_follows_the_lists_without_a_new_file(world: Any) 
 
 
 def test_a_catalogue_that_outgrows_its_buckets_keeps_every_record(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(current, "BUCKET_ROWS", 3)
+    monkeypatch.setattr(current, "BUCKET_BYTES", 300)
     expected: dict[str, tuple[str, str]] = {}
     for batch in range(4):
         names = [f"{batch}-{number}" for number in range(5)]

@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import random
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from accommodations_world import PRIORITY, a_record, json_lines
-from sluice.accommodations.current import merge_bucket, plan_buckets
+from sluice.accommodations import transform
+from sluice.accommodations.current import BUCKET_BYTES, merge_bucket, plan_buckets
 from sluice.accommodations.records import MAX_BYTES, PartnerFile, by_age, usable_partners
 from sluice.accommodations.transform import (
     Consolidated,
     consolidate_batch,
     consolidation,
     create_priority,
-    read_file,
+    newest_bytes,
+    read_files,
     write_by_bucket,
     write_newest,
 )
@@ -35,6 +40,8 @@ FILES = st.lists(
     st.tuples(st.integers(0, 3), st.lists(st.tuples(IDS, PARTNERS), max_size=6), st.booleans()), max_size=4
 )
 LISTS = st.lists(PARTNERS, max_size=6)
+SORTED_BYTES = st.sampled_from([1, transform.SORTED_BYTES])
+"""With the first, each file and each of its first accommodations begins a range."""
 
 
 def consolidate(
@@ -45,10 +52,12 @@ def consolidate(
         PartnerFile("landing", f"accommodations/{index}", "v", at, len(body)) for index, (body, at) in enumerate(bodies)
     ]
     with consolidation(folder / "work", 256) as connection:
+        numbered = {}
         for number, file in enumerate(by_age(files)):
-            path = folder / "file"
+            path = folder / f"file-{number}"
             path.write_bytes(bodies[int(file.key.rpartition("/")[2])][0])
-            read_file(connection, folder / "work", number, file, path)
+            numbered[number] = (file, path)
+        read_files(connection, folder / "work", numbered)
         result = consolidate_batch(connection, usable_partners(priority, blocked), blocked, folder / "out")
     lines = b"".join(path.read_bytes() for path in result.outputs).decode().split("\n")
     return [json.loads(line) for line in lines if line], result
@@ -68,9 +77,9 @@ def oracle(files: Sequence[list[dict[str, Any]]], priority: Sequence[str], block
 
 
 @settings(max_examples=40)
-@given(FILES, LISTS, LISTS)
+@given(FILES, LISTS, LISTS, SORTED_BYTES)
 def test_a_batch_gives_what_the_oracle_gives(
-    files: list[tuple[int, list[tuple[str, str]], bool]], priority: list[str], blocked: list[str]
+    files: list[tuple[int, list[tuple[str, str]], bool]], priority: list[str], blocked: list[str], sorted_bytes: int
 ) -> None:
     records = [
         [a_record(key, partner, f"{file}-{line}") for line, (key, partner) in enumerate(pairs)]
@@ -82,7 +91,7 @@ def test_a_batch_gives_what_the_oracle_gives(
     ]
     aged = [each for _, _, each in sorted((at, index, records[index]) for index, (_, at) in enumerate(bodies))]
     expected = oracle(aged, priority, blocked)
-    with TemporaryDirectory() as folder:
+    with TemporaryDirectory() as folder, patch.object(transform, "SORTED_BYTES", sorted_bytes):
         found, result = consolidate(bodies, priority, blocked, Path(folder))
     assert {line["accommodation_id"]: line for line in found} == expected
     # By code points, as every engine sorts them.
@@ -96,16 +105,20 @@ def test_a_batch_gives_what_the_oracle_gives(
 
 
 @settings(max_examples=15)
-@given(st.permutations(range(4)), st.lists(st.lists(st.tuples(IDS, PARTNERS), max_size=5), min_size=4, max_size=4))
+@given(
+    st.permutations(range(4)),
+    st.lists(st.lists(st.tuples(IDS, PARTNERS), max_size=5), min_size=4, max_size=4),
+    SORTED_BYTES,
+)
 def test_the_current_catalogue_is_the_same_in_whatever_order_files_come(
-    order: list[int], files: list[list[tuple[str, str]]]
+    order: list[int], files: list[list[tuple[str, str]]], sorted_bytes: int
 ) -> None:
     priority = ["B", "A", "é"]
     records = [
         [a_record(key, partner, f"{file}-{line}") for line, (key, partner) in enumerate(pairs)]
         for file, pairs in enumerate(files)
     ]
-    with TemporaryDirectory() as name:
+    with TemporaryDirectory() as name, patch.object(transform, "SORTED_BYTES", sorted_bytes):
         folder = Path(name)
         catalogues = [merge_in_order(folder / "one", records, range(4), priority)]
         catalogues.append(merge_in_order(folder / "other", records, order, priority))
@@ -128,13 +141,13 @@ def merge_in_order(
         work = folder / f"work-{batch}"
         with consolidation(work, 256) as connection:
             (folder / "file").write_bytes(json_lines(records[index]))
-            read_file(connection, work, 0, file, folder / "file")
-            consolidate_batch(connection, priority, [], folder / f"out-{batch}")
-            new = folder / f"new-{batch}.parquet"
-            assert write_newest(connection, batch + 1, 1, new) == ([0] if records[index] else [])
+            read_files(connection, work, {0: (file, folder / "file")})
+            ranges = consolidate_batch(connection, priority, [], folder / f"out-{batch}").ranges
+            new, buckets = write_newest(connection, ranges, batch + 1, 1, work)
+            assert buckets == ([0] if records[index] else [])
             merged = folder / f"candidates-{batch}.parquet"
             create_priority(connection, priority)
-            counts = merge_bucket(connection, candidates, [new], 0, 1, merged, current)
+            counts = merge_bucket(connection, candidates, new, 0, 1, merged, current)
         assert counts["current_distinct"] == counts["current_rows"]
         assert counts["current_unusable"] == counts["current_misplaced"] == 0
         candidates = [merged]
@@ -208,6 +221,32 @@ def test_candidates_of_many_buckets_are_written_in_less_memory_than_they_take(tm
     assert (bucket[1:] >= bucket[:-1]).all(), "who reads one bucket would read the whole file"
 
 
-@pytest.mark.parametrize(("buckets", "rows", "expected"), [(1, 0, 1), (1, 50_000, 1), (1, 50_001, 4), (4, 10**6, 64)])
-def test_buckets_grow_with_the_catalogue(buckets: int, rows: int, expected: int) -> None:
-    assert plan_buckets(buckets, rows) == expected
+def test_records_of_many_kilobytes_are_consolidated_in_less_memory_than_they_take(tmp_path: Path) -> None:
+    rows, files = 20_000, {}
+    for number in range(4):
+        path = tmp_path / f"file-{number}"
+        with path.open("w") as lines:
+            for row in range(rows):
+                data = '{"accommodation_name":"' + random.Random(row + number).randbytes(2_500).hex() + '"}'
+                name = hashlib.md5(f"{row + number * 5_000}".encode()).hexdigest()
+                lines.write(f'{{"partner_name":"A","accommodation_id":"{name}","accommodation_data":{data}}}\n')
+        files[number] = (PartnerFile("landing", f"{number}", "v", NOW, 0), path)
+    (tmp_path / "work").mkdir()
+    with consolidation(tmp_path / "work", 352) as connection:
+        read_files(connection, tmp_path / "work", files)
+        result = consolidate_batch(connection, ["A"], [], tmp_path / "out")
+        assert result.counts["published"] == result.counts["distinct_ids"] == rows + 15_000
+        assert len(result.ranges) > 4
+        buckets = plan_buckets(1, newest_bytes(connection))
+        newest, found = write_newest(connection, result.ranges, 1, buckets, tmp_path)
+        assert len(found) == buckets > 1
+        targets = tmp_path / "candidates.parquet", tmp_path / "current.parquet"
+        merged = [merge_bucket(connection, [], newest, bucket, buckets, *targets)["current_rows"] for bucket in found]
+    assert sum(merged) == rows + 15_000
+
+
+@pytest.mark.parametrize(
+    ("buckets", "size_bytes", "expected"), [(1, 0, 1), (1, BUCKET_BYTES, 1), (1, BUCKET_BYTES + 1, 4), (4, 10**9, 64)]
+)
+def test_buckets_grow_with_the_catalogue(buckets: int, size_bytes: int, expected: int) -> None:
+    assert plan_buckets(buckets, size_bytes) == expected

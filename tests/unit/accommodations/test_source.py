@@ -86,12 +86,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from sluice.accommodations.records import PartnerFile
-from sluice.accommodations.transform import consolidate_batch, consolidation, read_file
+from sluice.accommodations.transform import consolidate_batch, consolidation, read_files
 
 path, folder = Path(sys.argv[1]), Path(sys.argv[2])
 file = PartnerFile("b", "k", "v", datetime(2026, 11, 21, tzinfo=UTC), 0)
 with consolidation(folder / "work", 512) as connection:
-    read_file(connection, folder / "work", 0, file, path)
+    read_files(connection, folder / "work", {0: (file, path)})
     result = consolidate_batch(connection, ["A"], [], folder / "out")
 # Not ru_maxrss: Linux counts the memory of the parent to it.
 (peak_kb,) = [line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM")]
