@@ -7,6 +7,7 @@ for Spark.
 from __future__ import annotations
 
 import importlib
+import logging
 import os
 import re
 import shutil
@@ -180,6 +181,8 @@ def local_spark(name: str, work_dir: Path, memory_mb: int = 2048) -> Iterator[Sp
         from pyspark.sql import SparkSession
     except ImportError:
         raise EngineError("PySpark is not installed: `uv sync --group spark`") from None
+    # It tells of every connection that it closes, also when the interpreter ends and there is nothing to tell it to.
+    logging.getLogger("py4j").setLevel(logging.WARNING)
     os.environ["JAVA_HOME"] = str(find_java())
     os.environ["SPARK_LOCAL_IP"] = "127.0.0.1"
     os.environ["PYSPARK_PYTHON"] = sys.executable  # not any python3 on PATH, which has no sluice

@@ -17,7 +17,7 @@ from sluice.engine import read_queries, sql_list, sql_text
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
-BUCKET_BYTES = 16 * 1024 * 1024
+BUCKET_BYTES = 32 * 1024 * 1024
 """Candidates of one bucket, about, before there are more buckets."""
 
 GROWTH = 4
