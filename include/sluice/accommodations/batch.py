@@ -176,13 +176,14 @@ def _merge(
     from sluice.accommodations.transform import newest_bytes, write_newest
 
     number = before["number"] + 1
-    known_bytes = sum(each["candidate_bytes"] for each in before["files"].values())
+    # A bucket that was last written by an older release has no size yet.
+    known_bytes = sum(each.get("candidate_bytes", 0) for each in before["files"].values())
     buckets = plan_buckets(before["buckets"], known_bytes + newest_bytes(connection))
     # Candidates of all buckets, sorted by bucket.
     newest_files, new = write_newest(connection, ranges, number, buckets, folder)
     is_split, is_decided_anew = buckets != before["buckets"], digest != before["digest"]
     old_keys = {int(name): each["candidates"] for name, each in before["files"].items()}
-    touched = {*new, *old_keys} if is_decided_anew else set(new)
+    touched = {*new, *old_keys} if is_decided_anew and not is_split else set(new)
     split_files: dict[int, Path] = {}
     if is_split:
         for name, key in old_keys.items():

@@ -5,6 +5,7 @@ The rule itself is SQL (`sql/consolidate.sql`), run here by DuckDB; `current` ap
 
 from __future__ import annotations
 
+import shutil
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -31,11 +32,11 @@ LINE_BITS = 40
 ELEMENT_BYTES = (1024 * 1024, 64 * 1024 * 1024)
 """Of one element of a JSON array, tried one after the other: the engine holds some of them in memory."""
 
-OUTPUT_BYTES = 4 * 1024 * 1024
-"""Lines fetched at a time, about."""
+BATCH_BYTES = 4 * 1024 * 1024
+"""Lines, or elements of a JSON array, fetched at a time, about."""
 
 ELEMENT_GROUP_ROWS = 2_048
-"""Elements of a JSON array in memory at a time; the engine writes no fewer."""
+"""Elements of a JSON array that the engine has in memory at a time; it takes no fewer."""
 
 JUDGED = "judged"
 """Folder of what `read_files` leaves: the relation `judged` of the rule, in files each sorted by accommodation."""
@@ -47,14 +48,14 @@ does not sort rows of many kilobytes in much less memory than they take."""
 ROW_BYTES = 100
 """What a record takes beside its text while it is sorted, about."""
 
-MARKS = 100
-"""Accommodations of each of these files, evenly spread, by which ranges are planned."""
+MARK_ROWS, MARKS_MIN = 64, 100
+"""Ranges are planned by every 64th accommodation of each of these files, and by 100 at the least."""
 
 JUDGED_GROUP_ROWS = 2_048
 """Rows of a row group there: who reads a range of accommodations reads a few groups of each file."""
 
 BUCKET_GROUP_ROWS = 2_048
-"""Rows of a row group of a file that is sorted by bucket: less than a bucket has."""
+"""Rows of a row group of a file that is sorted by bucket: fewer than a bucket has, unless they are large."""
 
 JSON_FUNCTIONS = """
 CREATE TEMP MACRO is_json(text) AS json_valid(text);
@@ -73,11 +74,12 @@ class Consolidated:
 
     Attributes:
         outputs: packed files, in order; lines sorted by accommodation_id.
-        ranges: SQL conditions that part the accommodations, in order; a range fits in memory.
+        ranges: SQL conditions that part the accommodations, in order, into ranges of about `SORTED_BYTES`.
         rejected_path: JSON Lines as they go to quarantine; None when there is nothing.
         counts: `records_in` = `published` + `duplicates` (older or of a lesser partner) + `unlisted` + `blocked` +
-            `quarantined`; and what the gate looks at: `distinct_ids` and `unusable` (of a partner that may not be
-            used) of the published lines, `largest_file_bytes`, `smallest_file_bytes`.
+            `quarantined`; `good` records and those `usable` under the lists; and what the gate looks at: `distinct_ids`
+            and `unusable` (of a partner that may not be used) of the published lines, `largest_file_bytes`,
+            `smallest_file_bytes`.
         rejected: quarantined records by reason.
         unknown_partners: names that are on no list, sorted.
     """
@@ -106,7 +108,8 @@ def consolidation(work_dir: Path, memory_limit_mb: int) -> Iterator[DuckDBPyConn
             "CREATE TABLE files (file_id INTEGER, source VARCHAR, object_key VARCHAR, modified_at BIGINT);"
             "CREATE TABLE marks (accommodation_id VARCHAR, size_bytes BIGINT);"
             "COPY (SELECT NULL::BIGINT AS record_id, NULL::VARCHAR AS accommodation_id, NULL::VARCHAR AS partner_name,"
-            " NULL::VARCHAR AS accommodation_data, NULL::VARCHAR AS reason, NULL::VARCHAR AS text WHERE FALSE)"
+            " NULL::VARCHAR AS accommodation_data, NULL::VARCHAR AS reason, NULL::VARCHAR AS text,"
+            " NULL::BIGINT AS text_bytes WHERE FALSE)"
             f" TO {sql_text(str(work_dir / JUDGED / 'none.parquet'))} (FORMAT parquet);"
             f"CREATE VIEW judged AS FROM read_parquet({sql_text(str(work_dir / JUDGED / '*.parquet'))})"
         )
@@ -178,14 +181,13 @@ def _judge(connection: DuckDBPyConnection, batches: Iterator[pa.RecordBatch], fo
     for lines in _tables(batches):
         path = folder / f"{first + len(written):06d}.parquet"
         connection.from_arrow(lines).create_view("lines")
-        step = lines.num_rows // MARKS + 1
+        mark_rows = min(MARK_ROWS, lines.num_rows // MARKS_MIN + 1)
         connection.execute(
             f"COPY (FROM ({query}) WHERE reason IS DISTINCT FROM 'blank' ORDER BY accommodation_id)"
             f" TO {sql_text(str(path))} (FORMAT parquet, COMPRESSION lz4, ROW_GROUP_SIZE {JUDGED_GROUP_ROWS});"
             "DROP VIEW lines;"
-            f"INSERT INTO marks SELECT accommodation_id, {_sorted_bytes(lines) * step // lines.num_rows}"
-            f" FROM read_parquet({sql_text(str(path))})"
-            f" WHERE file_row_number % {step} = 0 AND accommodation_id IS NOT NULL"
+            f"INSERT INTO marks SELECT min(accommodation_id), sum(text_bytes + {ROW_BYTES})"
+            f" FROM read_parquet({sql_text(str(path))}) WHERE reason IS NULL GROUP BY file_row_number // {mark_rows}"
         )
         written.append(path)
     return written
@@ -249,7 +251,9 @@ def _element_batches(elements: Path) -> Iterator[pa.RecordBatch]:
     import pyarrow.parquet as pq
 
     with pq.ParquetFile(elements) as file:
-        for batch in file.iter_batches(ELEMENT_GROUP_ROWS):
+        size_bytes = sum(file.metadata.row_group(group).total_byte_size for group in range(file.num_row_groups))
+        rows = BATCH_BYTES * file.metadata.num_rows // (size_bytes + 1) + 1
+        for batch in file.iter_batches(min(rows, ELEMENT_GROUP_ROWS)):
             yield batch.cast(lines_schema())
     elements.unlink()
 
@@ -334,7 +338,7 @@ def _output_lines(
     last_id = pa.nulls(1, pa.string())
     connection.execute("CREATE OR REPLACE TABLE newest_records (range INTEGER, record_id BIGINT)")
     size_bytes = connection.execute("SELECT sum(size_bytes)::BIGINT FROM marks").fetchall()[0][0]
-    rows = 1 + OUTPUT_BYTES * counts["good"] // (size_bytes or 1)
+    rows = 1 + BATCH_BYTES * counts["good"] // (size_bytes or 1)
     for number, condition in enumerate(ranges):
         connection.execute(
             "CREATE OR REPLACE TEMP VIEW records AS SELECT accommodation_id, partner_name, record_id AS recency"
@@ -405,14 +409,27 @@ def _write_slices(content: bytes, cuts: Sequence[int], paths: Sequence[Path]) ->
 
 
 def _write_rejected(connection: DuckDBPyConnection, path: Path) -> None:
+    """Write the rejected records of files that could be read, in their order, `SORTED_BYTES` of them at a time."""
     details = ", ".join(f"({sql_text(reason)}, {sql_text(reason.detail)})" for reason in Reason)
-    connection.execute(
-        f"COPY (SELECT files.source || '#line=' || ((record_id & {(1 << LINE_BITS) - 1}) + 1) AS source, reason,"
-        f" rtrim(left(text, {MAX_BYTES}), E'\\r\\n') AS record, detail"
-        f" FROM judged JOIN files ON record_id >> {LINE_BITS} = file_id"
-        f" JOIN (VALUES {details}) AS details (code, detail) ON reason = code ORDER BY record_id)"
-        f" TO {sql_text(str(path))} (FORMAT json)"
-    )
+    rejected = f"judged JOIN files ON record_id >> {LINE_BITS} = file_id"
+    parts = connection.execute(
+        "SELECT min(record_id), max(record_id) FROM ("
+        f"SELECT record_id, sum(text_bytes) OVER (ORDER BY record_id) // {SORTED_BYTES} AS part"
+        f" FROM {rejected} WHERE reason IS NOT NULL) GROUP BY part ORDER BY ALL"
+    ).fetchall()
+    part_path = path.with_suffix(".part")
+    with path.open("wb") as whole:
+        for first, last in parts:
+            connection.execute(
+                f"COPY (SELECT files.source || '#line=' || ((record_id & {(1 << LINE_BITS) - 1}) + 1) AS source,"
+                f" reason, rtrim(left(text, {MAX_BYTES}), E'\\r\\n') AS record, detail"
+                f" FROM {rejected} JOIN (VALUES {details}) AS details (code, detail) ON reason = code"
+                f" WHERE record_id BETWEEN {first} AND {last} ORDER BY record_id)"
+                f" TO {sql_text(str(part_path))} (FORMAT json)"
+            )
+            with part_path.open("rb") as part:
+                shutil.copyfileobj(part, whole)
+            part_path.unlink()
 
 
 def _count_good(connection: DuckDBPyConnection, blocked: Sequence[str]) -> tuple[Counter[str], list[str]]:
@@ -433,10 +450,9 @@ def _count_good(connection: DuckDBPyConnection, blocked: Sequence[str]) -> tuple
 
 
 def newest_bytes(connection: DuckDBPyConnection) -> int:
-    """Size of the newest records of the batch, about; after `consolidate_batch`."""
+    """Size of the newest records of the batch as candidates, about; after `consolidate_batch`."""
     found = connection.execute(
-        "SELECT (SELECT coalesce(sum(size_bytes), 0) FROM marks) * (SELECT count(*) FROM newest_records)"
-        " // greatest(1, (SELECT count(*) FROM judged))"
+        f"SELECT coalesce(sum(text_bytes + {ROW_BYTES}), 0) FROM judged SEMI JOIN newest_records USING (record_id)"
     ).fetchall()
     return int(found[0][0])
 

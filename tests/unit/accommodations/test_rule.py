@@ -41,7 +41,7 @@ FILES = st.lists(
 )
 LISTS = st.lists(PARTNERS, max_size=6)
 SORTED_BYTES = st.sampled_from([1, transform.SORTED_BYTES])
-"""With the first, each file and each of its first accommodations begins a range."""
+"""With the first, each file and each of its accommodations begins a range."""
 
 
 def consolidate(
@@ -221,28 +221,42 @@ def test_candidates_of_many_buckets_are_written_in_less_memory_than_they_take(tm
     assert (bucket[1:] >= bucket[:-1]).all(), "who reads one bucket would read the whole file"
 
 
-def test_records_of_many_kilobytes_are_consolidated_in_less_memory_than_they_take(tmp_path: Path) -> None:
-    rows, files = 20_000, {}
+def test_records_of_any_width_good_or_bad_are_consolidated_in_less_memory_than_they_take(tmp_path: Path) -> None:
+    wide, narrow, files = 20_000, 60_000, {}
     for number in range(4):
         path = tmp_path / f"file-{number}"
         with path.open("w") as lines:
-            for row in range(rows):
-                data = '{"accommodation_name":"' + random.Random(row + number).randbytes(2_500).hex() + '"}'
-                name = hashlib.md5(f"{row + number * 5_000}".encode()).hexdigest()
-                lines.write(f'{{"partner_name":"A","accommodation_id":"{name}","accommodation_data":{data}}}\n')
+            for row in range(narrow):
+                lines.write(line_of(f"a{number}-{row}", "{}"))
+            for row in range(wide):
+                text = random.Random(row + number).randbytes(2_500).hex()
+                lines.write(line_of(hashlib.md5(f"{row + number * 5_000}".encode()).hexdigest(), f'{{"n":"{text}"}}'))
+                if row % 5 == 0:
+                    lines.write(line_of("not an object", f'"{text}"'))
         files[number] = (PartnerFile("landing", f"{number}", "v", NOW, 0), path)
+    expected = wide + 15_000 + 4 * narrow
     (tmp_path / "work").mkdir()
     with consolidation(tmp_path / "work", 352) as connection:
         read_files(connection, tmp_path / "work", files)
         result = consolidate_batch(connection, ["A"], [], tmp_path / "out")
-        assert result.counts["published"] == result.counts["distinct_ids"] == rows + 15_000
+        assert result.counts["published"] == result.counts["distinct_ids"] == expected
         assert len(result.ranges) > 4
         buckets = plan_buckets(1, newest_bytes(connection))
         newest, found = write_newest(connection, result.ranges, 1, buckets, tmp_path)
         assert len(found) == buckets > 1
         targets = tmp_path / "candidates.parquet", tmp_path / "current.parquet"
         merged = [merge_bucket(connection, [], newest, bucket, buckets, *targets)["current_rows"] for bucket in found]
-    assert sum(merged) == rows + 15_000
+    assert sum(merged) == expected
+    assert result.rejected_path
+    with result.rejected_path.open() as lines:
+        sources = [json.loads(line)["source"].partition("#line=") for line in lines]
+    assert result.rejected == {"wrong_type": 4 * wide // 5} == {"wrong_type": len(sources)}
+    places = [(file, int(line)) for file, _, line in sources]
+    assert places == sorted(places)
+
+
+def line_of(name: str, data: str) -> str:
+    return f'{{"partner_name":"A","accommodation_id":"{name}","accommodation_data":{data}}}\n'
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,8 @@ SELECT
         ELSE substr(fields.partner_name, 2, length(fields.partner_name) - 2) END END AS partner_name,
     CASE WHEN reason IS NULL THEN CAST(fields.accommodation_data AS VARCHAR) END AS accommodation_data,
     reason,
-    CASE WHEN reason <> 'blank' THEN left(text, 500000) END AS text
+    CASE WHEN reason <> 'blank' THEN left(text, 500000) END AS text,
+    strlen(text) AS text_bytes
 FROM (
     SELECT
         *,
