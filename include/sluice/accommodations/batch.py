@@ -18,8 +18,10 @@ from sluice.accommodations.current import (
     CURRENT_PREFIX,
     digest_lists,
     merge_bucket,
+    newest_bytes,
     plan_buckets,
     split_candidates,
+    write_newest,
 )
 from sluice.accommodations.publication import read_manifest
 from sluice.accommodations.records import PartnerFile, Reason, usable_partners
@@ -173,8 +175,6 @@ def _merge(
     Returns:
         `catalogue` of the batch (see `current.next_manifest`), and the counts of the gate.
     """
-    from sluice.accommodations.transform import newest_bytes, write_newest
-
     number = before["number"] + 1
     # A bucket that was last written by an older release has no size yet.
     known_bytes = sum(each.get("candidate_bytes", 0) for each in before["files"].values())
@@ -231,9 +231,7 @@ def _measures(
     events: dict[str, int], unreadable: int, result: Consolidated, catalogue: dict[str, int]
 ) -> dict[str, Any]:
     """The row that the gate looks at."""
-    from sluice.accommodations.transform import measure_counts
-
-    measures = measure_counts(result) | catalogue | events
+    measures = _measure_counts(result) | catalogue | events
     measures |= {"files": events["files"] - unreadable, "unreadable": unreadable, "outputs": len(result.outputs)}
     measures["events_accounted"] = sum(
         measures[name] for name in ("files", "unreadable", "duplicate_events", "quarantined_events")
@@ -242,3 +240,15 @@ def _measures(
         # There is no file that could be too small.
         measures["smallest_file_bytes"] = None
     return measures
+
+
+def _measure_counts(consolidated: Consolidated) -> dict[str, Any]:
+    """The row of measures that the gate of a batch looks at."""
+    counts = consolidated.counts
+    accounted = sum(counts[name] for name in ("published", "duplicates", "unlisted", "blocked", "quarantined"))
+    unknown = consolidated.unknown_partners
+    return {
+        **counts,
+        "accounted": accounted,
+        "unknown_partners": ", ".join(map(repr, unknown[:10])) + (" ..." if len(unknown) > 10 else ""),
+    }

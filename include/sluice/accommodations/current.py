@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sluice.accommodations.transform import ROW_BYTES, SQL_FILE, bucket_of, write_by_bucket
+from sluice.accommodations.transform import LINE_BITS, ROW_BYTES, SQL_FILE
 from sluice.engine import read_queries, sql_list, sql_text
 
 if TYPE_CHECKING:
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 BUCKET_BYTES = 32 * 1024 * 1024
 """Candidates of one bucket, about, before there are more buckets."""
+
+BUCKET_GROUP_ROWS = 2_048
+"""Rows of a row group of a file that is sorted by bucket: fewer than a bucket has, unless they are large."""
 
 GROWTH = 4
 """There are so many times more buckets then: each record is written again once in a while, however many there are."""
@@ -53,8 +56,62 @@ def digest_lists(priority: Sequence[str], blocked: Sequence[str]) -> str:
     return hashlib.sha256(json.dumps([list(priority), sorted(set(blocked))]).encode()).hexdigest()
 
 
+def newest_bytes(connection: DuckDBPyConnection) -> int:
+    """Size of the newest records of the batch as candidates, about; after `consolidate_batch`."""
+    found = connection.execute(
+        f"SELECT coalesce(sum(text_bytes + {ROW_BYTES}), 0) FROM judged SEMI JOIN newest_records USING (record_id)"
+    ).fetchall()
+    return int(found[0][0])
+
+
+def write_newest(
+    connection: DuckDBPyConnection, ranges: Sequence[str], batch_number: int, buckets: int, folder: Path
+) -> tuple[list[Path], list[int]]:
+    """Write the newest record of every accommodation and partner of the batch, for the current catalogue.
+
+    Args:
+        connection: after `consolidate_batch`.
+        ranges: of its result.
+        batch_number: number of the batch, by which two versions of one file of the same second are told apart.
+        buckets: number of buckets.
+        folder: where to write `newest-00000.parquet` and so on, see `write_by_bucket`.
+
+    Returns:
+        The files, and the buckets that have records.
+    """
+    paths = [folder / f"newest-{number:05d}.parquet" for number in range(len(ranges))]
+    found: set[int] = set()
+    for number, (condition, path) in enumerate(zip(ranges, paths, strict=True)):
+        query = (
+            "SELECT accommodation_id, partner_name, accommodation_data, modified_at, object_key,"
+            f" {batch_number}::BIGINT AS batch_number, (judged.record_id & {(1 << LINE_BITS) - 1}) AS line FROM judged"
+            f" SEMI JOIN (FROM newest_records WHERE range = {number}) AS newest USING (record_id)"
+            f" JOIN files ON judged.record_id >> {LINE_BITS} = file_id WHERE {condition}"
+        )
+        found.update(write_by_bucket(connection, query, buckets, path))
+    return paths, sorted(found)
+
+
+def write_by_bucket(connection: DuckDBPyConnection, query: str, buckets: int, path: Path) -> list[int]:
+    """Write rows with their `bucket`, sorted by it, so that who reads one bucket reads little else; gives the buckets.
+
+    A file a bucket would be simpler, but writing many files at once takes memory that is not there.
+    """
+    connection.execute(
+        f"COPY (SELECT *, {bucket_of('accommodation_id', buckets)} AS bucket FROM ({query}) ORDER BY bucket)"
+        f" TO {sql_text(str(path))} (FORMAT parquet, COMPRESSION lz4, ROW_GROUP_SIZE {BUCKET_GROUP_ROWS})"
+    )
+    found = connection.execute(f"SELECT DISTINCT bucket FROM read_parquet({sql_text(str(path))}) ORDER BY bucket")
+    return [bucket for (bucket,) in found.fetchall()]
+
+
+def bucket_of(column: str, buckets: int) -> str:
+    """SQL of the bucket of an accommodation; by MD5, which no release of an engine changes."""
+    return f"(md5_number_lower({column}) % {buckets})::INTEGER"
+
+
 def split_candidates(connection: DuckDBPyConnection, file: Path, buckets: int, path: Path) -> list[int]:
-    """Spread candidates of a bucket over more of them: a file as of `transform.write_by_bucket`; gives the buckets."""
+    """Spread candidates of a bucket over more of them: a file as of `write_by_bucket`; gives the buckets."""
     return write_by_bucket(connection, f"FROM {_parquet([file])}", buckets, path)
 
 
@@ -74,7 +131,7 @@ def merge_bucket(
     Args:
         connection: with the relation `priority` (`transform.create_priority`).
         files: candidates of this bucket; parquet.
-        sorted_files: candidates of this bucket and of others, as of `transform.write_by_bucket`.
+        sorted_files: candidates of this bucket and of others, as of `write_by_bucket`.
         bucket: the bucket.
         buckets: number of buckets.
         candidates_path: file to write, by accommodation_id and partner_name.

@@ -6,16 +6,17 @@ The rule itself is SQL (`sql/consolidate.sql`), run here by DuckDB; `current` ap
 from __future__ import annotations
 
 import shutil
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import resources
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from sluice.accommodations.packing import pack_lines
 from sluice.accommodations.records import MAX_BYTES, Flaw, PartnerFile, Reason, epoch_microseconds
 from sluice.accommodations.source import UnreadableFile, detect_format, line_batches, lines_schema
 from sluice.engine import duckdb_connection, read_queries, sql_list, sql_text
@@ -53,9 +54,6 @@ MARK_ROWS, MARKS_MIN = 64, 100
 
 JUDGED_GROUP_ROWS = 2_048
 """Rows of a row group there: who reads a range of accommodations reads a few groups of each file."""
-
-BUCKET_GROUP_ROWS = 2_048
-"""Rows of a row group of a file that is sorted by bucket: fewer than a bucket has, unless they are large."""
 
 JSON_FUNCTIONS = """
 CREATE TEMP MACRO is_json(text) AS json_valid(text);
@@ -275,7 +273,7 @@ def consolidate_batch(
     create_priority(connection, priority)
     ranges = _plan_ranges(connection)
     counts, unknown = _count_good(connection, blocked)
-    outputs, published = _pack(_output_lines(connection, ranges, priority, counts), out_dir)
+    outputs, published = pack_lines(_output_lines(connection, ranges, priority, counts), out_dir)
     rejected = dict(
         connection.execute(
             f"SELECT reason, count(*) FROM judged SEMI JOIN files ON record_id >> {LINE_BITS} = file_id"
@@ -364,50 +362,6 @@ def _output_lines(
             yield lines
 
 
-def _pack(lines: Iterator[pa.Array], out_dir: Path) -> tuple[list[Path], int]:
-    """Write lines to files of at most `MAX_BYTES`, each as full as its lines allow; the files and the number of lines.
-
-    The lines of a batch lie side by side in memory, so a file is a slice of it. A batch is written while the next one
-    is fetched.
-    """
-    import numpy as np
-
-    outputs: list[Path] = []
-    rows = 0
-    rest = b""
-    writing: deque[Future[None]] = deque()
-    with ThreadPoolExecutor(2) as pool:
-        for batch in lines:
-            rows += len(batch)
-            offsets = np.frombuffer(batch.buffers()[1], np.int32)[batch.offset : batch.offset + len(batch) + 1]
-            content = rest + memoryview(batch.buffers()[2])[int(offsets[0]) : int(offsets[-1])]
-            ends = offsets[1:].astype(np.int64) - int(offsets[0]) + len(rest)
-            cuts = [0]
-            while len(content) - cuts[-1] > MAX_BYTES:
-                fitting = int(np.searchsorted(ends, cuts[-1] + MAX_BYTES, "right"))
-                # What was left of the batch before ends where the first of these lines begins.
-                cuts.append(int(ends[fitting - 1]) if fitting else len(rest))
-            rest = content[cuts[-1] :]
-            first = len(outputs)
-            outputs += [out_dir / f"output-{number:05d}.jsonl" for number in range(first, first + len(cuts) - 1)]
-            writing.append(pool.submit(_write_slices, content, cuts, outputs[first:]))
-            # Two batches in memory, not all of them.
-            if len(writing) > 1:
-                writing.popleft().result()
-        for each in writing:
-            each.result()
-    if rest:
-        outputs.append(out_dir / f"output-{len(outputs):05d}.jsonl")
-        outputs[-1].write_bytes(rest)
-    return outputs, rows
-
-
-def _write_slices(content: bytes, cuts: Sequence[int], paths: Sequence[Path]) -> None:
-    view = memoryview(content)
-    for path, begin, end in zip(paths, cuts, cuts[1:], strict=False):
-        path.write_bytes(view[begin:end])
-
-
 def _write_rejected(connection: DuckDBPyConnection, path: Path) -> None:
     """Write the rejected records of files that could be read, in their order, `SORTED_BYTES` of them at a time."""
     details = ", ".join(f"({sql_text(reason)}, {sql_text(reason.detail)})" for reason in Reason)
@@ -447,69 +401,3 @@ def _count_good(connection: DuckDBPyConnection, blocked: Sequence[str]) -> tuple
         if not is_usable and name not in refused:
             unknown.append(name)
     return counts, unknown
-
-
-def newest_bytes(connection: DuckDBPyConnection) -> int:
-    """Size of the newest records of the batch as candidates, about; after `consolidate_batch`."""
-    found = connection.execute(
-        f"SELECT coalesce(sum(text_bytes + {ROW_BYTES}), 0) FROM judged SEMI JOIN newest_records USING (record_id)"
-    ).fetchall()
-    return int(found[0][0])
-
-
-def write_newest(
-    connection: DuckDBPyConnection, ranges: Sequence[str], batch_number: int, buckets: int, folder: Path
-) -> tuple[list[Path], list[int]]:
-    """Write the newest record of every accommodation and partner of the batch, for the current catalogue.
-
-    Args:
-        connection: after `consolidate_batch`.
-        ranges: of its result.
-        batch_number: number of the batch, by which two versions of one file of the same second are told apart.
-        buckets: number of buckets.
-        folder: where to write `newest-00000.parquet` and so on, see `write_by_bucket`.
-
-    Returns:
-        The files, and the buckets that have records.
-    """
-    paths = [folder / f"newest-{number:05d}.parquet" for number in range(len(ranges))]
-    found: set[int] = set()
-    for number, (condition, path) in enumerate(zip(ranges, paths, strict=True)):
-        query = (
-            "SELECT accommodation_id, partner_name, accommodation_data, modified_at, object_key,"
-            f" {batch_number}::BIGINT AS batch_number, (judged.record_id & {(1 << LINE_BITS) - 1}) AS line FROM judged"
-            f" SEMI JOIN (FROM newest_records WHERE range = {number}) AS newest USING (record_id)"
-            f" JOIN files ON judged.record_id >> {LINE_BITS} = file_id WHERE {condition}"
-        )
-        found.update(write_by_bucket(connection, query, buckets, path))
-    return paths, sorted(found)
-
-
-def write_by_bucket(connection: DuckDBPyConnection, query: str, buckets: int, path: Path) -> list[int]:
-    """Write rows with their `bucket`, sorted by it, so that who reads one bucket reads little else; gives the buckets.
-
-    A file a bucket would be simpler, but writing many files at once takes memory that is not there.
-    """
-    connection.execute(
-        f"COPY (SELECT *, {bucket_of('accommodation_id', buckets)} AS bucket FROM ({query}) ORDER BY bucket)"
-        f" TO {sql_text(str(path))} (FORMAT parquet, COMPRESSION lz4, ROW_GROUP_SIZE {BUCKET_GROUP_ROWS})"
-    )
-    found = connection.execute(f"SELECT DISTINCT bucket FROM read_parquet({sql_text(str(path))}) ORDER BY bucket")
-    return [bucket for (bucket,) in found.fetchall()]
-
-
-def bucket_of(column: str, buckets: int) -> str:
-    """SQL of the bucket of an accommodation; by MD5, which no release of an engine changes."""
-    return f"(md5_number_lower({column}) % {buckets})::INTEGER"
-
-
-def measure_counts(consolidated: Consolidated) -> dict[str, Any]:
-    """The row of measures that the gate of a batch looks at."""
-    counts = consolidated.counts
-    accounted = sum(counts[name] for name in ("published", "duplicates", "unlisted", "blocked", "quarantined"))
-    unknown = consolidated.unknown_partners
-    return {
-        **counts,
-        "accounted": accounted,
-        "unknown_partners": ", ".join(map(repr, unknown[:10])) + (" ..." if len(unknown) > 10 else ""),
-    }

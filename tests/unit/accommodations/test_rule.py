@@ -18,17 +18,21 @@ from hypothesis import strategies as st
 
 from accommodations_world import PRIORITY, a_record, json_lines
 from sluice.accommodations import transform
-from sluice.accommodations.current import BUCKET_BYTES, merge_bucket, plan_buckets
+from sluice.accommodations.current import (
+    BUCKET_BYTES,
+    merge_bucket,
+    newest_bytes,
+    plan_buckets,
+    write_by_bucket,
+    write_newest,
+)
 from sluice.accommodations.records import MAX_BYTES, PartnerFile, by_age, usable_partners
 from sluice.accommodations.transform import (
     Consolidated,
     consolidate_batch,
     consolidation,
     create_priority,
-    newest_bytes,
     read_files,
-    write_by_bucket,
-    write_newest,
 )
 from sluice.engine import duckdb_connection
 
