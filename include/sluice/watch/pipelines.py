@@ -57,8 +57,8 @@ class WatchedDag:
             return None
         from croniter import croniter
 
-        # A second more: croniter looks for a time before its start, and the very moment counts.
-        start = now.astimezone(UTC) - timedelta(seconds=self.deadline_seconds) + timedelta(seconds=1)
+        # The next whole second: croniter looks for a time before its start, and the very moment counts.
+        start = now.astimezone(UTC).replace(microsecond=0) - timedelta(seconds=self.deadline_seconds - 1)
         due: datetime = croniter(self.schedule, start).get_prev(datetime)
         return due
 
