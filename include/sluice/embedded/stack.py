@@ -127,9 +127,11 @@ def up(settings: Settings, console: Console, *, live: bool) -> None:
                 with console.status("stopping"):
                     stop(services)
     finally:
-        postgres.stop(settings)
-        server.stop(settings)
-        record.unlink(missing_ok=True)
+        try:
+            postgres.stop(settings)
+        finally:
+            server.stop(settings)
+            record.unlink(missing_ok=True)
     console.print("Everything is stopped.")
 
 
