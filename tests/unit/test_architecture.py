@@ -93,3 +93,10 @@ def test_no_module_but_settings_reads_a_setting_from_the_environment(file: Path)
         and re.match(r"os\.(getenv\(|environ\[|environ\.get\()['\"]SLUICE_", ast.unparse(node))
     ]
     assert read == []
+
+
+@pytest.mark.parametrize("file", FILES, ids=MODULES)
+def test_a_folder_of_temporary_files_is_one_that_outlives_no_kill(file: Path) -> None:
+    """Only `scratch_folder` is removed when its process was killed."""
+    if file != PACKAGE / "scratch.py":
+        assert not re.search(r"TemporaryDirectory|mkdtemp", file.read_text())

@@ -6,8 +6,6 @@ import json
 import logging
 from collections.abc import Callable
 from datetime import datetime
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from sluice import catalog, lake, s3, sqs
@@ -16,6 +14,7 @@ from sluice.accommodations.current import CANDIDATES_PREFIX, manifest_key, next_
 from sluice.accommodations.records import output_key
 from sluice.accommodations.storage import Announcement
 from sluice.errors import SluiceError
+from sluice.scratch import scratch_folder
 from sluice.settings import Settings, load_settings
 
 if TYPE_CHECKING:
@@ -161,7 +160,7 @@ def read_current() -> pa.Table:
             " partners`), and `sluice airflow dags test accommodations_consolidate` makes it"
         )
     bucket, _, prefix = location.removeprefix("s3://").partition("/")
-    with TemporaryDirectory(prefix="sluice-read-") as name:
-        paths = s3.download_files(bucket, [file.key for file in s3.list_objects(bucket, prefix)], Path(name))
+    with scratch_folder("accommodations-read") as folder:
+        paths = s3.download_files(bucket, [file.key for file in s3.list_objects(bucket, prefix)], folder)
         found: pa.Table = pa.concat_tables([pq.read_table(path, partitioning=None) for path in paths])
     return found.sort_by("accommodation_id")

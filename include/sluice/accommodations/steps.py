@@ -6,8 +6,6 @@ import json
 import logging
 from collections.abc import Callable
 from datetime import UTC, datetime
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from sluice import s3, sqs
@@ -25,6 +23,7 @@ from sluice.accommodations.records import LANDING_PREFIX, by_age
 from sluice.notifications import announced_objects, parse_notification
 from sluice.quality.gate import run_gate
 from sluice.quarantine import RejectedRecord
+from sluice.scratch import scratch_folder
 from sluice.settings import load_settings
 from sluice.tally import Tally
 from sluice.threads import in_parallel
@@ -113,8 +112,8 @@ def consolidate(run: str, clock: Callable[[], datetime] = utc_now) -> dict[str, 
         PriorityListError: see `collect`.
     """
     settings = load_settings()
-    with TemporaryDirectory(prefix="sluice-accommodations-") as name:
-        batch = consolidate_files(settings, run, Path(name), clock())
+    with scratch_folder("accommodations-consolidate") as folder:
+        batch = consolidate_files(settings, run, folder, clock())
     s3.write_object(settings.lake_bucket, batch_key(run), json.dumps(batch).encode())
     counts = {name: batch["measures"][name] for name in (*expectations.RECORD_COUNTS, "outputs", "unreadable")}
     log.info("consolidated %s", counts)

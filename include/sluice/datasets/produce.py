@@ -10,11 +10,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 from sluice import s3
 from sluice.datasets.records import COLUMNS, SOURCE_PREFIX
+from sluice.scratch import scratch_folder
 from sluice.settings import load_settings
 
 CLASSES = ("lesson", "quiz", "exam", "video, with sound", 'the "other"', "économie")
@@ -153,8 +153,8 @@ def produce(name: str, shape: Shape, progress: Callable[[int], object] | None = 
     """
     bucket = load_settings().landing_bucket
     key = f"{SOURCE_PREFIX}{name.removesuffix('.csv')}.csv"
-    with TemporaryDirectory(prefix="sluice-produce-") as folder:
-        path = Path(folder) / "dataset.csv"
+    with scratch_folder("datasets-produce") as folder:
+        path = folder / "dataset.csv"
         malformed = write_csv(path, shape, progress=progress)
         s3.upload_files(bucket, [(path, key)])
         return Produced(f"s3://{bucket}/{key}", shape.rows, malformed, path.stat().st_size)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from dataclasses import asdict
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from sluice import lake, s3, sqs
@@ -17,6 +16,7 @@ from sluice.errors import SluiceError
 from sluice.notifications import announced_objects
 from sluice.quality.gate import run_gate
 from sluice.quarantine import RejectedRecord, Rejection, write_quarantine
+from sluice.scratch import scratch_folder
 from sluice.settings import Settings, load_settings
 from sluice.tally import Tally
 
@@ -152,8 +152,8 @@ def _aggregate_one(
     published = storage.read_published(settings.lake_bucket, source.output_key)
     if published and not take_over:
         _check_owner(source, published)
-    with TemporaryDirectory(prefix="sluice-datasets-") as name:
-        path = Path(name) / "source.csv"
+    with scratch_folder("datasets-aggregate") as folder:
+        path = folder / "source.csv"
         version = _fetch(settings, source, published, path, force=force)
         if version is None:
             assert published is not None
@@ -289,8 +289,8 @@ def _aggregated(run: str, settings: Settings) -> list[dict[str, Any]]:
 def _measured(settings: Settings, file: dict[str, Any]) -> dict[str, Any]:
     from sluice.datasets.transform import measure_output
 
-    with TemporaryDirectory(prefix="sluice-datasets-") as name:
-        path = Path(name) / "staged.parquet"
+    with scratch_folder("datasets-aggregate") as folder:
+        path = folder / "staged.parquet"
         storage.download_output(settings.lake_bucket, file["staged"], path)
         measures = measure_output(path)
     counts = {name: file[name] for name in ("output", "records_in", "accepted", "quarantined")}
@@ -356,8 +356,8 @@ def _publish_one(settings: Settings, source: Source, file: dict[str, Any], *, ta
     version = Version(*file["version"])
     metadata = storage.output_metadata(source, version, file["records_in"])
     expected: str | None = file["expected_etag"]
-    with TemporaryDirectory(prefix="sluice-datasets-") as name:
-        path = Path(name) / "staged.parquet"
+    with scratch_folder("datasets-aggregate") as folder:
+        path = folder / "staged.parquet"
         storage.download_output(settings.lake_bucket, file["staged"], path)
         while not storage.replace_output(settings.lake_bucket, file["output"], path, metadata, expected):
             found = storage.read_published(settings.lake_bucket, file["output"])

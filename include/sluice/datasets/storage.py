@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from botocore.exceptions import ClientError
@@ -15,6 +14,7 @@ from sluice.aws import client
 from sluice.datasets.records import OUTPUT_PREFIX, Source
 from sluice.errors import SluiceError
 from sluice.s3 import ObjectMissing
+from sluice.scratch import scratch_folder
 from sluice.settings import Settings, load_settings
 
 
@@ -151,8 +151,8 @@ def read_output(name: str) -> tuple[list[dict[str, Any]], Published]:
     published = read_published(settings.lake_bucket, key)
     if published is None:
         raise NoDataset(f"s3://{settings.lake_bucket}/{key} does not exist; {_known_names(settings)}")
-    with TemporaryDirectory(prefix="sluice-datasets-") as folder:
-        path = Path(folder) / "output.parquet"
+    with scratch_folder("datasets-read") as folder:
+        path = folder / "output.parquet"
         download_output(settings.lake_bucket, key, path)
         rows: list[dict[str, Any]] = pq.read_table(path).to_pylist()
     return rows, published

@@ -6,13 +6,13 @@ import difflib
 import os
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 import click
 
 from sluice.environment import airflow_environment
 from sluice.errors import SluiceError
+from sluice.scratch import scratch_folder
 from sluice.settings import PROJECT_ROOT, Settings
 
 PAGE = PROJECT_ROOT / "docs" / "dags.md"
@@ -31,10 +31,10 @@ def render(dags_folder: Path = DAGS) -> str:
     Raises:
         DocsFailed: a Dag cannot be read; the message is Airflow's.
     """
-    with tempfile.TemporaryDirectory(prefix="sluice-docs-") as home:
+    with scratch_folder("docs") as home:
         done = subprocess.run(
             [sys.executable, "-m", "sluice_airflow.docs", str(dags_folder)],
-            env=_environment(Path(home), dags_folder),
+            env=_environment(home, dags_folder),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             encoding="utf-8",

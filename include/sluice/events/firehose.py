@@ -9,11 +9,10 @@ from __future__ import annotations
 import base64
 import json
 from datetime import UTC, datetime
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from sluice.events.records import RAW_COLUMNS, Envelope, hour_of, record_text
+from sluice.scratch import scratch_folder
 
 MEMORY_LIMIT_MB = 512
 """About half of what the function has."""
@@ -57,8 +56,7 @@ def _transform(envelopes: list[Envelope]) -> dict[tuple[str, str], dict[str, Any
     from sluice.events.transform import transform_batch, write_envelopes
 
     rows: dict[tuple[str, str], dict[str, Any]] = {}
-    with TemporaryDirectory() as name:
-        folder = Path(name)
+    with scratch_folder("events-firehose") as folder:
         write_envelopes(envelopes, folder / "envelopes.parquet")
         result = transform_batch([folder / "envelopes.parquet"], {}, folder / "out", memory_limit_mb=MEMORY_LIMIT_MB)
         for file in result.files:

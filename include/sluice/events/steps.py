@@ -6,8 +6,6 @@ import json
 import logging
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from sluice import catalog, lake, s3
@@ -15,6 +13,7 @@ from sluice.errors import SluiceError
 from sluice.events import PIPELINE, checkpoints, expectations, hourly, ingest, marks, publications, storage
 from sluice.events.checkpoints import ShardBatch
 from sluice.quality.gate import run_gate
+from sluice.scratch import scratch_folder
 from sluice.settings import load_settings
 from sluice.tally import Tally
 
@@ -57,8 +56,7 @@ def drain(run: str) -> dict[str, int]:
         CatalogError: the raw table is missing.
     """
     settings = load_settings()
-    with TemporaryDirectory(prefix="sluice-ingest-") as name:
-        folder = Path(name)
+    with scratch_folder("events-ingest") as folder:
         batch = ingest.drain_shards(settings, folder / "envelopes")
         staged = ingest.stage_batch(settings, run, batch, folder)
     s3.write_object(settings.lake_bucket, _batch_key(run), json.dumps(staged, indent=1).encode())
@@ -244,8 +242,7 @@ def dedup(run: str) -> dict[str, int]:
     settings = load_settings()
     bucket = settings.lake_bucket
     inputs = json.loads(s3.read_object(bucket, _inputs_key(run)).body)
-    with TemporaryDirectory(prefix="sluice-hourly-") as name:
-        folder = Path(name)
+    with scratch_folder("events-hourly") as folder:
         output = hourly.stage_hour(settings, run, inputs, folder)
     s3.write_object(bucket, _output_key(run), json.dumps(output, indent=1).encode())
     return {name: output["measures"][name] for name in expectations.HOURLY_COUNTS}

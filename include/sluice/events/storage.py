@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from sluice import catalog, lake, s3
 from sluice.errors import SluiceError
 from sluice.events import PIPELINE
+from sluice.scratch import scratch_folder
 from sluice.settings import load_settings
 
 if TYPE_CHECKING:
@@ -97,8 +96,8 @@ def read_hour(hour: datetime) -> pa.Table:
     bucket, _, prefix = location.removeprefix("s3://").partition("/")
     columns = catalog.table_columns(settings.events_database, CURATED_TABLE)
     schema = pa.schema([(name, catalog.arrow_type(kind)) for name, kind in columns.items()])
-    with TemporaryDirectory(prefix="sluice-read-") as name:
-        paths = s3.download_files(bucket, [file.key for file in s3.list_objects(bucket, prefix)], Path(name))
+    with scratch_folder("events-read") as folder:
+        paths = s3.download_files(bucket, [file.key for file in s3.list_objects(bucket, prefix)], folder)
         tables = [pq.read_table(path, partitioning=None) for path in paths]
     if not tables:
         return schema.empty_table()
