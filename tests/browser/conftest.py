@@ -5,17 +5,21 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import boto3
 import psutil
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
+
+from embedded_aws import free_port
+from sluice.aws import EMBEDDED_SECRET_KEY
 
 READY = re.compile(r"Airflow is up: (?P<url>\S+)\s+user (?P<user>\S+)\s+password (?P<password>\S+)")
 
@@ -43,6 +47,16 @@ class RunningStack:
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
+    def client(self, service: str) -> Any:
+        """A boto3 client of its embedded AWS."""
+        return boto3.client(
+            service,
+            endpoint_url=f"http://127.0.0.1:{self.environment['SLUICE_AWS_PORT']}",
+            region_name="us-east-1",
+            aws_access_key_id="000000000000",
+            aws_secret_access_key=EMBEDDED_SECRET_KEY,
+        )
+
     def processes(self) -> list[psutil.Process]:
         """Every process that runs with the home of this stack, whoever is its parent."""
         found = []
@@ -53,12 +67,6 @@ class RunningStack:
             except (psutil.NoSuchProcess, psutil.AccessDenied):
                 continue
         return found
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def start_stack(home: Path) -> RunningStack:
@@ -92,7 +100,8 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
     running = start_stack(tmp_path_factory.mktemp("stack"))
     yield running
     running.process.terminate()
-    running.process.wait(120)
+    assert running.process.wait(120) == 0
+    assert running.processes() == []
 
 
 @pytest.fixture(scope="module")

@@ -4,24 +4,12 @@ import json
 import re
 import signal
 from pathlib import Path
-from typing import Any
 
-import boto3
 import pytest
 from playwright.sync_api import Page, expect
 from tests.browser.conftest import RunningStack, eventually, start_stack
 
-from sluice.aws import EMBEDDED_SECRET_KEY
-
-
-def client(stack: RunningStack, service: str) -> Any:
-    return boto3.client(
-        service,
-        endpoint_url=f"http://127.0.0.1:{stack.environment['SLUICE_AWS_PORT']}",
-        region_name="us-east-1",
-        aws_access_key_id="000000000000",
-        aws_secret_access_key=EMBEDDED_SECRET_KEY,
-    )
+from datasets_world import csv_of, row
 
 
 def put_raw(stack: RunningStack, repository: str, file_name: str, pull_count: int) -> None:
@@ -36,14 +24,14 @@ def put_raw(stack: RunningStack, repository: str, file_name: str, pull_count: in
         "last_updated": f"{year}-{month}-{day}T{time[:2]}:{time[2:4]}:{time[4:]}Z",
     }
     key = f"raw/dockerhub/namespace={namespace}/name={name}/year={year}/month={month}/day={day}/{file_name}.json"
-    client(stack, "s3").put_object(Bucket="sluice-lake", Key=key, Body=json.dumps(body).encode())
+    stack.client("s3").put_object(Bucket="sluice-lake", Key=key, Body=json.dumps(body).encode())
 
 
 def months(stack: RunningStack, repository: str) -> dict[str, int]:
     """`pull_count` of each month, as the latest item of the repository tells it."""
     namespace, name = repository.split("/")
     pk = {"S": f"#user#{namespace}#name#{name}#namespace#{namespace}"}
-    get = client(stack, "dynamodb").get_item
+    get = stack.client("dynamodb").get_item
     marker = get(TableName="dockerhub_stats", Key={"PK": pk, "SK": {"S": "#latest_version"}}).get("Item")
     if marker is None:
         return {}
@@ -51,6 +39,17 @@ def months(stack: RunningStack, repository: str) -> dict[str, int]:
     item = get(TableName="dockerhub_stats", Key={"PK": pk, "SK": {"S": sort_key}})["Item"]
     aggregated = item["aggregated_metrics_by_year_month"]["M"]
     return {month: int(entry["L"][0]["M"]["pull_count"]["N"]) for month, entry in aggregated.items()}
+
+
+def fill_in(page: Page, source: str) -> None:
+    """Open the form, name a source, and trigger."""
+    page.goto("/dags/datasets_aggregate")
+    page.get_by_role("button", name="Trigger").click()
+    form = page.get_by_role("dialog")
+    form.locator("[name='element_source']").fill(source)
+    # The form takes a value when the field is left.
+    form.locator("[name='element_source']").press("Tab")
+    form.get_by_role("button", name="Trigger", exact=True).click()
 
 
 def test_a_pull_triggered_in_the_web_ui_ends_in_the_table(stack: RunningStack, page: Page) -> None:
@@ -74,7 +73,7 @@ def test_a_backfill_rebuilds_the_aggregates_of_a_past_range_from_raw(stack: Runn
     put_raw(stack, "backfill/image", "2023_09_14_150000", pull_count=100)
     put_raw(stack, "backfill/image", "2023_10_30_154316", pull_count=120)
     eventually(lambda: months(stack, "backfill/image") == {"2023-09": 100, "2023-10": 120})
-    dynamodb = client(stack, "dynamodb")
+    dynamodb = stack.client("dynamodb")
     for item in dynamodb.scan(TableName="dockerhub_stats")["Items"]:
         if "backfill" in item["PK"]["S"]:
             dynamodb.delete_item(TableName="dockerhub_stats", Key={"PK": item["PK"], "SK": item["SK"]})
@@ -96,6 +95,21 @@ def test_the_trigger_form_offers_the_rebuild(page: Page) -> None:
     page.goto("/dags/dockerhub_aggregate")
     page.get_by_role("button", name="Trigger").click()
     expect(page.get_by_role("dialog").get_by_text(re.compile("rebuild")).first).to_be_visible()
+
+
+def test_the_trigger_form_refuses_what_names_no_source_and_processes_what_does(stack: RunningStack, page: Page) -> None:
+    s3 = stack.client("s3")
+    # No name that the queue hears of: nobody but this form has it processed.
+    s3.put_object(Bucket="sluice-landing", Key="datasets/form.txt", Body=csv_of(row(memory=7)))
+
+    fill_in(page, "http://example.org/x.csv")
+    refusal = page.get_by_role("dialog").get_by_text("Invalid input for param source")
+    expect(refusal).to_be_visible(timeout=30_000)
+
+    fill_in(page, "datasets/form.txt")
+    expect(page.get_by_role("dialog")).to_be_hidden(timeout=30_000)
+    output = {"Bucket": "sluice-lake", "Prefix": "curated/datasets/form.parquet"}
+    eventually(lambda: s3.list_objects_v2(**output)["KeyCount"] == 1, timeout_seconds=120)
 
 
 def test_a_second_up_says_that_it_is_up(stack: RunningStack) -> None:
