@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote_plus
 
-from sluice.quarantine import RejectedRecord, Rejection
+from sluice.quarantine import RejectedRecord, Rejection, printable
 from sluice.sqs import Message
 
 BAD_NOTIFICATION = "bad_notification"
@@ -107,4 +107,6 @@ def _created(record: dict[str, Any]) -> ObjectCreated:
         raise RejectedRecord(BAD_NOTIFICATION, "record lacks s3.bucket.name or s3.object.key") from None
     if not isinstance(bucket, str) or not isinstance(key, str):
         raise RejectedRecord(BAD_NOTIFICATION, "s3.bucket.name and s3.object.key must be text")
+    if printable(bucket + key) != bucket + key:
+        raise RejectedRecord(BAD_NOTIFICATION, f"no object is at s3://{bucket}/{key}: half of a surrogate pair")
     return ObjectCreated(bucket, unquote_plus(key))

@@ -17,9 +17,9 @@ class RejectedRecord(ValueError):
     """
 
     def __init__(self, reason: str, detail: str) -> None:
-        super().__init__(f"{detail} (quarantined as {reason})")
         self.reason = str(reason)
-        self.detail = detail
+        self.detail = printable(detail)
+        super().__init__(f"{self.detail} (quarantined as {reason})")
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,12 @@ class Rejection:
     detail: str
 
     def __str__(self) -> str:
-        return f"{self.source}: {self.detail} (quarantined as {self.reason})"
+        return printable(f"{self.source}: {self.detail} (quarantined as {self.reason})")
+
+
+def printable(text: str) -> str:
+    """The text with halves of surrogate pairs escaped: JSON can spell them, UTF-8 and so a log cannot."""
+    return text.encode(errors="backslashreplace").decode()
 
 
 def write_quarantine(bucket: str, pipeline: str, run: str, step: str, rejections: Sequence[Rejection]) -> str | None:

@@ -80,6 +80,9 @@ def test_other_events_are_passed_over() -> None:
         event(record(key=7)),
         event(record(bucket=None)),
         event(record(event=None)),
+        # Half of a surrogate pair: JSON can spell it, UTF-8 cannot, so no bucket or key has it.
+        event(record("half \ud800")),
+        event(record(bucket="half \udfff")),
         wrapped("hello"),
         wrapped("[1]"),
         wrapped("[" * 100_000),

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import pytest
+
 from sluice.dockerhub.records import Reason
 from sluice.quarantine import RejectedRecord, Rejection, write_quarantine
 
@@ -18,3 +20,17 @@ def test_a_rejected_record_keeps_its_reason_code_as_plain_text() -> None:
 def test_nothing_rejected_writes_nothing() -> None:
     # There is no server: a request would fail.
     assert write_quarantine("lake", "dockerhub", "run", "fetch", []) is None
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        str(RejectedRecord("bad_key", "'half \ud800' is no key")),
+        RejectedRecord("bad_key", "'half \ud800' is no key").detail,
+        str(Rejection("s3://lake/half \ud800", "bad_key", "{}", "'half \ud800' is no key")),
+    ],
+    ids=["error", "detail", "rejection"],
+)
+def test_what_is_said_of_a_record_can_be_logged_whatever_the_record_holds(said: str) -> None:
+    """A log is UTF-8, which cannot spell half of a surrogate pair; JSON can."""
+    assert "half \\ud800" in said.encode().decode()

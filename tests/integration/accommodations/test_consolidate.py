@@ -154,6 +154,17 @@ def test_an_object_overwritten_before_it_is_read_is_read_once_as_it_is_now(world
     assert world.current() == {"1": ("A", "newest")}
 
 
+def test_a_key_that_no_object_can_have_is_quarantined_and_its_neighbours_go_through(world: Any) -> None:
+    world.prioritise(["p1"])
+    world.drop("good.jsonl", [a_record("a", "p1")])
+    world.send(world.event("accommodations/half.jsonl").replace("half", "\\ud800"))
+
+    world.consolidate()
+    assert [reason for _, reason in world.quarantined()] == ["bad_notification"]
+    assert world.published() == [("a", "p1")]
+    assert world.unfinished() == 0
+
+
 def test_what_can_never_be_read_is_quarantined_and_its_message_deleted(world: Any) -> None:
     key = world.drop("gone.jsonl", GOOD)
     client("s3").delete_object(Bucket=world.settings.landing_bucket, Key=key)

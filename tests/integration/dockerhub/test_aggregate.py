@@ -203,7 +203,7 @@ def test_bad_objects_and_messages_go_to_quarantine_with_their_reason_and_the_goo
     quarantined = account.quarantined()
     assert expected.items() <= quarantined.items()
     others = sorted(reason for source, reason in quarantined.items() if source not in expected)
-    assert others == ["bad_key"] * 4 + ["bad_notification"] * 2
+    assert others == ["bad_key"] * 3 + ["bad_notification"] * 3
     assert account.shown()["pushes"] == {"2023-09-14T15:00:00Z": (198, 178_900_000, "2023-09-14T15:00:00Z")}
     assert account.unfinished() == 0
 
