@@ -31,8 +31,7 @@ secrets: ## fill in .env what docker-compose.yaml needs and .env lacks
 
 test: $(TEST_SETUP) ## set up, then run all tests
 	@tests/browser/install_chromium.sh
-	@$(RUN) coverage run -m pytest
-	@$(RUN) coverage report
+	@$(RUN) pytest --numprocesses logical --maxprocesses 4 --dist loadscope --no-loadscope-reorder --cov
 
 lint: $(TEST_SETUP) ## check style, types, templates, the Compose file, and that generated pages are fresh
 	@$(RUN) ruff check
