@@ -23,6 +23,7 @@ from rich.table import Table
 from sluice.aws import client_of, connection_arguments
 from sluice.console import console
 from sluice.errors import SluiceError
+from sluice.notifications import is_test_event
 from sluice.settings import PROJECT_ROOT, Settings, load_settings
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ STACKS = ("dockerhub", "events", "platform", "accommodations", "modules", "datas
 DEADLINE_SECONDS = 1800.0
 POLL_SECONDS = 2.0
 EMBEDDED_POLL_SECONDS = 0.1
+TEST_EVENT_WAIT_SECONDS = 2
 
 WAY_OUT = (
     "Put right what is named and deploy again. Where a name exists already, choose another by its setting in .env or "
@@ -67,7 +69,10 @@ def deploy(settings: Settings, templates: Path = TEMPLATES, stacks: tuple[str, .
     with (settings.home / "deploy.lock").open("w") as lock:
         # CloudFormation lets the second of two deployments fail, and the emulator may fail both.
         fcntl.flock(lock, fcntl.LOCK_EX)
-        return [deploy_template(settings, name, (templates / f"{name}.yaml").read_text()) for name in stacks]
+        deployed = [deploy_template(settings, name, (templates / f"{name}.yaml").read_text()) for name in stacks]
+        if any(stack.changes for stack in deployed if stack.stack_name == f"{settings.resource_prefix}-lake"):
+            discard_test_events(settings)
+        return deployed
 
 
 def deploy_template(settings: Settings, name: str, template: str) -> Deployed:
@@ -90,6 +95,29 @@ def deploy_template(settings: Settings, name: str, template: str) -> Deployed:
             except EmbeddedServerError as error:
                 raise DeployError(str(error)) from None
     return Deployed(stack_name, tuple(changes))
+
+
+def discard_test_events(settings: Settings) -> None:
+    """Take `s3:TestEvent` out of the queues, by which S3 tries each notification that it is told of.
+
+    It is no work, but would start a Dag like work. Any other message that is received goes back at once.
+    """
+    sqs = client_of("sqs", settings)
+    wait_seconds = TEST_EVENT_WAIT_SECONDS if settings.target == "aws" else 0
+    for name in (settings.dockerhub_queue, settings.accommodations_queue, settings.datasets_queue):
+        url = sqs.get_queue_url(QueueName=name)["QueueUrl"]
+        while True:
+            answer = sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10, WaitTimeSeconds=wait_seconds)
+            messages = answer.get("Messages", [])
+            tests = [message for message in messages if is_test_event(message["Body"])]
+            for message in messages:
+                handle = message["ReceiptHandle"]
+                if message in tests:
+                    sqs.delete_message(QueueUrl=url, ReceiptHandle=handle)
+                else:
+                    sqs.change_message_visibility(QueueUrl=url, ReceiptHandle=handle, VisibilityTimeout=0)
+            if not tests:
+                break
 
 
 def account_id(settings: Settings) -> str:

@@ -12,6 +12,7 @@ from sluice.quarantine import RejectedRecord, Rejection, printable
 from sluice.sqs import Message
 
 BAD_NOTIFICATION = "bad_notification"
+TEST_EVENT = "s3:TestEvent"
 
 
 @dataclass(frozen=True)
@@ -70,15 +71,28 @@ def parse_notification(body: str) -> list[ObjectCreated]:
     Raises:
         RejectedRecord: reason `bad_notification`; the body is no S3 notification.
     """
-    document = _load(body)
-    if document.get("Type") == "Notification" and isinstance(document.get("Message"), str):
-        document = _load(document["Message"])
-    if document.get("Event") == "s3:TestEvent":
+    document = _event(body)
+    if document.get("Event") == TEST_EVENT:
         return []
     records = document.get("Records")
     if not isinstance(records, list):
         raise RejectedRecord(BAD_NOTIFICATION, "message has neither Records nor Event s3:TestEvent")
     return [_created(record) for record in records if _event_name(record).startswith("ObjectCreated:")]
+
+
+def is_test_event(body: str) -> bool:
+    """Whether a message body is what S3 sends once when a notification is configured."""
+    try:
+        return _event(body).get("Event") == TEST_EVENT
+    except RejectedRecord:
+        return False
+
+
+def _event(body: str) -> dict[str, Any]:
+    document = _load(body)
+    if document.get("Type") == "Notification" and isinstance(document.get("Message"), str):
+        document = _load(document["Message"])
+    return document
 
 
 def _load(text: str) -> dict[str, Any]:

@@ -104,12 +104,19 @@ def test_the_trigger_form_refuses_what_names_no_source_and_processes_what_does(s
 
     fill_in(page, "http://example.org/x.csv")
     refusal = page.get_by_role("dialog").get_by_text("Invalid input for param source")
-    expect(refusal).to_be_visible(timeout=30_000)
+    expect(refusal).to_be_visible()
 
     fill_in(page, "datasets/form.txt")
-    expect(page.get_by_role("dialog")).to_be_hidden(timeout=30_000)
+    expect(page.get_by_role("dialog")).to_be_hidden()
     output = {"Bucket": "sluice-lake", "Prefix": "curated/datasets/form.parquet"}
     eventually(lambda: s3.list_objects_v2(**output)["KeyCount"] == 1, timeout_seconds=120)
+
+
+def test_no_run_of_a_new_stack_has_failed(page: Page) -> None:
+    """Nobody has set anything up yet, and nothing but the stand-in has sent anything."""
+    assert page.request.get("/api/v2/dags/~/dagRuns?limit=1").json()["total_entries"] > 0
+    failed = page.request.get("/api/v2/dags/~/dagRuns?state=failed").json()
+    assert [run["dag_id"] for run in failed["dag_runs"]] == []
 
 
 def test_a_second_up_says_that_it_is_up(stack: RunningStack) -> None:

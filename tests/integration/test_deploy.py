@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from embedded_aws import FaultInjection, free_port, use_settings
-from sluice import aws, cli, deploy
+from sluice import aws, cli, deploy, sqs
 from sluice.embedded import repair
 from sluice.settings import Settings
 
@@ -239,10 +239,24 @@ def test_an_object_in_the_lake_arrives_in_the_queue_through_the_topic(deployed: 
             envelope = json.loads(message["Body"])
             assert envelope["TopicArn"] == arn(deployed, "sns", "sluice-test-dockerhub-raw")
             events.append(json.loads(envelope["Message"]))
-    assert [event.get("Event") for event in events if "Records" not in event] in ([], ["s3:TestEvent"])
+    assert [event for event in events if "Records" not in event] == []
     (record,) = [record for event in events for record in event.get("Records", [])]
     assert record["s3"]["bucket"]["name"] == deployed.lake_bucket
     assert record["s3"]["object"]["key"] == key.replace("=", "%3D").replace(" ", "+")
+
+
+def test_a_deploy_leaves_no_test_event_of_s3_which_would_start_a_dag_without_work(deployed: Settings) -> None:
+    queues = [deployed.dockerhub_queue, deployed.accommodations_queue, deployed.datasets_queue]
+    assert [sqs.queue_counts(name) for name in queues] == [(0, 0)] * 3
+
+    aws.client("s3").put_object(Bucket=deployed.landing_bucket, Key="datasets/a.csv", Body=b"")
+    url = sqs.queue_url(deployed.datasets_queue)
+    aws.client("sqs").send_message(QueueUrl=url, MessageBody=json.dumps({"Event": "s3:TestEvent"}))
+    assert sqs.queue_counts(deployed.datasets_queue) == (2, 0)
+    deploy.discard_test_events(deployed)
+    assert sqs.queue_counts(deployed.datasets_queue) == (1, 0)
+    (message,) = sqs.drain(url, 10)
+    assert "datasets/a.csv" in message.body
 
 
 def test_a_second_deploy_changes_nothing_and_writes_nothing(deployed: Settings, faults: FaultInjection) -> None:

@@ -8,7 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sluice.notifications import BAD_NOTIFICATION, Announced, ObjectCreated, announced_objects, parse_notification
+from sluice.notifications import (
+    BAD_NOTIFICATION,
+    Announced,
+    ObjectCreated,
+    announced_objects,
+    is_test_event,
+    parse_notification,
+)
 from sluice.quarantine import RejectedRecord
 from sluice.sqs import Message
 
@@ -46,6 +53,12 @@ def test_a_key_with_blanks_plus_signs_and_percent_signs_is_the_one_that_was_put(
 def test_the_test_event_of_a_new_notification_names_no_object(delivered: Any) -> None:
     body = delivered(json.dumps({"Service": "Amazon S3", "Event": "s3:TestEvent", "Bucket": "lake"}))
     assert parse_notification(body) == []
+    assert is_test_event(body)
+
+
+@pytest.mark.parametrize("body", [event(record("a")), "", "hello", "[]", "{}", wrapped("hello"), "[" * 100_000])
+def test_nothing_else_is_taken_for_a_test_event(body: str) -> None:
+    assert not is_test_event(body)
 
 
 @pytest.mark.parametrize("name", ["ObjectCreated:Put", "ObjectCreated:Copy", "s3:ObjectCreated:Post"])
