@@ -16,10 +16,13 @@ from typing import Any
 import boto3
 import psutil
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from embedded_aws import free_port
 from sluice.aws import EMBEDDED_SECRET_KEY
+
+# Five seconds are the default, which a machine that also runs other tests may need for one page.
+expect.set_options(timeout=30_000)
 
 READY = re.compile(r"Airflow is up: (?P<url>\S+)\s+user (?P<user>\S+)\s+password (?P<password>\S+)")
 
