@@ -1,15 +1,19 @@
 """Sessions and clients: the only place that knows an endpoint or a credential.
 
-A client is cached per service and settings; botocore's own retries (standard mode) absorb throttling and 5xx.
+A process has one session, and one client per service and settings; botocore's own retries (standard mode) absorb
+throttling and 5xx. Errors of a service are recognised by `error_code`, never by `client.exceptions`: those classes
+belong to one session, so an `except` clause of another session's client does not catch them.
 """
 
 from __future__ import annotations
 
-from functools import lru_cache
+import os
+import threading
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 import boto3
 from botocore.config import Config
+from botocore.exceptions import ClientError
 
 from sluice.settings import Settings, load_settings
 
@@ -86,12 +90,64 @@ def hasty_client(service: Literal["cloudwatch", "dynamodb", "sns"]) -> Any:
     return client_of(service, load_settings(), hasty=True)
 
 
-@lru_cache(maxsize=64)
-def client_of(service: str, settings: Settings, hasty: bool = False) -> Any:
-    """The client of a service for given settings."""
-    config = EMBEDDED_CLIENT_CONFIG if settings.endpoint_url else CLIENT_CONFIG
-    if hasty:
-        config = config.merge(HASTY)
-    # A session of one's own: boto3's default session is not safe to share between threads.
-    session: Any = boto3.session.Session()
-    return session.client(service, config=config, **connection_arguments(settings))
+class _Clients:
+    """Clients by service and settings, each made once however many threads ask for it first.
+
+    boto3 clients may be shared between threads; making one from a shared session is not thread-safe, hence the lock.
+    """
+
+    _lock: threading.Lock
+    _session: Any
+    _made: dict[tuple[str, Settings, bool], Any]
+
+    def __init__(self) -> None:
+        self.cache_clear()
+
+    def __call__(self, service: str, settings: Settings, hasty: bool = False) -> Any:
+        """The client of a service for given settings."""
+        with self._lock:
+            found = self._made.get((service, settings, hasty))
+            if found is None:
+                found = self._made[service, settings, hasty] = self._make(service, settings, hasty)
+            return found
+
+    def _make(self, service: str, settings: Settings, hasty: bool) -> Any:
+        # A session costs as much as several clients.
+        if self._session is None:
+            self._session = boto3.session.Session()
+        config = EMBEDDED_CLIENT_CONFIG if settings.endpoint_url else CLIENT_CONFIG
+        if hasty:
+            config = config.merge(HASTY)
+        return self._session.client(service, config=config, **connection_arguments(settings))
+
+    def cache_clear(self) -> None:
+        """Forget the session and its clients, with a new lock: in a forked child another thread may hold the old."""
+        self._lock = threading.Lock()
+        self._session = None
+        self._made = {}
+
+
+client_of = _Clients()
+# A child that used its parent's clients would share their open connections, and read the parent's answers.
+os.register_at_fork(after_in_child=client_of.cache_clear)
+
+
+_SAME_CODES = {
+    # SQS: the query protocol, which AWS and botocore still name first, and the JSON protocol.
+    "AWS.SimpleQueueService.NonExistentQueue": "QueueDoesNotExist",
+    "NonExistentQueue": "QueueDoesNotExist",
+    # SNS: the code of its API, and the name of its exception.
+    "NotFoundException": "NotFound",
+}
+"""Codes that AWS, botocore and the emulator use for one error -> the spelling that `error_code` returns."""
+
+
+def error_code(error: BaseException) -> str:
+    """The code of a service's error, such as `ResourceNotFoundException`; "" for an error that no service sent.
+
+    Codes with several spellings have one here: `QueueDoesNotExist` (SQS) and `NotFound` (SNS).
+    """
+    if not isinstance(error, ClientError):
+        return ""
+    code = str(error.response.get("Error", {}).get("Code", ""))
+    return _SAME_CODES.get(code, code)
