@@ -1,7 +1,7 @@
-"""The two engines of heavy steps: DuckDB in the worker, Spark where an hour outgrows it. One SQL, in DuckDB's dialect.
+"""The two engines of heavy steps: DuckDB in the worker, and Spark for the dedup of an hour that outgrows it.
 
-A `.sql` file holds queries, each headed by a line `-- name: <name>`. DuckDB runs them as they are, sqlglot writes them
-for Spark.
+A `.sql` file holds queries in DuckDB's dialect, each headed by a line `-- name: <name>`. DuckDB runs them as they are,
+sqlglot translates the dedup to Spark.
 """
 
 from __future__ import annotations
@@ -25,9 +25,6 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 _NAME_LINE = re.compile(r"^-- name: *(\w+) *$", re.MULTILINE)
-
-SPARK_NAMES = {"EPOCH_US": "UNIX_MICROS", "STRLEN": "OCTET_LENGTH"}
-"""Functions of DuckDB that sqlglot does not know by their name in Spark."""
 
 JAVA_MAX = 21
 """Spark 3.5 is made for 8, 11 and 17 and runs on 21; it does not start on 24, which has no security manager."""
@@ -125,14 +122,9 @@ def to_spark(query: str) -> str:
         sqlglot.errors.UnsupportedError: it uses what Spark has not.
     """
     import sqlglot
-    from sqlglot import exp
     from sqlglot.errors import ErrorLevel
 
-    tree = sqlglot.parse_one(query, read="duckdb")
-    for function in tree.find_all(exp.Anonymous):
-        if renamed := SPARK_NAMES.get(function.name.upper()):
-            function.set("this", renamed)
-    return tree.sql(dialect="spark", unsupported_level=ErrorLevel.RAISE)
+    return sqlglot.parse_one(query, read="duckdb").sql(dialect="spark", unsupported_level=ErrorLevel.RAISE)
 
 
 def find_java() -> Path:

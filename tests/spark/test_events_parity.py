@@ -1,4 +1,4 @@
-"""DuckDB and Spark 3.5 give the same rows from the SQL of `events`."""
+"""DuckDB and Spark 3.5 give the same rows from `dedup.sql`."""
 
 from __future__ import annotations
 
@@ -20,14 +20,12 @@ from tests.unit.events.events_data import (
     SHARD,
     envelopes,
     event,
-    rejections,
     rows,
     transformed,
     uuid_of,
 )
 
 from sluice.events import dedup, spark_job
-from sluice.events.records import Envelope
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -39,156 +37,6 @@ FEW = settings(max_examples=4, deadline=None, phases=[Phase.generate], suppress_
 def comparable(row: dict[str, Any]) -> str:
     """A row as text, in which NaN equals NaN and 0.0 is not -0.0."""
     return repr(sorted((name, int(value) if name == "__hour" else value) for name, value in row.items()))
-
-
-def assert_same_transform(spark: SparkSession, folder: Path, batch: Sequence[Envelope], known: dict[str, str]) -> None:
-    result = transformed(folder, batch, known)
-    frame, rejected, columns = spark_job.transform_frame(
-        spark, spark.read.parquet(str(folder / "envelopes.parquet")), known
-    )
-    frame.write.parquet(str(folder / "good"))
-    rejected.write.parquet(str(folder / "rejected"))
-    assert {column.name: column.type for column in columns} == result.columns
-    good = [{**row, "__hour": file.hour.timestamp()} for file in result.files for row in rows([file.path])]
-    assert sorted(map(comparable, rows((folder / "good").glob("*.parquet")))) == sorted(map(comparable, good))
-    assert sorted(map(comparable, rows((folder / "rejected").glob("*.parquet")))) == sorted(
-        map(comparable, rejections(result))
-    )
-
-
-json_values = st.recursive(
-    st.none()
-    | st.booleans()
-    | st.integers()
-    | st.integers(-(2**70), 2**70)
-    | st.floats()
-    | st.text(st.characters(codec="utf-8"), max_size=6),
-    lambda inner: (
-        st.lists(inner, max_size=3)
-        | st.dictionaries(st.text(st.characters(codec="utf-8"), max_size=3), inner, max_size=3)
-    ),
-    max_leaves=5,
-)
-uuids = st.integers(0, 50).map(uuid_of)
-fields = st.fixed_dictionaries(
-    {
-        "event_uuid": uuids
-        | uuids.map(str.upper)
-        | uuids.map(lambda text: "{" + text + "}")
-        | st.text(max_size=40)
-        | json_values,
-        "event_name": st.from_regex(r"[a-zé:]{0,10}", fullmatch=True)
-        | st.text(st.characters(codec="utf-8"), max_size=8)
-        | json_values,
-        "created_at": st.floats(CREATED_AT - 1e5, CREATED_AT + 1e5) | st.integers(1712000000, 1712600000) | json_values,
-    },
-    optional={
-        "userId": json_values,
-        "userid": st.integers(),
-        "amount": st.floats(allow_nan=False) | st.integers(-5, 5) | json_values,
-        "count": st.integers(-(2**64), 2**64) | st.sampled_from([5.0, 1.5, "5", None]),
-        "flag": st.booleans() | st.sampled_from([0, "true", None]),
-        "note": st.text(st.characters(codec="utf-8")) | json_values,
-        "hour": st.integers(),
-        "a b": st.none() | st.integers(),
-    },
-)
-damages = st.sampled_from(
-    [
-        str,
-        lambda _: "",
-        lambda text: text[:-3],
-        lambda text: f" {text}\n",
-        lambda text: text + "x",
-        lambda text: f"[{text}]",
-        lambda text: text.replace('"', "'"),
-        lambda text: text.replace("}", ",}"),
-        lambda text: text.replace("{", '{"userId": 1, '),
-        lambda text: text.replace("{", '{"event_name": "twice", '),
-        lambda text: text.replace(": 1", ": 01"),
-        lambda text: json.dumps(text),
-        lambda text: text.encode().decode("latin-1"),
-        lambda text: '"\\ud800"' + text,
-        lambda _: "\t\n ",
-    ]
-)
-usual = st.tuples(
-    st.fixed_dictionaries(
-        {
-            "event_uuid": uuids,
-            "event_name": st.just("account:created"),
-            "created_at": st.floats(CREATED_AT - 1e4, CREATED_AT),
-        },
-        optional={"amount": st.floats()},
-    ),
-    st.just(str),
-)
-records = (usual | st.tuples(fields, damages)).map(lambda pair: pair[1](json.dumps(pair[0], ensure_ascii=False)))
-
-
-@FEW
-@given(
-    batch=st.lists(records, min_size=100, max_size=200),
-    known=st.sampled_from([{}, {"amount": "DOUBLE", "count": "BIGINT", "flag": "BOOLEAN", "userid": "VARCHAR"}]),
-)
-def test_the_transform_gives_the_same_rows(
-    spark: SparkSession, tmp_path_factory: pytest.TempPathFactory, batch: list[str], known: dict[str, str]
-) -> None:
-    assert_same_transform(spark, tmp_path_factory.mktemp("transform"), envelopes(batch), known)
-
-
-def test_the_edges_of_the_transform_give_the_same_rows(spark: SparkSession, tmp_path: Path) -> None:
-    numbers = [
-        "-0",
-        "-0.0",
-        "1E5",
-        "1e-7",
-        "1e20",
-        "1e21",
-        "1e999",
-        "-1e999",
-        "NaN",
-        "Infinity",
-        "-Infinity",
-        "5e-324",
-        "18446744073709551616",
-        "123456789012345678901234567890.5",
-    ]
-    strings = [
-        '"\\u001f\\/\\u00e9\\ud83d\\ude00\\u2028\\u007f\\b\\f\\n\\r\\t"',
-        '"\\u0000"',
-        '"a\\"b,]"',
-        '"\\ud800"',
-        '"\\ud83d\\ude00"',
-        '[1,[],{"a":1,"a":2},"\\u001f"]',
-        "[1,]",
-    ]
-    batch = [event(number, n="@").replace('"@"', text) for number, text in enumerate(numbers)]
-    batch += [event(number, s="@").replace('"@"', text) for number, text in enumerate(strings)]
-    batch += [event(created_at="@").replace('"@"', text) for text in numbers]
-    batch += [event(event_name="@").replace('"@"', text) for text in strings + numbers]
-    batch += [
-        event(number, created_at=CREATED_AT + step)
-        for number, step in enumerate((-765565775, 86400 + 0.8, 86400 + 0.4))
-    ]
-    batch += [
-        "null",
-        "5",
-        '"x"',
-        "[]",
-        "{}",
-        "",
-        "{",
-        "\ufeff{}",
-        "{a:1}",
-        "// {}",
-        '{"a":+1}',
-        '{"a":.5}',
-        "{}{}",
-        "{,}",
-        "[1,,2]",
-    ]
-    assert_same_transform(spark, tmp_path, envelopes(batch), {})
 
 
 raw_rows = st.lists(

@@ -20,8 +20,6 @@ from sluice.engine import (
     to_spark,
 )
 from sluice.events import dedup
-from sluice.events.records import FurtherColumn
-from sluice.events.transform import transform_queries
 
 
 def test_a_file_holds_named_queries(tmp_path: Path) -> None:
@@ -85,16 +83,6 @@ def test_more_than_memory_is_spilled_not_refused(tmp_path: Path) -> None:
     with duckdb_connection(128, tmp_path / "spill", threads=2) as connection:
         query = "SELECT count(*) FROM (SELECT md5(i::VARCHAR) AS m, count(*) AS n FROM range(4000000) t(i) GROUP BY m)"
         assert connection.execute(query).fetchone() == (4_000_000,)
-
-
-@pytest.mark.parametrize(
-    "columns", [[], [FurtherColumn("n", kind, ("n", "N")) for kind in ("BIGINT", "DOUBLE", "BOOLEAN", "VARCHAR")][:1]]
-)
-def test_the_transform_is_said_in_spark_too(columns: list[FurtherColumn]) -> None:
-    queries = {name: to_spark(query) for name, query in transform_queries(columns).items()}
-    assert "UNIX_MICROS" in queries["judged"]
-    assert "RLIKE" in queries["judged"]
-    assert "TIMESTAMP_MICROS" in queries["seconds"]
 
 
 def test_the_dedup_is_said_in_spark_too() -> None:

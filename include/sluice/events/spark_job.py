@@ -1,4 +1,4 @@
-"""The rules of `events` on Spark 3.5, from the same SQL files: the way out where an hour outgrows a worker.
+"""The dedup of `events` on Spark 3.5, from the same SQL file: for an hour that outgrows a worker.
 
 `main` is the script of the Glue job; `dedup_hour` runs a local PySpark and has a sibling in `dedup`.
 """
@@ -8,18 +8,13 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import re
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from sluice.engine import local_spark, read_queries, to_spark
 from sluice.events import dedup
 from sluice.events.dedup import DedupResult
-from sluice.events.records import FurtherColumn, Reason, check_known_columns, plan_columns
-from sluice.events.transform import SAMPLE_ROWS, fields_by_rank, transform_queries
-from sluice.spark_json import JsonNumber, field_count, is_json, json_fields, json_kind, json_struct
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -35,50 +30,6 @@ class DedupCounts(NamedTuple):
     rows_out: int
     duplicates_in_hour: int
     duplicates_of_previous: int
-
-
-def transform_frame(
-    spark: SparkSession, envelopes: DataFrame, known_columns: Mapping[str, str]
-) -> tuple[DataFrame, DataFrame, list[FurtherColumn]]:
-    """The good rows of `transform.sql`, the rejected ones, and the further columns.
-
-    Args:
-        spark: session in UTC.
-        envelopes: `ENVELOPE_COLUMNS`.
-        known_columns: columns of the raw table, name -> type in DuckDB.
-
-    Returns:
-        Rows of the raw table with `__hour` (its start in epoch seconds); `shard_id`, `sequence_number`, `reason` and
-        `record` of what was rejected; the further columns of the first.
-
-    Raises:
-        ValueError: a known column has a type that no further field can have.
-    """
-    known = check_known_columns(known_columns)
-    seen: set[tuple[str, str]] = set()
-    columns = plan_columns(known, seen)
-    for relation in (envelopes.limit(SAMPLE_ROWS), envelopes):
-        relation.createOrReplaceTempView("envelopes")
-        while True:
-            for name, (function, kind) in json_functions(columns).items():
-                spark.udf.register(name, function, kind)
-            queries = {name: to_spark(query) for name, query in transform_queries(columns).items()}
-            judged = spark.sql(queries["judged"])
-            unplanned = judged.where(f"__reason IN ('{Reason.BAD_FIELD}', '{Reason.INCOMPATIBLE_TYPE}')").select(
-                "__record"
-            )
-            seen.update(unplanned.rdd.flatMap(lambda row: _field_kinds(row[0])).distinct().collect())
-            replanned = plan_columns(known, seen)
-            if replanned == columns:
-                break
-            columns = replanned
-    judged.createOrReplaceTempView("judged")
-    for name in ("names", "seconds"):
-        spark.sql(queries[name]).createOrReplaceTempView(name)
-    rejected = judged.where("__reason IS NOT NULL").selectExpr(
-        "shard_id", "sequence_number", "__reason AS reason", "__record AS record"
-    )
-    return spark.sql(queries["transformed"]), rejected, columns
 
 
 def dedup_frames(
@@ -167,49 +118,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     out = manifest["out"].rstrip("/")
     counts = write_dedup(spark, manifest["raw"], manifest["previous"], out, manifest["target_file_bytes"])
     spark.sparkContext.parallelize([json.dumps(counts._asdict())], 1).saveAsTextFile(f"{out}/{RESULT_FOLDER}")
-
-
-def _field_kinds(record: str) -> list[tuple[str, str]]:
-    """(field, kind of its value) as `plan_columns` takes them."""
-    return [(name, _column_kind(value)) for name, value in json_fields(record) if value is not None]
-
-
-def _column_kind(value: Any) -> str:
-    match value:
-        case bool():
-            return "BOOLEAN"
-        case JsonNumber() if re.fullmatch("-?[0-9]+", value):
-            return "BIGINT" if -(2**63) <= int(value) < 2**63 else "VARCHAR"
-        case JsonNumber():
-            return "DOUBLE"
-        case _:
-            return "VARCHAR"
-
-
-def json_functions(columns: Sequence[FurtherColumn]) -> dict[str, tuple[Callable[..., Any], str]]:
-    """The functions that `transform.sql` reads JSON with: name -> function and its type in Spark."""
-    ranks = fields_by_rank(columns)
-    planned = {name for fields in ranks for name in fields}
-
-    def has_repeated_field(record: str) -> bool:
-        names = [name.lower() for name, _ in json_fields(record)]
-        return len(set(names)) < len(names)
-
-    functions: dict[str, tuple[Callable[..., Any], str]] = {
-        "is_json": (is_json, "boolean"),
-        "json_kind": (json_kind, "string"),
-        "field_count": (field_count, "int"),
-        "has_repeated_field": (has_repeated_field, "boolean"),
-        "has_unplanned_field": (
-            lambda record: any(name not in planned and value is not None for name, value in json_fields(record)),
-            "boolean",
-        ),
-    }
-    for rank, fields in enumerate(ranks):
-        as_is = {name: kind == "VARCHAR" for name, kind in fields.items()}
-        struct = "struct<" + ", ".join(f"`{name}`: string" for name in fields) + ">"
-        functions[f"json_fields_{rank}"] = (partial(json_struct, fields=as_is), struct)
-    return functions
 
 
 if __name__ == "__main__":

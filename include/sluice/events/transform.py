@@ -1,6 +1,6 @@
 """The rule of the ingest on files: records to hourly parquet. No AWS.
 
-The rule itself is SQL (`sql/transform.sql`), run here by DuckDB and by Spark in `spark_job`.
+The rule itself is SQL (`sql/transform.sql`), run by DuckDB.
 """
 
 from __future__ import annotations

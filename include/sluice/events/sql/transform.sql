@@ -1,7 +1,7 @@
 -- The rule of the ingest (contract, section 2): a record as received becomes a typed row, or gets a reason code.
 --
 -- Relations  envelopes(shard_id, sequence_number, arrived_at, record), and what the queries before gave, by their names
--- Functions that read JSON, made by each engine from the planned columns:
+-- Functions that read JSON, made by `transform.py` from the planned columns:
 --   is_json(record)               whether the text is JSON
 --   json_fields_0(record)         struct of the planned fields, null where absent: for VARCHAR columns the string, or the JSON text
 --                                 of anything else; for created_at and the other types always the JSON text
