@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote_plus
 
+from sluice import strict_json
 from sluice.quarantine import RejectedRecord, Rejection, printable
 from sluice.sqs import Message
 
 BAD_NOTIFICATION = "bad_notification"
 TEST_EVENT = "s3:TestEvent"
+
+KEY_BYTES_MAX = 1024
+"""A key of S3, in UTF-8 (Amazon S3 user guide, "Naming Amazon S3 objects")."""
 
 
 @dataclass(frozen=True)
@@ -97,11 +100,9 @@ def _event(body: str) -> dict[str, Any]:
 
 def _load(text: str) -> dict[str, Any]:
     try:
-        document = json.loads(text)
-    except RecursionError:
-        raise RejectedRecord(BAD_NOTIFICATION, "message is nested too deeply") from None
-    except ValueError as error:
-        raise RejectedRecord(BAD_NOTIFICATION, f"message is not JSON: {error}") from None
+        document = strict_json.parse(text)
+    except RejectedRecord as rejected:
+        raise RejectedRecord(BAD_NOTIFICATION, f"message cannot be read: {rejected.detail}") from None
     if not isinstance(document, dict):
         raise RejectedRecord(BAD_NOTIFICATION, "message is no JSON object")
     return document
@@ -123,4 +124,12 @@ def _created(record: dict[str, Any]) -> ObjectCreated:
         raise RejectedRecord(BAD_NOTIFICATION, "s3.bucket.name and s3.object.key must be text")
     if printable(bucket + key) != bucket + key:
         raise RejectedRecord(BAD_NOTIFICATION, f"no object is at s3://{bucket}/{key}: half of a surrogate pair")
-    return ObjectCreated(bucket, unquote_plus(key))
+    try:
+        decoded = unquote_plus(key, errors="strict")
+    except UnicodeDecodeError:
+        raise RejectedRecord(BAD_NOTIFICATION, f"no object is at s3://{bucket}/{key}: not UTF-8 once decoded") from None
+    if not 1 <= len(decoded.encode()) <= KEY_BYTES_MAX:
+        raise RejectedRecord(
+            BAD_NOTIFICATION, f"no object is at s3://{bucket}/{key}: a key has 1 to {KEY_BYTES_MAX} bytes"
+        )
+    return ObjectCreated(bucket, decoded)

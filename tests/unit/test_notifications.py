@@ -40,9 +40,13 @@ def test_every_object_of_a_message_is_named_in_order(delivered: Any) -> None:
     assert parse_notification(body) == [ObjectCreated("lake", key) for key in ("a", "b", "a")]
 
 
-@given(st.text(st.characters(exclude_categories=["Cs"]), min_size=1))
+@given(st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=256))
 def test_a_key_is_decoded_as_s3_encodes_it(key: str) -> None:
     assert parse_notification(event(record(quote_plus(key)))) == [ObjectCreated("lake", key)]
+
+
+def test_a_key_may_have_1024_bytes() -> None:
+    assert parse_notification(event(record("%C3%A9" * 512))) == [ObjectCreated("lake", "é" * 512)]
 
 
 def test_a_key_with_blanks_plus_signs_and_percent_signs_is_the_one_that_was_put() -> None:
@@ -93,6 +97,15 @@ def test_other_events_are_passed_over() -> None:
         event(record(key=7)),
         event(record(bucket=None)),
         event(record(event=None)),
+        '{"Event": "s3:TestEvent", "x": 1e1000000000000000000}',
+        '{"Event": "s3:TestEvent", "x": NaN}',
+        '{"Event": "s3:TestEvent", "Event": "s3:TestEvent"}',
+        # What no object has for a key.
+        event(record("")),
+        event(record("a" * 1025)),
+        event(record("%C3%A9" * 513)),
+        event(record("%ff")),
+        event(record("%ED%A0%80")),
         # Half of a surrogate pair: JSON can spell it, UTF-8 cannot, so no bucket or key has it.
         event(record("half \ud800")),
         event(record(bucket="half \udfff")),

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone
+from decimal import Decimal
 from enum import StrEnum
-from typing import NamedTuple, NoReturn
+from typing import NamedTuple
 
+from sluice import strict_json
 from sluice.lake import day_partition
 from sluice.quarantine import RejectedRecord
 
@@ -48,6 +49,8 @@ class Reason(StrEnum):
     UNEXPECTED_STATUS = "unexpected_status"
     # reading
     NOT_JSON = "not_json"
+    REPEATED_FIELD = "repeated_field"
+    OUT_OF_RANGE = "out_of_range"
     MISSING_FIELD = "missing_field"
     WRONG_TYPE = "wrong_type"
     BAD_NAME = "bad_name"
@@ -134,17 +137,11 @@ def parse_answer(body: bytes, *, now: datetime, expected: Repository | None = No
     Raises:
         RejectedRecord: with one of the reading reasons of `Reason`.
     """
-    try:
-        document = json.loads(body.decode("utf-8-sig"), parse_constant=_reject_constant)
-    except RecursionError:
-        raise RejectedRecord(Reason.NOT_JSON, "answer is nested too deeply") from None
-    except ValueError as error:  # no JSON, no UTF-8, or an integer of more than 4300 digits
-        raise RejectedRecord(Reason.NOT_JSON, f"answer is not JSON: {error}") from None
-    return parse_stats(document, now=now, expected=expected)
+    return parse_stats(strict_json.parse(body), now=now, expected=expected)
 
 
 def parse_stats(document: object, *, now: datetime, expected: Repository | None = None) -> Stats:
-    """The record in a JSON value; arguments and errors as for `parse_answer`."""
+    """The record in a value of `strict_json.parse`; arguments and errors as for `parse_answer`."""
     if not isinstance(document, dict):
         raise RejectedRecord(Reason.WRONG_TYPE, f"answer is {_json_type(document)}, not an object")
     missing = [field for field in FIELDS if field not in document]
@@ -203,12 +200,13 @@ def _checked_name(field: str, value: object) -> str:
     return value
 
 
-def _checked_count(field: str, value: object) -> int:
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise RejectedRecord(Reason.WRONG_TYPE, f"{field} is {_json_type(value)}, not an integer")
-    if not 0 <= value <= COUNT_MAX:
+def _checked_count(field: str, number: object) -> int:
+    count = strict_json.integral(number) if strict_json.is_number(number) else None
+    if count is None:
+        raise RejectedRecord(Reason.WRONG_TYPE, f"{field} is {_json_type(number)}, not an integer")
+    if not 0 <= count <= COUNT_MAX:
         raise RejectedRecord(Reason.COUNT_OUT_OF_RANGE, f"{field} is not between 0 and {COUNT_MAX}")
-    return value
+    return count
 
 
 def _checked_last_updated(value: object, now: datetime) -> datetime:
@@ -237,15 +235,11 @@ def _checked_last_updated(value: object, now: datetime) -> datetime:
     return moment
 
 
-def _reject_constant(text: str) -> NoReturn:
-    raise ValueError(f"{text} is Python, not JSON")
-
-
 def _json_type(value: object) -> str:
     names = {
         bool: "a boolean",
         int: "an integer",
-        float: "a float",
+        Decimal: "a number with a fraction",
         str: "a string",
         list: "an array",
         dict: "an object",

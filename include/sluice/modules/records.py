@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import unicodedata
-from datetime import datetime
-from decimal import Decimal
+from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple
 
+from sluice import strict_json
 from sluice.quarantine import RejectedRecord
 
 TIMESTAMP_MAX = 2**64 - 1
@@ -20,8 +19,8 @@ MODULE_ID_BYTES = 2048
 SPELLINGS = ("moduleId", "moduleid")
 """Both are sent; where a message has both, they must be equal."""
 
-_DIGITS = 30
-"""Digits of an integer that are read: more than any that is allowed has."""
+_VERSION_MS_END = 10**13
+"""Times in a version have 13 digits, so that they sort: until the year 2286."""
 
 
 class Reason(StrEnum):
@@ -98,48 +97,24 @@ def _unwrap(body: str) -> tuple[dict[str, Any], int | None]:
     document = _load(body)
     if document.get("Type") != "Notification" or not isinstance(document.get("Message"), str):
         return document, None
-    try:
-        published_at_ms = round(datetime.fromisoformat(str(document.get("Timestamp"))).timestamp() * 1000)
-    except ValueError:
-        return _load(document["Message"]), None
-    return _load(document["Message"]), published_at_ms
+    return _load(document["Message"]), _published_at_ms(document.get("Timestamp"))
 
 
 def _load(text: str) -> dict[str, Any]:
-    try:
-        document = json.loads(
-            text,
-            parse_int=_bounded_integer,
-            # Not float, which has 53 bits for the 64 of a timestamp.
-            parse_float=Decimal,
-            parse_constant=_reject_constant,
-            object_pairs_hook=_distinct_fields,
-        )
-    except RecursionError:
-        raise RejectedRecord(Reason.NOT_JSON, "message is nested too deeply") from None
-    except RejectedRecord:
-        raise
-    except ValueError as error:
-        raise RejectedRecord(Reason.NOT_JSON, f"message is not JSON: {error}") from None
+    document = strict_json.parse(text)
     if not isinstance(document, dict):
         raise RejectedRecord(Reason.NOT_OBJECT, "message is JSON, but not an object")
     return document
 
 
-def _bounded_integer(text: str) -> int:
-    # Python reads no integer of more than 4300 digits; cut, it is still out of every range here.
-    return int(text[:_DIGITS])
-
-
-def _reject_constant(text: str) -> NoReturn:
-    raise ValueError(f"{text} is Python, not JSON")
-
-
-def _distinct_fields(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    document = dict(pairs)
-    if len(document) < len(pairs):
-        raise RejectedRecord(Reason.REPEATED_FIELD, "a field is there twice")
-    return document
+def _published_at_ms(timestamp: object) -> int | None:
+    """The time in an SNS envelope (ISO 8601, UTC where it names no zone) in epoch milliseconds; None if it is none."""
+    try:
+        moment = datetime.fromisoformat(str(timestamp))
+    except ValueError:
+        return None
+    milliseconds = round(moment.replace(tzinfo=moment.tzinfo or UTC).timestamp() * 1000)
+    return milliseconds if 0 <= milliseconds < _VERSION_MS_END else None
 
 
 def _module_id(document: dict[str, Any]) -> str:
@@ -164,11 +139,12 @@ def _module_id(document: dict[str, Any]) -> str:
 def _unsigned(document: dict[str, Any], field: str, maximum: int) -> int:
     if field not in document:
         raise RejectedRecord(Reason.MISSING_FIELD, f"message lacks {field}")
-    value = document[field]
-    if isinstance(value, Decimal):
-        raise RejectedRecord(Reason.NOT_INTEGER, f"{field} has a fraction or an exponent")
-    if not isinstance(value, int) or isinstance(value, bool):
+    number = document[field]
+    if not strict_json.is_number(number):
         raise RejectedRecord(Reason.WRONG_TYPE, f"{field} is not a number")
+    value = strict_json.integral(number)
+    if value is None:
+        raise RejectedRecord(Reason.NOT_INTEGER, f"{field} has a fraction")
     if not 0 <= value <= maximum:
         raise RejectedRecord(Reason.OUT_OF_RANGE, f"{field} is not between 0 and {maximum}")
     return value

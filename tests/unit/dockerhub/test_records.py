@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -79,15 +80,38 @@ def test_an_answer_becomes_a_record_and_fields_that_are_not_used_do_not_matter()
         b"\xff\xfe\x00",
         json.dumps(ANSWER).encode("utf-16"),
         b'{"star_count": NaN}',
-        b"1" * 5000,
+        b'{"star_count": 1,}',
         b"[" * 200_000,
     ],
-    ids=["empty", "html", "cut off", "no text", "utf-16", "NaN", "endless number", "endlessly nested"],
+    ids=["empty", "html", "cut off", "no text", "utf-16", "NaN", "trailing comma", "endlessly nested"],
 )
 def test_a_body_that_is_not_json_is_rejected_as_not_json(body: bytes) -> None:
     with pytest.raises(RejectedRecord) as rejected:
         parse_answer(body, now=NOW)
     assert rejected.value.reason == Reason.NOT_JSON
+
+
+@pytest.mark.parametrize("field", ["status", "star_count", "last_updated"])
+@pytest.mark.parametrize("number", ["1e1000000000000000000", "1e400", "9" * 5000], ids=lambda number: number[:9])
+def test_a_number_that_no_reader_can_hold_rejects_the_answer(field: str, number: str) -> None:
+    body = json.dumps(ANSWER | {field: "number"}).replace('"number"', number)
+    with pytest.raises(RejectedRecord) as rejected:
+        parse_answer(body.encode(), now=NOW)
+    assert rejected.value.reason == Reason.OUT_OF_RANGE
+
+
+def test_counts_are_exact_however_they_are_spelled() -> None:
+    body = json.dumps(ANSWER | {"star_count": "stars", "pull_count": "pulls"})
+    body = body.replace('"stars"', "12.0").replace('"pulls"', "9.223372036854775807e18")
+    stats = parse_answer(body.encode(), now=NOW)
+    assert (stats.star_count, stats.pull_count) == (12, COUNT_MAX)
+
+
+def test_an_answer_that_names_a_field_twice_is_rejected() -> None:
+    body = json.dumps(ANSWER).removesuffix("}") + ', "pull_count": 1}'
+    with pytest.raises(RejectedRecord) as rejected:
+        parse_answer(body.encode(), now=NOW)
+    assert rejected.value.reason == Reason.REPEATED_FIELD
 
 
 def test_a_byte_order_mark_before_a_good_answer_does_not_lose_it() -> None:
@@ -128,7 +152,7 @@ def test_an_answer_about_another_repository_is_rejected(changes: dict[str, str])
 
 
 @pytest.mark.parametrize("field", ["star_count", "pull_count"])
-@pytest.mark.parametrize("value", [None, True, False, 198.0, "198", [198]])
+@pytest.mark.parametrize("value", [None, True, False, Decimal("198.5"), "198", [198]])
 def test_a_count_that_is_no_integer_is_rejected(field: str, value: object) -> None:
     assert reason_of(**{field: value}) == Reason.WRONG_TYPE
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
 import pytest
@@ -44,10 +45,12 @@ def test_integers_come_out_as_they_went_in(timestamp: int, attempts: int) -> Non
         (str(TIMESTAMP_MAX + 1), "out_of_range"),
         ("9" * 5000, "out_of_range"),
         ("-" + "9" * 5000, "out_of_range"),
+        ("18446744073709551616.0", "out_of_range"),
+        ("1e20", "out_of_range"),
+        ("1e1000000000000000000", "out_of_range"),
         ("1.5", "not_integer"),
-        ("5.0", "not_integer"),
-        ("1e3", "not_integer"),
-        ("1e999999", "not_integer"),
+        ("18446744073709551615.5", "not_integer"),
+        ("1e-1", "not_integer"),
         ('"5"', "wrong_type"),
         ("true", "wrong_type"),
         ("null", "wrong_type"),
@@ -59,6 +62,42 @@ def test_integers_come_out_as_they_went_in(timestamp: int, attempts: int) -> Non
 )
 def test_a_timestamp_that_is_no_uint64_is_rejected(value: str, reason: str) -> None:
     assert reason_of(f'{{"moduleId": "a", "timestamp": {value}}}') == reason
+
+
+@pytest.mark.parametrize("number", ["18446744073709551615.0", "1.8446744073709551615e19", "184467440737095516150e-1"])
+def test_an_integral_timestamp_is_exact_however_it_is_spelled(number: str) -> None:
+    assert parse_message(f'{{"moduleId": "a", "timestamp": {number}}}') == MessageKey("a", TIMESTAMP_MAX)
+
+
+def test_attempts_may_be_spelled_as_by_a_library_that_knows_only_floats() -> None:
+    body = '{"moduleId": "a", "timestamp": 1.7e9, "attempts": 12.0}'
+    assert parse_diagnostic(body, 0)[:3] == ("a", 1_700_000_000, 12)
+
+
+HUGE = ["1e1000000000000000000", "-1e400", "1e-1000000000000000000", "9" * 5000]
+
+
+@pytest.mark.parametrize("number", HUGE, ids=lambda number: number[:9])
+@pytest.mark.parametrize(
+    "body",
+    [
+        '{{"moduleId": "a", "timestamp": 5, "attempts": 1, "x": {}}}',
+        '{{"moduleId": "a", "timestamp": 5, "attempts": 1, "x": {{"y": [{}]}}}}',
+        '{{"moduleId": {}, "timestamp": 5, "attempts": 1}}',
+        '{{"moduleId": "a", "timestamp": {}, "attempts": 1}}',
+        '{{"moduleId": "a", "timestamp": 5, "attempts": {}}}',
+        '{{"Type": {}, "moduleId": "a", "timestamp": 5, "attempts": 1}}',
+    ],
+)
+def test_a_number_that_no_reader_can_hold_rejects_its_message_alone(body: str, number: str) -> None:
+    for sent in (body.format(number), envelope(body.format(number))):
+        assert reason_of(sent) == reason_of(sent, attempts=True) == "out_of_range"
+
+
+@pytest.mark.parametrize("field", ["Timestamp", "Type", "SignatureVersion"])
+def test_a_number_in_an_envelope_that_no_reader_can_hold_rejects_its_message_alone(field: str) -> None:
+    members = {"Type": '"Notification"', "Message": json.dumps(json.dumps(GOOD)), field: HUGE[0]}
+    assert reason_of("{" + ", ".join(f'"{name}": {value}' for name, value in members.items()) + "}") == "out_of_range"
 
 
 @pytest.mark.parametrize(
@@ -151,5 +190,16 @@ def test_a_diagnostic_that_was_sent_to_the_queue_again_keeps_its_age() -> None:
     assert version(9, 1_800_000_000_000, first) < version(5, 1_712_511_721_251, correction)
 
 
-def test_an_envelope_without_a_time_counts_from_the_queue() -> None:
-    assert version(5, 1_712_511_721_251, "yesterday") == version(5, 1_712_511_721_251)
+@pytest.mark.parametrize("published", ["yesterday", "1969-12-31T23:59:59Z", "0001-01-01", "9999-12-31T23:59:59Z"])
+def test_an_envelope_without_a_time_that_sorts_counts_from_the_queue(published: str) -> None:
+    assert version(5, 1_712_511_721_251, published) == version(5, 1_712_511_721_251)
+
+
+def test_the_time_of_an_envelope_that_names_no_zone_is_utc(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "America/New_York")
+    time.tzset()
+    try:
+        assert version(5, 1, "2024-04-07T17:42:01.250") == version(5, 1, "2024-04-07T17:42:01.250Z")
+    finally:
+        monkeypatch.undo()
+        time.tzset()
