@@ -32,7 +32,7 @@ def floor():
         from sluice import sqs
 
         url = sqs.queue_url("sluice-floor")
-        messages = sqs.drain(url, 10)
+        messages = sqs.drain(url, 10).messages
         sqs.delete(url, [each.receipt_handle for each in messages])
         return [each.body for each in messages]
 

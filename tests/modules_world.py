@@ -99,12 +99,12 @@ class World:
     def unfinished(self) -> tuple[int, int]:
         """Messages and diagnostics that are not deleted, received or not."""
         names = (self.settings.recv_message_queue, self.settings.weekly_diagnostic_queue)
-        messages, diagnostics = (sum(sqs.queue_counts(name) or ()) for name in names)
+        messages, diagnostics = (sum(sqs.queue_counts(name)) for name in names)
         return messages, diagnostics
 
     def published(self) -> list[Rate]:
         """Rates that a subscriber heard since it was asked last."""
-        heard = sqs.drain(self.inbox, 100_000, wait_seconds=0)
+        heard = sqs.drain(self.inbox, 100_000, wait_seconds=0).messages
         sqs.delete(self.inbox, [each.receipt_handle for each in heard])
         documents = [json.loads(each.body) for each in heard]
         assert all(list(each) == ["moduleid", "timestamp", "success_rate"] for each in documents)

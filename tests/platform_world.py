@@ -78,7 +78,7 @@ class Watch:
         return [subject for subject, _ in self._received() if not subject.startswith("[sluice-")]
 
     def _received(self) -> list[tuple[str, str]]:
-        messages = sqs.drain(self.inbox, 100)
+        messages = sqs.drain(self.inbox, 100).messages
         sqs.delete(self.inbox, [message.receipt_handle for message in messages])
         found: list[dict[str, Any]] = [json.loads(message.body) for message in messages]
         return [(each["Subject"], each["Message"]) for each in found]

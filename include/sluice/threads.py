@@ -13,10 +13,10 @@ THREADS = 16
 """Requests of one step at the same time."""
 
 
-def in_parallel(function: Callable[[Given], Made], many: Iterable[Given]) -> list[Made]:
-    """Call a function that waits for the network on each, some at a time; the results in order.
+def in_parallel(function: Callable[[Given], Made], many: Iterable[Given], threads: int = THREADS) -> list[Made]:
+    """Call a function that waits for the network on each, `threads` at a time; the results in order.
 
     The first error is raised once the calls that had begun have ended.
     """
-    with ThreadPoolExecutor(THREADS) as pool:
+    with ThreadPoolExecutor(threads) as pool:
         return list(pool.map(function, many))

@@ -255,7 +255,7 @@ def test_a_deploy_leaves_no_test_event_of_s3_which_would_start_a_dag_without_wor
     assert sqs.queue_counts(deployed.datasets_queue) == (2, 0)
     deploy.discard_test_events(deployed)
     assert sqs.queue_counts(deployed.datasets_queue) == (1, 0)
-    (message,) = sqs.drain(url, 10)
+    (message,) = sqs.drain(url, 10).messages
     assert "datasets/a.csv" in message.body
 
 

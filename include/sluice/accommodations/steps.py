@@ -66,7 +66,7 @@ def collect(run: str, clock: Callable[[], datetime] = utc_now) -> dict[str, int]
     if not found.number and not sqs.queue_depth(url):
         return {}
     lists = storage.read_lists(settings.partner_priority_table)
-    messages = sqs.drain(url, settings.batch_size)
+    messages = sqs.drain(url, settings.batch_size).messages
     if not messages and digest_lists(*lists) == read_manifest(settings.lake_bucket, found.number)["digest"]:
         return {}
     events, rejections = announced_objects(

@@ -61,7 +61,7 @@ def collect(run: str, source: str | None = None) -> dict[str, int]:
     if source:
         parse_source(source, settings.landing_bucket)
         return {"messages": 0, "files": 1, "duplicates": 0, "quarantined": 0}
-    messages = sqs.drain(sqs.queue_url(settings.datasets_queue), settings.datasets_max_files)
+    messages = sqs.drain(sqs.queue_url(settings.datasets_queue), settings.datasets_max_files).messages
     if not messages:
         return {}
     s3.write_json_lines(

@@ -177,7 +177,7 @@ def collect(run: str, clock: Callable[[], datetime] = utc_now) -> dict[str, int]
         an empty dict when no message waited.
     """
     settings = load_settings()
-    messages = sqs.drain(sqs.queue_url(settings.dockerhub_queue), settings.drain_max_messages)
+    messages = sqs.drain(sqs.queue_url(settings.dockerhub_queue), settings.drain_max_messages).messages
     if not messages:
         return {}
     s3.write_json_lines(

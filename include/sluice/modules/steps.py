@@ -30,10 +30,6 @@ HOLD_SECONDS = 30
 GATE = f"{PIPELINE}/rates"
 
 
-class QueueMissing(SluiceError):
-    """There is no queue of that name."""
-
-
 class RatesOutdated(SluiceError):
     """Another run judged the same diagnostics meanwhile."""
 
@@ -44,9 +40,9 @@ class RatesOutdated(SluiceError):
 def collect(run: str) -> dict[str, int]:
     """Drain both queues and stage what they hold; all messages stay in their queues.
 
-    A diagnostic is judged by the messages that were queued before it. So diagnostics are drained first, and only when
-    no message is in flight (of a run that died, until its visibility timeout ends) and the limit of a run leaves none
-    behind; messages are then drained until a long poll finds no more.
+    A diagnostic is judged by the messages that were queued before it. So messages are drained first; only when none
+    is left behind (by the limits of a drain) and none is in flight (of a run that crashed, until its visibility timeout
+    ends) are diagnostics drained, and then the messages that came meanwhile, until a long poll finds no more.
 
     Args:
         run: the run as a part of a key.
@@ -56,7 +52,7 @@ def collect(run: str) -> dict[str, int]:
         when nothing waited that can be used now.
 
     Raises:
-        QueueMissing: nothing is deployed.
+        sqs.QueueMissing: nothing is deployed.
     """
     settings = load_settings()
     messages, diagnostics = _drain(settings)
@@ -96,36 +92,30 @@ def collect(run: str) -> dict[str, int]:
 def _drain(settings: Settings) -> tuple[list[sqs.Message], list[sqs.Message]]:
     """Messages, and the diagnostics whose messages are all stored or among them."""
     limit = settings.modules_max_messages
-    waiting, in_flight = _queue_counts(settings.recv_message_queue)
-    reported, _ = _queue_counts(settings.weekly_diagnostic_queue)
+    waiting, in_flight = sqs.queue_counts(settings.recv_message_queue)
+    reported, _ = sqs.queue_counts(settings.weekly_diagnostic_queue)
+    messages_url = sqs.queue_url(settings.recv_message_queue)
+    messages, is_empty = sqs.Drained([], is_empty=True)
+    if waiting:
+        messages, is_empty = sqs.drain(messages_url, limit, LONG_POLL_SECONDS, receivers=THREADS)
+    if not reported:
+        return messages, []
+    # Looked at before any diagnostic is received: each receive brings it nearer to the dead letters.
+    if in_flight or not is_empty:
+        left = "more messages wait before them" if not is_empty else f"{in_flight} messages are in flight"
+        log.info("%d diagnostics wait: %s", reported, left)
+        return messages, []
     diagnostics_url = sqs.queue_url(settings.weekly_diagnostic_queue)
-    diagnostics: list[sqs.Message] = []
-    messages: list[sqs.Message] = []
-    # Looked at before anything is received: each receive brings a diagnostic nearer to the dead letters.
-    if reported and (in_flight or waiting >= limit):
-        log.info("%d diagnostics wait: %d messages wait before them, %d are in flight", reported, waiting, in_flight)
-    elif reported:
-        diagnostics = sqs.drain(diagnostics_url, limit, LONG_POLL_SECONDS, receivers=THREADS)
-    if waiting or diagnostics:
-        messages = sqs.drain(
-            sqs.queue_url(settings.recv_message_queue),
-            limit,
-            LONG_POLL_SECONDS,
-            receivers=THREADS,
-            until_empty=bool(diagnostics),
-        )
-    if diagnostics and (len(messages) >= limit or _queue_counts(settings.recv_message_queue)[1] > len(messages)):
-        log.info("%d diagnostics held back: not all messages before them are in hand", len(diagnostics))
-        sqs.hold_back(diagnostics_url, [each.receipt_handle for each in diagnostics], HOLD_SECONDS)
-        diagnostics = []
+    diagnostics = sqs.drain(diagnostics_url, limit, LONG_POLL_SECONDS, receivers=THREADS).messages
+    if diagnostics:
+        room = limit - len(messages)
+        more, is_empty = sqs.drain(messages_url, room, LONG_POLL_SECONDS, receivers=THREADS, until_empty=True)
+        messages += more
+        if not is_empty or sqs.queue_counts(settings.recv_message_queue)[1] > len(messages):
+            log.info("%d diagnostics held back: not all messages before them are in hand", len(diagnostics))
+            sqs.hold_back(diagnostics_url, [each.receipt_handle for each in diagnostics], HOLD_SECONDS)
+            diagnostics = []
     return messages, diagnostics
-
-
-def _queue_counts(name: str) -> tuple[int, int]:
-    counts = sqs.queue_counts(name)
-    if counts is None:
-        raise QueueMissing(f"queue {name} does not exist: run `sluice deploy`, or set SLUICE_ENVIRONMENT")
-    return counts
 
 
 def _parse(
@@ -188,9 +178,7 @@ def store(run: str) -> None:
 def _delete(queue: str, rows: Sequence[dict[str, Any]]) -> None:
     handles = [row["receipt_handle"] for row in rows]
     if handles:
-        url = sqs.queue_url(queue)
-        batches = [handles[start : start + sqs.BATCH_SIZE] for start in range(0, len(handles), sqs.BATCH_SIZE)]
-        in_parallel(lambda batch: sqs.delete(url, batch), batches)
+        sqs.delete(sqs.queue_url(queue), handles)
 
 
 def compute_rates(run: str) -> dict[str, int]:

@@ -83,7 +83,7 @@ def look(settings: Settings, watched: Sequence[Pipeline], now: datetime) -> Obse
 
 def _asks_queue(queue: str, last_empty: datetime, now: datetime) -> Callable[[], QueueState]:
     def ask() -> QueueState:
-        waiting, dead = sqs.queue_counts(queue), sqs.queue_counts(queue + DEAD_LETTERS)
+        waiting, dead = _counts(queue), _counts(queue + DEAD_LETTERS)
         dead_letters = sum(dead) if dead else None
         if waiting is None:
             return QueueState(None, 0, dead_letters)
@@ -91,6 +91,13 @@ def _asks_queue(queue: str, last_empty: datetime, now: datetime) -> Callable[[],
         return QueueState(*waiting, dead_letters, age_seconds)
 
     return ask
+
+
+def _counts(queue: str) -> tuple[int, int] | None:
+    try:
+        return sqs.queue_counts(queue)
+    except sqs.QueueMissing:
+        return None
 
 
 def _asks_stream(stream: Stream, now: datetime) -> Callable[[], float | None]:

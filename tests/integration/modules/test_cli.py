@@ -68,6 +68,6 @@ def test_dead_letters_go_back_and_are_processed(world: World) -> None:
     assert code == 0, said
     assert "0 dead letters sent back to sluice-test-recv_message" in said
     assert "1 dead letters sent back to sluice-test-weekly_diagnostic" in said
-    assert sum(sqs.queue_counts(f"{name}-dead-letters") or ()) == 0
+    assert sum(sqs.queue_counts(f"{name}-dead-letters")) == 0
     world.run("run")
     assert world.published() == [("a", 5, 0.0)]

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from embedded_aws import use_settings
+from embedded_aws import FaultInjection, use_settings
 from modules_world import World, send_raw
 from sluice import sqs
 from sluice.aws import client
@@ -62,13 +62,29 @@ def limited(world: World, monkeypatch: pytest.MonkeyPatch, messages: int) -> Non
     world.settings = use_settings(monkeypatch, **values, modules_max_messages=messages)
 
 
+def test_a_drain_that_runs_out_of_time_lets_no_diagnostic_overtake_its_messages(
+    world: World, monkeypatch: pytest.MonkeyPatch, faults: FaultInjection
+) -> None:
+    world.message("a", *range(1, 31))
+    world.diagnostic("a", 100, 60)
+    faults.inject("latency", service="sqs", operation="ReceiveMessage", latency_seconds=0.1)
+    with monkeypatch.context() as slow:
+        slow.setattr(sqs, "DRAIN_MAX_SECONDS", 0.05)
+        assert world.run("slow")["rates"] == 0
+    assert 0 < len(world.stored()) < 30
+    assert sqs.queue_depth(world.diagnostics_url) == 1, "a diagnostic that must wait was received"
+    faults.clear()
+    assert world.run("next")["rates"] == 1
+    assert world.published() == [("a", 100, 50.0)]
+
+
 @pytest.fixture
 def when_drained(world: World, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, object]]:
     """What happens just after a queue was drained: queue URL -> a function."""
     then: dict[str, object] = {}
     drain = sqs.drain
 
-    def drain_and_then(url: str, *arguments: object, **options: object) -> list[sqs.Message]:
+    def drain_and_then(url: str, *arguments: object, **options: object) -> sqs.Drained:
         found = drain(url, *arguments, **options)  # type: ignore[arg-type]
         if callable(happens := then.pop(url, None)):
             happens()
@@ -82,10 +98,15 @@ def test_a_run_at_the_same_time_that_takes_messages_holds_the_diagnostic_back(
     world: World, when_drained: dict[str, object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(steps, "HOLD_SECONDS", 0)
-    world.message("a", 1, 2, 3)
+    world.message("a", 1)
     world.diagnostic("a", 10, 4)
     taken: list[sqs.Message] = []
-    when_drained[world.diagnostics_url] = lambda: taken.extend(sqs.drain(world.messages_url, 2, wait_seconds=0))
+
+    def come_and_are_taken() -> None:
+        world.message("a", 2, 3)
+        taken.extend(sqs.drain(world.messages_url, 2, wait_seconds=0).messages)
+
+    when_drained[world.diagnostics_url] = come_and_are_taken
     assert world.run("held")["rates"] == 0
     assert len(taken) == 2
     assert world.published() == []
