@@ -133,8 +133,12 @@ def test_messages_that_come_while_diagnostics_are_drained_may_count_and_hold_not
 ) -> None:
     world.message("a", 1)
     world.diagnostic("a", 10, 4)
-    when_drained[world.diagnostics_url] = lambda: world.message("a", 2)
-    when_drained[world.messages_url] = lambda: world.message("a", 3)
+
+    def come_meanwhile() -> None:
+        world.message("a", 2)
+        when_drained[world.messages_url] = lambda: world.message("a", 3)
+
+    when_drained[world.diagnostics_url] = come_meanwhile
     assert world.run("run")["rates"] == 1
     assert world.published() == [("a", 10, 50.0)]
 
