@@ -154,13 +154,14 @@ def test_an_object_overwritten_before_it_is_read_is_read_once_as_it_is_now(world
     assert world.current() == {"1": ("A", "newest")}
 
 
-def test_a_key_that_no_object_can_have_is_quarantined_and_its_neighbours_go_through(world: Any) -> None:
+def test_an_event_that_cannot_be_read_is_quarantined_and_its_neighbours_go_through(world: Any) -> None:
     world.prioritise(["p1"])
     world.drop("good.jsonl", [a_record("a", "p1")])
     world.send(world.event("accommodations/half.jsonl").replace("half", "\\ud800"))
+    world.send(world.event("accommodations/a.jsonl").replace("{", '{"x": 1e1000000000000000000, ', 1))
 
     world.consolidate()
-    assert [reason for _, reason in world.quarantined()] == ["bad_notification"]
+    assert [reason for _, reason in world.quarantined()] == ["bad_notification"] * 2
     assert world.published() == [("a", "p1")]
     assert world.unfinished() == 0
 

@@ -108,13 +108,14 @@ def test_the_same_event_five_times_is_one_file(world: World) -> None:
 def test_a_test_event_and_messages_of_no_dataset_do_no_harm(world: World) -> None:
     world.send('{"Service": "Amazon S3", "Event": "s3:TestEvent"}')
     world.send("not json")
+    world.send('{"Service": "Amazon S3", "Event": "s3:TestEvent", "x": 1e1000000000000000000}')
     world.send(
         '{"Records": [{"eventName": "ObjectCreated:Put", "s3": {"bucket": {"name": "b"}, "object": {"key": "k"}}}]}'
     )
     world.announce("accommodations/x.csv")
     world.drop(FIRST)
-    assert world.run() == {"records_in": 4, "published": 1, "duplicates": 0, "quarantined": 3}
-    assert [each["reason"] for each in world.quarantined()] == ["bad_notification"] * 3
+    assert world.run() == {"records_in": 5, "published": 1, "duplicates": 0, "quarantined": 4}
+    assert [each["reason"] for each in world.quarantined()] == ["bad_notification"] * 4
     assert world.unfinished() == 0
 
 

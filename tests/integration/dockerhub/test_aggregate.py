@@ -173,6 +173,7 @@ def test_bad_objects_and_messages_go_to_quarantine_with_their_reason_and_the_goo
         "missing_field": b"{}",
         "wrong_type": b'{"user": 1, "name": 1, "namespace": 1, "star_count": 1, "pull_count": 1, "last_updated": 1}',
         "not_json ": b"\xff\xfe",
+        "out_of_range": answer(7, 7, "2023-09-14T15:00:00Z").replace(b"7", b"1e1000000000000000000", 1),
     }
     expected = {}
     for number, (reason, body) in enumerate(bodies.items()):
@@ -180,7 +181,7 @@ def test_bad_objects_and_messages_go_to_quarantine_with_their_reason_and_the_goo
         s3.write_object(bucket, key, body)
         expected[f"s3://{bucket}/{key}"] = reason.strip()
     for file_name, last_updated, reason in (
-        ("2023_09_14_150005", "2999-01-01T00:00:00Z", "future_last_updated"),
+        ("2023_09_14_150015", "2999-01-01T00:00:00Z", "future_last_updated"),
         ("2023_09_14_150006", "yesterday", "bad_last_updated"),
     ):
         expected[f"s3://{bucket}/{account.put(file_name, 1, 1, last_updated)}"] = reason
@@ -194,16 +195,16 @@ def test_bad_objects_and_messages_go_to_quarantine_with_their_reason_and_the_goo
     # Half of a surrogate pair, which JSON can spell and UTF-8 cannot.
     account.send(account.notification("half").replace("half", "\\\\ud800"))
     gone = key_of("2023_09_14_150009")
-    account.send(account.notification(gone), "hello", "[" * 100_000)
+    account.send(account.notification(gone), "hello", "[" * 100_000, '{"Type": 1e1000000000000000000}')
     expected[f"s3://{bucket}/{gone}"] = "object_missing"
     account.send(account.notification(good))
 
     tally = account.aggregate()
-    assert tally == {"records_in": len(expected) + 7, "published": 1, "duplicates": 0, "quarantined": len(expected) + 6}
+    assert tally == {"records_in": len(expected) + 8, "published": 1, "duplicates": 0, "quarantined": len(expected) + 7}
     quarantined = account.quarantined()
     assert expected.items() <= quarantined.items()
     others = sorted(reason for source, reason in quarantined.items() if source not in expected)
-    assert others == ["bad_key"] * 3 + ["bad_notification"] * 3
+    assert others == ["bad_key"] * 2 + ["bad_notification"] * 5
     assert account.shown()["pushes"] == {"2023-09-14T15:00:00Z": (198, 178_900_000, "2023-09-14T15:00:00Z")}
     assert account.unfinished() == 0
 

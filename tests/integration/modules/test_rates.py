@@ -198,18 +198,20 @@ def test_the_largest_numbers_and_ids_come_out_exactly(world: World) -> None:
 
 
 def test_bad_messages_are_quarantined_and_hold_nothing_back(world: World) -> None:
-    bad: list[Any] = ["not json", '{"moduleId": "a", "timestamp": -1}', '{"moduleId": "", "timestamp": 1}', "[]"]
+    huge = '{"moduleId": "a", "timestamp": 5, "x": 1e1000000000000000000}'
+    bad: list[Any] = ["not json", huge, '{"moduleId": "a", "timestamp": -1}', '{"moduleId": "", "timestamp": 1}', "[]"]
     send_raw(world.messages_url, [*bad, '{"moduleid": "a", "timestamp": 1, "battery": 0.5}'])
     send_raw(
-        world.diagnostics_url, ['{"moduleId": "a", "timestamp": 5}', '{"moduleid":"a","timestamp":5,"attempts":1}']
+        world.diagnostics_url,
+        ['{"moduleId": "a", "timestamp": 5}', '{"moduleid":"a","timestamp":5.0,"attempts":1e0}', huge + " "],
     )
     tally = world.run("run")
-    assert tally == {"records_in": 7, "published": 2, "duplicates": 0, "quarantined": 5, "rates": 1}
+    assert tally == {"records_in": 9, "published": 2, "duplicates": 0, "quarantined": 7, "rates": 1}
     rows = world.quarantined("run")
     assert sorted(row["reason"] for row in rows) == [
-        "bad_module_id", "missing_field", "not_json", "not_object", "out_of_range",
+        "bad_module_id", "missing_field", "not_json", "not_object", "out_of_range", "out_of_range", "out_of_range",
     ]  # fmt: skip
-    assert {row["record"] for row in rows} == {*bad, '{"moduleId": "a", "timestamp": 5}'}
+    assert {row["record"] for row in rows} == {*bad, '{"moduleId": "a", "timestamp": 5}', huge + " "}
     assert world.published() == [("a", 5, 100.0)]
     assert world.unfinished() == (0, 0)
 
