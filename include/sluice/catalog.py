@@ -11,7 +11,9 @@ import logging
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
-from sluice.aws import client
+from botocore.exceptions import ClientError
+
+from sluice.aws import client, error_code
 from sluice.errors import SluiceError
 from sluice.threads import in_parallel
 
@@ -146,7 +148,9 @@ def read_table(database: str, table: str) -> TableTypeDef:
     glue = client("glue")
     try:
         return glue.get_table(DatabaseName=database, Name=table)["Table"]
-    except glue.exceptions.EntityNotFoundException:
+    except ClientError as error:
+        if error_code(error) != "EntityNotFoundException":
+            raise
         raise CatalogError(
             f"Glue table {database}.{table} does not exist: run `sluice deploy`, or set SLUICE_EVENTS_DATABASE"
         ) from None
@@ -191,7 +195,9 @@ def add_columns(database: str, table: str, columns: dict[str, str]) -> list[str]
             glue.update_table(
                 DatabaseName=database, TableInput=cast("TableInputTypeDef", update), VersionId=found["VersionId"]
             )
-        except glue.exceptions.ConcurrentModificationException:
+        except ClientError as error:
+            if error_code(error) != "ConcurrentModificationException":
+                raise
             continue
         log.info("table %s.%s: added %s", database, table, ", ".join(f"{name} {merged[name]}" for name in new))
         return new
@@ -203,7 +209,9 @@ def partition_location(database: str, table: str, values: Sequence[str]) -> str 
     glue = client("glue")
     try:
         answer = glue.get_partition(DatabaseName=database, TableName=table, PartitionValues=list(values))
-    except glue.exceptions.EntityNotFoundException:
+    except ClientError as error:
+        if error_code(error) != "EntityNotFoundException":
+            raise
         return None
     return answer["Partition"]["StorageDescriptor"]["Location"]
 
@@ -229,7 +237,9 @@ def point_partition(database: str, table: str, values: Sequence[str], location: 
     for _ in range(UPDATE_ATTEMPTS):
         try:
             answer = glue.get_partition(DatabaseName=database, TableName=table, PartitionValues=list(values))
-        except glue.exceptions.EntityNotFoundException:
+        except ClientError as error:
+            if error_code(error) != "EntityNotFoundException":
+                raise
             created = glue.batch_create_partition(
                 DatabaseName=database, TableName=table, PartitionInputList=[partition]
             )

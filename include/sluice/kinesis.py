@@ -10,7 +10,9 @@ from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NamedTuple
 
-from sluice.aws import client
+from botocore.exceptions import ClientError
+
+from sluice.aws import client, error_code
 from sluice.errors import SluiceError
 
 if TYPE_CHECKING:
@@ -114,7 +116,9 @@ def list_shards(stream: str) -> list[Shard]:
     kinesis = client("kinesis")
     try:
         pages = [kinesis.list_shards(StreamName=stream)]
-    except kinesis.exceptions.ResourceNotFoundException:
+    except ClientError as error:
+        if error_code(error) != "ResourceNotFoundException":
+            raise
         raise StreamMissing(
             f"Kinesis stream {stream} does not exist: run `sluice deploy`, or set SLUICE_EVENT_STREAM"
         ) from None
@@ -164,7 +168,9 @@ def read_pages(
             return
         try:
             answer = kinesis.get_records(ShardIterator=iterator, Limit=limit)
-        except kinesis.exceptions.ExpiredIteratorException:
+        except ClientError as error:
+            if error_code(error) != "ExpiredIteratorException":
+                raise
             if budget:
                 budget.give_back(limit)
             expired += 1
@@ -235,7 +241,9 @@ def _iterator(stream: str, shard_id: str, after: str | None) -> str:
                 ShardIteratorType="AFTER_SEQUENCE_NUMBER",
                 StartingSequenceNumber=after,
             )["ShardIterator"]
-        except kinesis.exceptions.InvalidArgumentException as error:
+        except ClientError as error:
+            if error_code(error) != "InvalidArgumentException":
+                raise
             log.warning(
                 "RECORDS MAY BE LOST: stream %s, %s no longer knows sequence number %s (%s);"
                 " reading on from the oldest record that is left",
@@ -287,7 +295,9 @@ def put_batch(stream: str, batch: list[Entry]) -> int:
     for attempt in range(PUT_ATTEMPTS):
         try:
             answer = kinesis.put_records(StreamName=stream, Records=waiting)
-        except kinesis.exceptions.ResourceNotFoundException:
+        except ClientError as error:
+            if error_code(error) != "ResourceNotFoundException":
+                raise
             raise StreamMissing(
                 f"Kinesis stream {stream} does not exist: run `sluice deploy`, or set SLUICE_EVENT_STREAM"
             ) from None

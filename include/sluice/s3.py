@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from boto3.s3.transfer import TransferConfig
 from botocore.exceptions import ClientError
 
-from sluice.aws import client
+from sluice.aws import client, error_code
 from sluice.errors import SluiceError
 from sluice.threads import THREADS, in_parallel
 
@@ -57,7 +57,7 @@ def read_object(bucket: str, key: str) -> StoredObject:
     try:
         answer = client("s3").get_object(Bucket=bucket, Key=key)
     except ClientError as error:
-        if error.response["Error"]["Code"] in ("NoSuchKey", "404"):
+        if error_code(error) == "NoSuchKey":
             raise ObjectMissing(bucket, key) from None
         raise
     return StoredObject(answer["Body"].read(), answer["LastModified"])

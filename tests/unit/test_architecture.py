@@ -100,3 +100,20 @@ def test_a_folder_of_temporary_files_is_one_that_outlives_no_kill(file: Path) ->
     """Only `scratch_folder` is removed when its process was killed."""
     if file != PACKAGE / "scratch.py":
         assert not re.search(r"TemporaryDirectory|mkdtemp", file.read_text())
+
+
+def test_no_error_of_aws_is_caught_by_a_class_of_one_session() -> None:
+    """`except client.exceptions.X` misses the same error from a client of another session."""
+    root = PACKAGE.parent.parent
+    files = [*FILES, *(root / "dags").rglob("*.py"), *(root / "plugins").rglob("*.py")]
+    caught = [
+        f"{file.relative_to(root)}:{handler.lineno}"
+        for file in files
+        for handler in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        if isinstance(handler, ast.ExceptHandler) and handler.type
+        for each in ast.walk(handler.type)
+        if isinstance(each, ast.Attribute)
+        and each.attr == "exceptions"
+        and ast.unparse(each) not in ("botocore.exceptions", "airflow.exceptions")
+    ]
+    assert not caught

@@ -18,7 +18,7 @@ from botocore.exceptions import ClientError
 
 from sluice import s3
 from sluice.accommodations.records import PartnerFile, epoch_microseconds
-from sluice.aws import client
+from sluice.aws import client, error_code
 from sluice.errors import SluiceError
 from sluice.threads import in_parallel
 
@@ -125,7 +125,9 @@ def write_list(table: str, content_type: str, names: Sequence[str], before: Sequ
             Item={"contentType": {"S": content_type}, "partner_list": {"L": [{"S": name} for name in names]}},
             **condition,
         )
-    except dynamodb.exceptions.ConditionalCheckFailedException:
+    except ClientError as error:
+        if error_code(error) != "ConditionalCheckFailedException":
+            raise
         raise PriorityListError(
             f"someone else changed {content_type} of table {table} meanwhile: look at it with `sluice partners show`,"
             " and do it again"
@@ -272,7 +274,9 @@ def announce(table: str, run: str, base: int, outputs: int, now: datetime) -> An
                 ":base": {"N": str(base)},
             },
         )
-    except dynamodb.exceptions.ConditionalCheckFailedException:
+    except ClientError as error:
+        if error_code(error) != "ConditionalCheckFailedException":
+            raise
         # An answer that got lost makes the client ask again, and then the announcement stands there already.
         found = read_catalogue(table)
         if not found.announced or found.announced.run != run:
@@ -316,6 +320,8 @@ def _update_announced(table: str, announcement: Announcement, update: str, value
             ExpressionAttributeValues=values | {":run": {"S": announcement.run}},
             **names,
         )
-    except dynamodb.exceptions.ConditionalCheckFailedException:
+    except ClientError as error:
+        if error_code(error) != "ConditionalCheckFailedException":
+            raise
         # Someone else has published it to its end.
         return

@@ -10,7 +10,7 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from sluice import s3
-from sluice.aws import client
+from sluice.aws import client, error_code
 from sluice.datasets.records import OUTPUT_PREFIX, Source
 from sluice.errors import SluiceError
 from sluice.s3 import ObjectMissing
@@ -130,7 +130,7 @@ def replace_output(bucket: str, key: str, path: Path, metadata: dict[str, str], 
 
 
 def _is_no_bucket(error: ClientError) -> bool:
-    return error.response["Error"]["Code"] == "NoSuchBucket"
+    return error_code(error) == "NoSuchBucket"
 
 
 def download_output(bucket: str, key: str, path: Path) -> None:

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from botocore.exceptions import ClientError
+
 from sluice import lake, s3
-from sluice.aws import client
+from sluice.aws import client, error_code
 from sluice.dockerhub import PIPELINE
 from sluice.dockerhub.records import RAW_PREFIX, Stats
 from sluice.dockerhub.transform import (
@@ -127,7 +129,9 @@ def record_month(table: str, winner: RawObject, replacing: str | None = None) ->
             ReturnValues="ALL_NEW",
             ReturnValuesOnConditionCheckFailure="ALL_OLD",
         )
-    except dynamodb.exceptions.ConditionalCheckFailedException as failure:
+    except ClientError as failure:
+        if error_code(failure) != "ConditionalCheckFailedException":
+            raise
         return _monthly_state(failure.response["Item"])  # type: ignore[typeddict-item]
     return _monthly_state(answer["Attributes"])
 
@@ -229,7 +233,9 @@ def _update_unless_newer(
             ReturnValuesOnConditionCheckFailure="ALL_OLD",
             **arguments,
         )
-    except dynamodb.exceptions.ConditionalCheckFailedException as failure:
+    except ClientError as failure:
+        if error_code(failure) != "ConditionalCheckFailedException":
+            raise
         return failure.response.get("Item")  # type: ignore[return-value]
     return None
 

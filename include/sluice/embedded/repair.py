@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 from botocore.exceptions import ClientError
 
-from sluice.aws import client_of
+from sluice.aws import client_of, error_code
 from sluice.deploy import DeployError
 from sluice.settings import Settings
 
@@ -230,7 +230,7 @@ def _unless(code: str, read: Callable[[], Any]) -> Any:
     try:
         return read()
     except ClientError as error:
-        if error.response["Error"]["Code"] == code:
+        if error_code(error) == code:
             return None
         raise
 

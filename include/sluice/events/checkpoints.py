@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sluice.aws import client
+from botocore.exceptions import ClientError
+
+from sluice.aws import client, error_code
 from sluice.errors import SluiceError
 from sluice.events.items import item_key, query_items
 
@@ -174,7 +176,9 @@ def _transact(writes: Sequence[TransactWriteItemTypeDef]) -> bool:
     for start in range(0, len(writes), TRANSACTION_ITEMS):
         try:
             dynamodb.transact_write_items(TransactItems=writes[start : start + TRANSACTION_ITEMS])
-        except dynamodb.exceptions.TransactionCanceledException as error:
+        except ClientError as error:
+            if error_code(error) != "TransactionCanceledException":
+                raise
             codes = {reason.get("Code") for reason in error.response.get("CancellationReasons", [])}
             # A conflict is a transaction of another run on one of the items in this very moment.
             if not codes & {"ConditionalCheckFailed", "TransactionConflict"}:

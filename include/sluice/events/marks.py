@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sluice.aws import client
+from botocore.exceptions import ClientError
+
+from sluice.aws import client, error_code
 from sluice.events.items import item_key, query_items, read_item
 from sluice.events.storage import HOUR, hour_text, parse_hour
 
@@ -111,7 +113,9 @@ def request_hour(table: str, stream: str, touched: Touched, run: str, now: datet
                 ":revision": {"S": touched.revision},
             },
         )
-    except dynamodb.exceptions.ConditionalCheckFailedException:
+    except ClientError as error:
+        if error_code(error) != "ConditionalCheckFailedException":
+            raise
         return False
     return True
 
@@ -149,7 +153,9 @@ def claim_hour(
             ConditionExpression=condition,
             ExpressionAttributeValues=values,
         )
-    except dynamodb.exceptions.ConditionalCheckFailedException:
+    except ClientError as error:
+        if error_code(error) != "ConditionalCheckFailedException":
+            raise
         return
 
 
@@ -163,6 +169,8 @@ def settle_hour(table: str, stream: str, hour: datetime, revision: str) -> bool:
             ConditionExpression="attribute_not_exists(revision) OR revision = :revision",
             ExpressionAttributeValues={":revision": {"S": revision}},
         )
-    except dynamodb.exceptions.ConditionalCheckFailedException:
+    except ClientError as error:
+        if error_code(error) != "ConditionalCheckFailedException":
+            raise
         return False
     return True

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sluice.aws import client
+from botocore.exceptions import ClientError
+
+from sluice.aws import client, error_code
 from sluice.errors import SluiceError
 from sluice.events.items import item_key, read_item
 from sluice.events.storage import hour_text
@@ -83,7 +85,9 @@ def write_publication(
             ExpressionAttributeNames={"#number": "number"},
             **({} if publication.number == 1 else _values({":before": {"N": str(publication.number - 1)}})),
         )
-    except dynamodb.exceptions.ConditionalCheckFailedException:
+    except ClientError as error:
+        if error_code(error) != "ConditionalCheckFailedException":
+            raise
         raise HourTaken(f"hour {hour_text(hour)}: another run recorded publication {publication.number}") from None
 
 

@@ -12,8 +12,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from botocore.exceptions import ClientError
+
 from sluice import dynamodb
-from sluice.aws import client
+from sluice.aws import client, error_code
 from sluice.modules.records import MessageKey, ReceivedDiagnostic
 from sluice.modules.transform import Diagnostic, Due, Judgement
 
@@ -56,7 +58,9 @@ def write_diagnostic(table: str, received: ReceivedDiagnostic) -> None:
                 ":version": {"S": received.version},
             },
         )
-    except dynamodb_client.exceptions.ConditionalCheckFailedException:
+    except ClientError as error:
+        if error_code(error) != "ConditionalCheckFailedException":
+            raise
         return
 
 
@@ -123,7 +127,9 @@ def write_judgement(table: str, due: Due, judgement: Judgement) -> Judgement | N
             ExpressionAttributeValues=values,
             ReturnValuesOnConditionCheckFailure="ALL_OLD",
         )
-    except dynamodb_client.exceptions.ConditionalCheckFailedException as failure:
+    except ClientError as failure:
+        if error_code(failure) != "ConditionalCheckFailedException":
+            raise
         return _judgement(failure.response["Item"])  # type: ignore[typeddict-item]
     return judgement
 

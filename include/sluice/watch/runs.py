@@ -11,7 +11,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sluice.aws import client, hasty_client
+from botocore.exceptions import ClientError
+
+from sluice.aws import client, error_code, hasty_client
 from sluice.errors import SluiceError
 
 FORGOTTEN_AFTER = timedelta(days=7)
@@ -194,7 +196,9 @@ def clear_failure(table: str, dag_id: str, task_id: str, partition: str, at: dat
             ExpressionAttributeNames={"#at": "at"},
             ExpressionAttributeValues={":at": {"S": time_text(at)}},
         )
-    except dynamodb.exceptions.ConditionalCheckFailedException:
+    except ClientError as error:
+        if error_code(error) != "ConditionalCheckFailedException":
+            raise
         return
 
 
@@ -259,7 +263,9 @@ def read_runs(table: str, now: datetime) -> Runs:
     dynamodb = client("dynamodb")
     try:
         created_at = dynamodb.describe_table(TableName=table)["Table"]["CreationDateTime"].astimezone(UTC)
-    except dynamodb.exceptions.ResourceNotFoundException:
+    except ClientError as error:
+        if error_code(error) != "ResourceNotFoundException":
+            raise
         raise RunsTableMissing(
             f"DynamoDB table {table} does not exist: run `sluice deploy`, or set SLUICE_RUNS_TABLE"
         ) from None
@@ -341,6 +347,8 @@ def _conditional_update(
             ExpressionAttributeValues=values,
             **arguments,
         )
-    except dynamodb.exceptions.ConditionalCheckFailedException:
+    except ClientError as error:
+        if error_code(error) != "ConditionalCheckFailedException":
+            raise
         return False
     return True

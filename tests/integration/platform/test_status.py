@@ -14,7 +14,7 @@ from dockerhub_account import DockerHubAccount
 from embedded_aws import FaultInjection, free_port, use_settings
 from events_world import World
 from platform_world import Watch
-from sluice import cli, sqs
+from sluice import aws, cli, sqs
 from sluice.aws import client
 from sluice.settings import Settings
 from sluice.watch import cli as status_cli
@@ -160,3 +160,20 @@ def test_a_stream_lags_as_long_as_its_oldest_record_behind_the_checkpoint_has_wa
     assert lag(60)
     gone = Stream("gone", settings.events_checkpoint_table)
     assert observation.stream_lag_seconds(gone, datetime.now(UTC)) is None
+
+
+def test_what_was_deleted_is_named_by_status_and_by_the_watch_from_cold_clients(deployed: Settings) -> None:
+    for name in (deployed.dockerhub_queue, f"{deployed.datasets_queue}-dead-letters"):
+        client("sqs").delete_queue(QueueUrl=sqs.queue_url(name))
+    client("kinesis").delete_stream(StreamName=deployed.event_stream)
+    expected = {
+        "dockerhub_aggregate lacks its queue",
+        "datasets_aggregate lacks its queue",
+        "events_ingest lacks its stream",
+    }
+    aws.client_of.cache_clear()
+    result = status("--json")
+    assert result.exit_code == 1, result.output
+    assert {problem["title"] for problem in json.loads(result.stdout)["problems"]} == expected
+    aws.client_of.cache_clear()
+    assert steps.observe("run", "http://airflow.test")["problems"] == len(expected)
