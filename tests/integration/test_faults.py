@@ -92,6 +92,21 @@ def test_a_dropped_download_breaks_while_it_is_read(deployed: Settings, faults: 
         body.read()
 
 
+def test_a_batch_may_be_left_undone_without_an_error(
+    dockerhub_deployed: Settings, account_faults: FaultInjection
+) -> None:
+    table, dynamodb = dockerhub_deployed.dockerhub_table, aws.client("dynamodb")
+    puts: Any = {table: [{"PutRequest": {"Item": ITEM}}]}
+    keys: Any = {table: {"Keys": [ITEM], "ConsistentRead": True}}
+    for operation in ("BatchWriteItem", "BatchGetItem"):
+        account_faults.inject("unprocessed", service="dynamodb", operation=operation, times=1)
+    assert dynamodb.batch_write_item(RequestItems=puts)["UnprocessedItems"] == puts
+    assert dynamodb.batch_write_item(RequestItems=puts)["UnprocessedItems"] == {}
+    answer = dynamodb.batch_get_item(RequestItems=keys)
+    assert (answer["Responses"], answer["UnprocessedKeys"]) == ({}, keys)
+    assert dynamodb.batch_get_item(RequestItems=keys)["Responses"] == {table: [ITEM]}
+
+
 def test_latency_runs_into_the_timeout_of_a_client(settings: Settings, faults: FaultInjection) -> None:
     faults.inject("latency", service="sqs", latency_seconds=5)
     with pytest.raises(ReadTimeoutError):
@@ -135,3 +150,5 @@ def test_a_rule_with_a_mistake_is_refused_by_name(settings: Settings, faults: Fa
     answer = httpx.put(f"{settings.endpoint_url}/_sluice/faults", json=[{"kind": "throttel"}], trust_env=False)
     assert answer.status_code == 400
     assert "throttel" in answer.text
+    with pytest.raises(httpx.HTTPStatusError):
+        faults.inject("unprocessed", service="dynamodb", operation="PutItem")

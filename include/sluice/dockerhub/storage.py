@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
-from sluice import lake, s3
+from sluice import dynamodb, lake, s3
 from sluice.aws import client, error_code
 from sluice.dockerhub import PIPELINE
 from sluice.dockerhub.records import RAW_PREFIX, Stats
@@ -107,7 +107,6 @@ def record_month(table: str, winner: RawObject, replacing: str | None = None) ->
     Returns:
         The state of the repository after it, also where someone else has decided the month.
     """
-    dynamodb = client("dynamodb")
     entry = _month_entry(winner)
     values = {":entry": entry, ":version": {"S": replacing or winner.source_version}, ":one": {"N": "1"}}
     condition = "#month.source_version = :version"
@@ -119,9 +118,9 @@ def record_month(table: str, winner: RawObject, replacing: str | None = None) ->
         )
         values |= {":stars": entry["M"]["star_count"], ":pulls": entry["M"]["pull_count"]}
     try:
-        answer = dynamodb.update_item(
+        answer = client("dynamodb").update_item(
             TableName=table,
-            Key={"PK": {"S": partition_key(winner.stats)}, "SK": {"S": MONTHS_SK}},
+            Key=_item_key(partition_key(winner.stats), MONTHS_SK),
             UpdateExpression="SET #month = :entry ADD revision :one",
             ConditionExpression=condition,
             ExpressionAttributeNames={"#month": winner.year_month},
@@ -160,7 +159,7 @@ def write_push(table: str, shown: RawObject, now: datetime, replacing: str | Non
     """
     left = _update_unless_newer(
         table,
-        {"PK": {"S": partition_key(shown.stats)}, "SK": {"S": timestamp_sort_key(shown.stats)}},
+        _item_key(partition_key(shown.stats), timestamp_sort_key(shown.stats)),
         update="SET star_count = :stars, pull_count = :pulls, last_updated = :updated,"
         " source_version = :version, #ttl = :ttl",
         condition="source_version = :replacing"
@@ -183,7 +182,7 @@ def write_months(table: str, pk: str, sort_key: str, state: MonthlyState) -> Non
     """Copy the months into the item of a push that exists, unless it has a greater revision."""
     _update_unless_newer(
         table,
-        {"PK": {"S": pk}, "SK": {"S": sort_key}},
+        _item_key(pk, sort_key),
         update="SET aggregated_metrics_by_year_month = :months, months_revision = :revision",
         condition="attribute_exists(source_version)"
         " AND (attribute_not_exists(months_revision) OR months_revision <= :revision)",
@@ -196,7 +195,7 @@ def move_marker(table: str, latest: RawObject, now: datetime) -> None:
     """Point the marker at a push unless it points at a later one; one conditional write."""
     _update_unless_newer(
         table,
-        {"PK": {"S": partition_key(latest.stats)}, "SK": {"S": MARKER_SK}},
+        _item_key(partition_key(latest.stats), MARKER_SK),
         update="SET last_updated = :updated, last_updated_us = :us, #ttl = :ttl",
         condition="attribute_not_exists(last_updated_us) OR last_updated_us < :us"
         " OR (last_updated_us = :us AND last_updated <= :updated)",
@@ -221,10 +220,9 @@ def _update_unless_newer(
     Returns:
         The item as the newer writer left it; None when it was written, or when there is no item to write to.
     """
-    dynamodb = client("dynamodb")
     arguments: dict[str, Any] = {"ExpressionAttributeNames": names} if names else {}
     try:
-        dynamodb.update_item(
+        client("dynamodb").update_item(
             TableName=table,
             Key=key,
             UpdateExpression=update,
@@ -240,22 +238,36 @@ def _update_unless_newer(
     return None
 
 
+def _item_key(pk: str, sort_key: str) -> dynamodb.Item:
+    return {"PK": {"S": pk}, "SK": {"S": sort_key}}
+
+
 def read_marker_and_months(table: str, pk: str) -> tuple[str, MonthlyState]:
     """`last_updated` of the marker and the months of one repository, as of now; one request.
 
     Raises:
         LookupError: the repository has no marker or no months yet.
+        ItemsRefused: DynamoDB is throttled for long.
     """
-    items = {item["SK"]["S"]: item for item in _read_items(table, [(pk, MARKER_SK), (pk, MONTHS_SK)], consistent=True)}
+    found = dynamodb.get_items(table, [_item_key(pk, MARKER_SK), _item_key(pk, MONTHS_SK)])
+    items = {item["SK"]["S"]: item for item in found}
     if len(items) != 2:
         raise LookupError(f"table {table}: {pk} lacks {MARKER_SK} or {MONTHS_SK}")
     return items[MARKER_SK]["last_updated"]["S"], _monthly_state(items[MONTHS_SK])
 
 
 def read_last_pull_counts(table: str, partition_keys: Iterable[str]) -> dict[str, int]:
-    """Partition key -> `pull_count` of the last month known; repositories never seen are left out."""
+    """Partition key -> `pull_count` of the last month known; repositories never seen are left out.
+
+    Args:
+        table: the DynamoDB table.
+        partition_keys: distinct.
+
+    Raises:
+        ItemsRefused: DynamoDB is throttled for long.
+    """
     counts: dict[str, int] = {}
-    for item in _read_items(table, [(pk, MONTHS_SK) for pk in partition_keys], consistent=False):
+    for item in dynamodb.get_items(table, [_item_key(pk, MONTHS_SK) for pk in partition_keys]):
         months = _monthly_state(item).months
         counts[item["PK"]["S"]] = int(months[max(months)]["pull_count"]["N"])
     return counts
@@ -281,14 +293,3 @@ def read_all_months(table: str) -> list[tuple[str, str, int, int]]:
         for month, entry in _monthly_state(item).months.items():
             found.append((f"{namespace}/{name}", month, int(entry["star_count"]["N"]), int(entry["pull_count"]["N"])))
     return sorted(found)
-
-
-def _read_items(table: str, keys: Sequence[tuple[str, str]], *, consistent: bool) -> Iterator[dict[str, Any]]:
-    """Items of the keys that exist: 100 to a request, unprocessed keys asked again (DynamoDB, BatchGetItem)."""
-    waiting: list[Any] = [{"PK": {"S": pk}, "SK": {"S": sort_key}} for pk, sort_key in keys]
-    while waiting:
-        asked, waiting = waiting[:100], waiting[100:]
-        answer = client("dynamodb").batch_get_item(RequestItems={table: {"Keys": asked, "ConsistentRead": consistent}})
-        yield from answer["Responses"].get(table, [])
-        if table in answer["UnprocessedKeys"]:
-            waiting += answer["UnprocessedKeys"][table]["Keys"]

@@ -14,11 +14,11 @@ import re
 from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Self
 from urllib.parse import parse_qs
 from xml.sax.saxutils import escape
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from sluice.embedded.asgi import App, Message, Receive, Scope, Send, header, read_body, replay, respond
 
@@ -42,12 +42,13 @@ class Rule(BaseModel):
 
     * `throttle`, `error`: the service's own throttling error, or its 5xx; nothing is done.
     * `latency`: the answer comes `latency_seconds` late.
+    * `unprocessed`: DynamoDB answers a batch with all of its items unprocessed; nothing is done.
     * `drop`: the call is done, but its answer breaks off: what a client sees of a connection that dies.
     """
 
     model_config = ConfigDict(extra="forbid")
 
-    kind: Literal["throttle", "error", "latency", "drop"]
+    kind: Literal["throttle", "error", "latency", "drop", "unprocessed"]
     service: str | None = None
     operation: str | None = None
     account: str | None = None
@@ -55,6 +56,18 @@ class Rule(BaseModel):
     times: int | None = Field(None, ge=1)
     latency_seconds: float = Field(0.0, ge=0)
 
+    @model_validator(mode="after")
+    def _check_batch(self) -> Self:
+        if self.kind == "unprocessed" and (self.service, self.operation) not in _UNPROCESSED:
+            raise ValueError("unprocessed needs service dynamodb and operation BatchGetItem or BatchWriteItem")
+        return self
+
+
+_UNPROCESSED: dict[tuple[str | None, str | None], tuple[str, dict[str, Any]]] = {
+    ("dynamodb", "BatchGetItem"): ("UnprocessedKeys", {"Responses": {}}),
+    ("dynamodb", "BatchWriteItem"): ("UnprocessedItems", {}),
+}
+"""Batch -> member of its answer that repeats what was left undone, and the other members."""
 
 RULES = TypeAdapter(list[Rule])
 
@@ -111,11 +124,15 @@ class Faults:
             await self.app(scope, receive, send)
         elif rule.kind == "drop":
             await self.app(scope, receive, broken_off(send))
+        elif rule.kind == "unprocessed":
+            name, answer = _UNPROCESSED[call.service, call.operation]
+            left = json.loads(await read_body(receive))["RequestItems"]
+            await respond(send, 200, json.dumps(answer | {name: left}).encode(), header(scope, "content-type"))
         else:
             # Read to its end: a client that is still sending sees a reset instead of the answer.
             await read_body(receive)
-            status, answer, content_type = failure(rule.kind, call, header(scope, "content-type"))
-            await respond(send, status, answer, content_type)
+            status, failed, content_type = failure(rule.kind, call, header(scope, "content-type"))
+            await respond(send, status, failed, content_type)
 
     async def control(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer the two paths of this module."""

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 from click.testing import CliRunner
 
 from dockerhub_account import WORKED_EXAMPLE, DockerHubAccount, an_object
-from sluice import s3
-from sluice.aws import client
+from embedded_aws import FaultInjection
+from sluice import dynamodb, s3
 from sluice.cli import main
 from sluice.dockerhub import storage
 from sluice.dockerhub.transform import partition_key
@@ -38,19 +36,28 @@ def test_the_last_pull_counts_of_many_repositories_are_those_of_their_last_month
 
 
 def test_what_dynamodb_leaves_unprocessed_is_asked_for_again(
-    account: DockerHubAccount, monkeypatch: pytest.MonkeyPatch
+    account: DockerHubAccount, account_faults: FaultInjection
 ) -> None:
-    keys = [decide(account, number) for number in range(5)]
-    table = account.settings.dockerhub_table
-    whole = client("dynamodb").batch_get_item
+    key = decide(account, 1)
+    account_faults.inject("unprocessed", service="dynamodb", operation="BatchGetItem", times=2)
+    assert storage.read_last_pull_counts(account.settings.dockerhub_table, [key]) == {key: 2_001}
+    assert account_faults.injected() == 2
 
-    def only_two(RequestItems: Any) -> Any:
-        wanted = RequestItems[table]["Keys"]
-        answer = whole(RequestItems={table: RequestItems[table] | {"Keys": wanted[:2]}})
-        return answer | {"UnprocessedKeys": {table: {"Keys": wanted[2:]}} if wanted[2:] else {}}
 
-    monkeypatch.setattr(client("dynamodb"), "batch_get_item", only_two)
-    assert list(storage.read_last_pull_counts(table, keys).values()) == [2_000, 2_001, 2_002, 2_003, 2_004]
+def test_a_table_that_never_answers_is_an_error_and_the_messages_stay(
+    account: DockerHubAccount, account_faults: FaultInjection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dynamodb, "ATTEMPTS", 3)
+    account.silence()
+    account.send(account.notification(account.put("2023_09_14_150000", 1, 2, "2023-09-14T15:00:00Z")))
+    account_faults.inject("unprocessed", service="dynamodb", operation="BatchGetItem")
+    with pytest.raises(dynamodb.ItemsRefused, match=rf"{account.settings.dockerhub_table}: 2 items were not read"):
+        account.aggregate()
+    account_faults.clear()
+    account.redeliver()
+    assert account.unfinished() == 1
+    assert account.aggregate("next")["published"] == 1
+    assert account.unfinished() == 0
 
 
 def test_a_repository_that_was_never_aggregated_has_no_marker(account: DockerHubAccount) -> None:
