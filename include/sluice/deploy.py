@@ -7,12 +7,13 @@ deployed changes nothing.
 from __future__ import annotations
 
 import fcntl
+import json
 import re
 import time
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import boto3
 import click
@@ -20,11 +21,13 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, EndpointConnectionError
 from rich.table import Table
 
-from sluice.aws import client_of, connection_arguments
+from sluice.aws import client_of, connection_arguments, error_code
 from sluice.console import console
+from sluice.drift import NOT_FOUND, cancel_key_deletions, missing_resources, stack_resources, template_without
 from sluice.errors import SluiceError
 from sluice.notifications import is_test_event
 from sluice.settings import PROJECT_ROOT, Settings, load_settings
+from sluice.template import load_template
 
 if TYPE_CHECKING:
     from mypy_boto3_cloudformation import CloudFormationClient
@@ -32,6 +35,15 @@ if TYPE_CHECKING:
 TEMPLATES = PROJECT_ROOT / "infra"
 STACKS = ("dockerhub", "events", "platform", "accommodations", "modules", "datasets", "lake")
 """Templates in the order of their deployment; `lake` is last, because S3 tries the topics that it shall notify."""
+
+UPDATABLE = (
+    "CREATE_COMPLETE",
+    "UPDATE_COMPLETE",
+    "UPDATE_ROLLBACK_COMPLETE",
+    "IMPORT_COMPLETE",
+    "IMPORT_ROLLBACK_COMPLETE",
+)
+"""States of a stack that takes an update."""
 
 DEADLINE_SECONDS = 1800.0
 POLL_SECONDS = 2.0
@@ -54,6 +66,8 @@ class Deployed:
 
     stack_name: str
     changes: tuple[str, ...]
+    emptied: tuple[str, ...] = ()
+    """Names of resources that were deleted by hand, with data that deploying does not bring back."""
 
 
 def deploy(settings: Settings, templates: Path = TEMPLATES, stacks: tuple[str, ...] = STACKS) -> list[Deployed]:
@@ -82,7 +96,8 @@ def deploy_template(settings: Settings, name: str, template: str) -> Deployed:
     parameters = parameters_of(cloudformation, template, settings)
     tags = {"project": "sluice", "environment": settings.environment}
     poll_seconds = POLL_SECONDS if settings.target == "aws" else EMBEDDED_POLL_SECONDS
-    changes = deploy_stack(cloudformation, stack_name, template, parameters, tags, poll_seconds)
+    changes, emptied = restore(settings, cloudformation, stack_name, tags, poll_seconds)
+    changes += deploy_stack(cloudformation, stack_name, template, parameters, tags, poll_seconds)
     if settings.target == "embedded":
         from sluice.embedded.repair import repair
         from sluice.embedded.server import EmbeddedServerError, save
@@ -94,7 +109,37 @@ def deploy_template(settings: Settings, name: str, template: str) -> Deployed:
                 save(settings)
             except EmbeddedServerError as error:
                 raise DeployError(str(error)) from None
-    return Deployed(stack_name, tuple(changes))
+    return Deployed(stack_name, tuple(changes), tuple(emptied))
+
+
+def restore(
+    settings: Settings, cloudformation: CloudFormationClient, stack_name: str, tags: dict[str, str], poll_seconds: float
+) -> tuple[list[str], list[str]]:
+    """Create again what was deleted by hand; `Restore RawQueue` for each, and the names of those that held data.
+
+    The stack is updated with the template that it has, first without what is missing, then with it. What exists is not
+    touched, and an end in between is put right by the next deployment, which finds them new.
+    """
+    if settled_status(cloudformation, stack_name, poll_seconds) not in UPDATABLE:
+        return [], []
+    deployed: Any = cloudformation.get_template(StackName=stack_name, TemplateStage="Original")["TemplateBody"]
+    # boto3 parses a template that was sent as JSON, and hands on one in YAML as it is.
+    template = load_template(deployed) if isinstance(deployed, str) else deployed
+    try:
+        resources = stack_resources(cloudformation, stack_name, template)
+        kept = cancel_key_deletions(settings, resources)
+        missing = missing_resources(settings, resources, template)
+    except ClientError as error:
+        raise DeployError(f"Stack {stack_name}: cannot tell whether its resources still exist: {error}") from None
+    if missing:
+        (stack,) = cloudformation.describe_stacks(StackName=stack_name)["Stacks"]
+        parameters = {each["ParameterKey"]: each["ParameterValue"] for each in stack.get("Parameters", [])}
+        whole = deployed if isinstance(deployed, str) else json.dumps(deployed)
+        for text in (json.dumps(template_without(template, missing)), whole):
+            deploy_stack(cloudformation, stack_name, text, parameters, tags, poll_seconds)
+    restored = [*kept, *(resource.logical_id for resource in missing)]
+    emptied = [resource.name for resource in missing if resource.kind and resource.kind.holds_data]
+    return [f"Restore {name}" for name in restored], emptied
 
 
 def discard_test_events(settings: Settings) -> None:
@@ -105,7 +150,12 @@ def discard_test_events(settings: Settings) -> None:
     sqs = client_of("sqs", settings)
     wait_seconds = TEST_EVENT_WAIT_SECONDS if settings.target == "aws" else 0
     for name in (settings.dockerhub_queue, settings.accommodations_queue, settings.datasets_queue):
-        url = sqs.get_queue_url(QueueName=name)["QueueUrl"]
+        try:
+            url = sqs.get_queue_url(QueueName=name)["QueueUrl"]
+        except ClientError as error:
+            if error_code(error) not in NOT_FOUND:
+                raise
+            continue
         while True:
             answer = sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10, WaitTimeSeconds=wait_seconds)
             messages = answer.get("Messages", [])
@@ -169,10 +219,11 @@ def deploy_stack(
         cloudformation.delete_stack(StackName=stack_name)
         status = settled_status(cloudformation, stack_name, poll_seconds)
     is_new = status in (None, "REVIEW_IN_PROGRESS")
-    if not is_new and status not in ("CREATE_COMPLETE", "UPDATE_COMPLETE", "UPDATE_ROLLBACK_COMPLETE"):
+    if not is_new and status not in UPDATABLE:
+        command = "continue-update-rollback" if status == "UPDATE_ROLLBACK_FAILED" else "delete-stack"
         raise DeployError(
             f"Stack {stack_name} is in state {status} and takes no update. Look at its events in the CloudFormation "
-            "console, continue its rollback or delete it there, then deploy again."
+            f"console, run `aws cloudformation {command} --stack-name {stack_name}`, then deploy again."
         )
     token = f"deploy-{uuid.uuid4()}"
     try:
@@ -310,3 +361,8 @@ def deploy_command() -> None:
     for stack in deployed:
         table.add_row(stack.stack_name, summary(stack.changes))
     console().print(table)
+    if emptied := [name for stack in deployed for name in stack.emptied]:
+        click.echo(
+            f"These were deleted by hand and are empty now: {', '.join(emptied)}.\n"
+            'How to fill each again: docs/operations.md, "Deleted by hand".'
+        )

@@ -14,6 +14,7 @@ from embedded_aws import FaultInjection, free_port, use_settings
 from sluice import aws, cli, deploy, sqs
 from sluice.embedded import repair
 from sluice.settings import Settings
+from sluice.template import load_template
 
 WRITES = ("Create", "Delete", "Execute", "Put", "PUT", "Set", "Update", "Subscribe", "Tag")
 BUCKET = """
@@ -196,7 +197,7 @@ def test_no_template_has_a_resource_that_these_tests_do_not_read_back() -> None:
     types = {
         resource["Type"]
         for name in deploy.STACKS
-        for resource in repair.load_template((deploy.TEMPLATES / f"{name}.yaml").read_text())["Resources"].values()
+        for resource in load_template((deploy.TEMPLATES / f"{name}.yaml").read_text())["Resources"].values()
         # Firehose and its Lambda are for AWS only: the emulator has nothing to read back.
         if resource.get("Condition") != "HasFirehose"
     }

@@ -10,8 +10,8 @@ import pytest
 
 from sluice import aws
 from sluice.deploy import TEMPLATES, deploy
-from sluice.embedded.repair import load_template, resolve
 from sluice.settings import Settings
+from sluice.template import load_template, resolve
 
 
 def arn(settings: Settings, service: str, name: str) -> str:

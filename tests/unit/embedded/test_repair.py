@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import yaml
 
-from sluice.embedded.repair import lifecycle_rule, load_template, resolve
+from sluice.embedded.repair import lifecycle_rule
+from sluice.template import load_template, resolve
 
 TEMPLATE = """
 Resources:

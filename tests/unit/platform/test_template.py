@@ -7,8 +7,8 @@ import re
 from typing import Any
 
 from sluice.deploy import TEMPLATES
-from sluice.embedded.repair import load_template
 from sluice.settings import load_settings
+from sluice.template import load_template
 from sluice.watch.metrics import UNITS
 from sluice.watch.pipelines import QUEUE_AGE_MAX_SECONDS, STREAM_LAG_MAX_SECONDS, Pipeline, pipelines
 
