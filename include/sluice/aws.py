@@ -12,6 +12,8 @@ import threading
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 import boto3
+import botocore.loaders
+import botocore.session
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
@@ -90,6 +92,10 @@ def hasty_client(service: Literal["cloudwatch", "dynamodb", "sns"]) -> Any:
     return client_of(service, load_settings(), hasty=True)
 
 
+_MODELS = botocore.loaders.create_loader()
+"""Parsed service models, which cost more than all else of a client; forked children use those of their parent."""
+
+
 class _Clients:
     """Clients by service and settings, each made once however many threads ask for it first.
 
@@ -114,7 +120,9 @@ class _Clients:
     def _make(self, service: str, settings: Settings, hasty: bool) -> Any:
         # A session costs as much as several clients.
         if self._session is None:
-            self._session = boto3.session.Session()
+            core = botocore.session.Session()
+            core.register_component("data_loader", _MODELS)
+            self._session = boto3.session.Session(botocore_session=core)
         config = EMBEDDED_CLIENT_CONFIG if settings.endpoint_url else CLIENT_CONFIG
         if hasty:
             config = config.merge(HASTY)

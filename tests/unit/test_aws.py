@@ -21,8 +21,8 @@ def sessions(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     made: list[Any] = []
     session = boto3.session.Session
 
-    def make() -> Any:
-        made.append(session())
+    def make(**arguments: Any) -> Any:
+        made.append(session(**arguments))
         return made[-1]
 
     monkeypatch.setattr(boto3.session, "Session", make)

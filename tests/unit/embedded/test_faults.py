@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from functools import cache
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -30,7 +31,8 @@ class Sent(Exception):
         self.request = request
 
 
-def signed(service: Any, method: str, arguments: dict[str, Any]) -> AWSPreparedRequest:
+@cache
+def client_of(service: Any) -> Any:
     client = boto3.session.Session().client(
         service,
         region_name="us-east-1",
@@ -44,6 +46,11 @@ def signed(service: Any, method: str, arguments: dict[str, Any]) -> AWSPreparedR
         raise Sent(request)
 
     client.meta.events.register("before-send", carry_out)
+    return client
+
+
+def signed(service: Any, method: str, arguments: dict[str, Any]) -> AWSPreparedRequest:
+    client = client_of(service)
     with pytest.raises(Sent) as sent:
         getattr(client, method)(**arguments)
     return sent.value.request
