@@ -6,7 +6,7 @@ Takes messages about partners' files, reads each file once as it is now, judges 
 accommodation the record of the highest-priority partner, of a partner its newest. The result is packed into files of at
 most 500,000 bytes, and merged into the current catalogue of all files ever seen. After the gate the batch is announced,
 its files are copied, one atomic step shows the new catalogue, and the messages are deleted last. The message of a file
-that cannot be read stays in the queue and is a dead letter after ten receives (see `accommodations_redrive`).
+that cannot be read stays in the queue and is a dead letter after ten receives (`sluice dead-letters`).
 
 ## Triggered by
 

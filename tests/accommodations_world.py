@@ -79,7 +79,7 @@ class World:
 
     @property
     def dead_letters_url(self) -> str:
-        return sqs.queue_url(self.settings.accommodations_dead_letter_queue)
+        return sqs.queue_url(self.settings.accommodations_queue + sqs.DEAD_LETTERS)
 
     def prioritise(self, names: Sequence[str]) -> None:
         """Make this the priority list."""

@@ -16,6 +16,7 @@ ELSEWHERE = {
     "accommodations": "sluice.accommodations.cli:accommodations",
     "partners": "sluice.accommodations.cli:partners",
     "aws": "sluice.embedded.server:aws",
+    "dead-letters": "sluice.dead_letters.cli:dead_letters",
     "deploy": "sluice.deploy:deploy_command",
     "events": "sluice.events.cli:events",
     "produce": "sluice.produce:produce",

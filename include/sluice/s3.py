@@ -37,6 +37,13 @@ class ListedObject(NamedTuple):
     size_bytes: int
 
 
+class FoundObject(NamedTuple):
+    """An object as it is now: bytes, and when S3 stored it (UTC, whole seconds)."""
+
+    size_bytes: int
+    last_modified: datetime
+
+
 class DeleteFailed(SluiceError):
     """S3 refused to delete some objects."""
 
@@ -65,13 +72,23 @@ def read_object(bucket: str, key: str) -> StoredObject:
 
 def object_exists(bucket: str, key: str) -> bool:
     """Whether the key holds an object now."""
+    return find_object(bucket, key) is not None
+
+
+def find_object(bucket: str, key: str) -> FoundObject | None:
+    """The object under a key as it is now; None where there is none."""
     try:
-        client("s3").head_object(Bucket=bucket, Key=key)
+        found = client("s3").head_object(Bucket=bucket, Key=key)
     except ClientError as error:
         if error.response["ResponseMetadata"]["HTTPStatusCode"] == 404:
-            return False
+            return None
         raise
-    return True
+    return FoundObject(int(found["ContentLength"]), found["LastModified"])
+
+
+def read_head(bucket: str, key: str, size_bytes: int) -> bytes:
+    """The first bytes of an object that is not empty."""
+    return client("s3").get_object(Bucket=bucket, Key=key, Range=f"bytes=0-{size_bytes - 1}")["Body"].read()
 
 
 def write_object(bucket: str, key: str, body: bytes, content_type: str = "application/json") -> str:

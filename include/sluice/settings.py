@@ -275,11 +275,6 @@ class Settings(BaseSettings):
         return f"{self.resource_prefix}-accommodations"
 
     @property
-    def accommodations_dead_letter_queue(self) -> str:
-        """Name of the queue of messages about files that could not be read."""
-        return f"{self.accommodations_queue}-dead-letters"
-
-    @property
     def datasets_queue(self) -> str:
         """Name of the queue that hears of every dataset that was dropped off (infra/datasets.yaml)."""
         return f"{self.resource_prefix}-datasets"

@@ -20,8 +20,23 @@ log = logging.getLogger(__name__)
 BATCH_SIZE = 10
 """Messages in one SQS request at the most."""
 
+BATCH_BYTES = 256 * 1024
+"""Bodies and attributes of one SendMessageBatch at the most; a greater message goes alone."""
+
 BRIEF_SECONDS = 300
 """How long messages are ours that are only looked at or moved on."""
+
+REDRIVE_MESSAGES = 1000
+"""Messages that are in hand at a time while they are moved: moved well within `BRIEF_SECONDS`."""
+
+DEAD_LETTERS = "-dead-letters"
+"""What the name of a dead-letter queue adds to that of its work queue."""
+
+SENT_AT_ATTRIBUTE = "sluice_sent_at_ms"
+"""Message attribute of a redriven message: when it was sent first, epoch milliseconds."""
+
+MESSAGE_ATTRIBUTES = 10
+"""Attributes that a message may have (SQS developer guide, message metadata)."""
 
 DRAIN_SHARE = 1 / 4
 """Share of the visibility timeout that a drain may take: three drains in one run leave time to process."""
@@ -37,13 +52,38 @@ QUEUE_MISSING = "QueueDoesNotExist"
 class Message:
     """One received message; it is ours until its visibility timeout ends.
 
-    `sent_at_ms` tells when the queue took it, epoch milliseconds.
+    `sent_at_ms` tells when the queue took it first, epoch milliseconds: a redrive from the dead letters keeps it.
     """
 
     message_id: str
     receipt_handle: str
     body: str
     sent_at_ms: int
+
+
+@dataclass(frozen=True)
+class DeadLetter(Message):
+    """A message of a dead-letter queue, with what it takes to send it to another queue.
+
+    Attributes:
+        receive_count: how often it was received, this time included.
+        attributes: its message attributes, as SQS takes them.
+    """
+
+    receive_count: int
+    attributes: dict[str, Any]
+
+    @property
+    def size_bytes(self) -> int:
+        """What it counts against `BATCH_BYTES`."""
+        return len(self.body.encode()) + len(str(self.attributes).encode())
+
+
+class Redriven(NamedTuple):
+    """Messages that were moved, and those that SQS refused to take, which stay where they were."""
+
+    moved: int
+    refused: int
 
 
 class Drained(NamedTuple):
@@ -157,11 +197,18 @@ def _receive(url: str, most: int, wait_seconds: int) -> list[Message]:
         MaxNumberOfMessages=most,
         WaitTimeSeconds=wait_seconds,
         MessageSystemAttributeNames=["SentTimestamp"],
+        MessageAttributeNames=[SENT_AT_ATTRIBUTE],
     )
     return [
-        Message(each["MessageId"], each["ReceiptHandle"], each["Body"], int(each["Attributes"]["SentTimestamp"]))
+        Message(each["MessageId"], each["ReceiptHandle"], each["Body"], _sent_at_ms(each))
         for each in answer.get("Messages", [])
     ]
+
+
+def _sent_at_ms(received: Any) -> int:
+    first = received.get("MessageAttributes", {}).get(SENT_AT_ATTRIBUTE, {}).get("StringValue", "")
+    # Whoever sends a message can give it any attribute.
+    return int(first if first.isdecimal() else received["Attributes"]["SentTimestamp"])
 
 
 def hold_back(url: str, receipt_handles: Sequence[str], seconds: int) -> None:
@@ -203,47 +250,93 @@ def delete(url: str, receipt_handles: Sequence[str]) -> None:
         raise DeleteFailed(f"{url}: {len(failed)} messages were not deleted, first: {failed[0].get('Message')}")
 
 
-def peek(url: str, max_messages: int) -> list[str]:
-    """Bodies of messages that wait, each once; they are left for others to receive."""
-    seen = _receive_briefly(url, max_messages)
-    hold_back(url, [each["ReceiptHandle"] for each in seen], 0)
-    return [each["Body"] for each in seen]
+def look_at_dead_letters(url: str, max_messages: int) -> list[DeadLetter]:
+    """Messages of a dead-letter queue, each once, the oldest first; they stay there for others to receive."""
+    seen = _receive_dead_letters(url, max_messages)
+    hold_back(url, [each.receipt_handle for each in seen], 0)
+    return seen
 
 
-def redrive(source_url: str, target_url: str, max_messages: int) -> int:
-    """Move messages from one queue to another, such as dead letters back to where they came from.
+def redrive(source_url: str, target_url: str, max_messages: int) -> Redriven:
+    """Move dead letters to a work queue, the oldest first, with their attributes and the time of their first sending.
 
-    A message is deleted only once it was sent: who dies between the two leaves it in both queues, which every pipeline
-    bears. What SQS refuses to take stays where it is.
+    A message is deleted only once it was sent: a crash between the two leaves it in both queues, and every pipeline
+    processes a message that comes twice. (The redrive API of SQS resets the time of sending, by which of two versions
+    of a record the later one counts, and the embedded AWS has none.)
 
     Args:
         source_url: queue of the dead letters.
         target_url: queue that they go back to.
         max_messages: how many at the most.
-
-    Returns:
-        How many were moved.
     """
-    messages = _receive_briefly(source_url, max_messages)
-    for start in range(0, len(messages), BATCH_SIZE):
-        batch = messages[start : start + BATCH_SIZE]
-        in_parallel(lambda each: client("sqs").send_message(QueueUrl=target_url, MessageBody=each["Body"]), batch)
-        delete(source_url, [each["ReceiptHandle"] for each in batch])
-    return len(messages)
+    moved = refused = 0
+    while room := max_messages - moved - refused:
+        wanted = min(REDRIVE_MESSAGES, room)
+        letters = _receive_dead_letters(source_url, wanted)
+        for batch in batches_to_send(letters):
+            sent = _send(target_url, batch)
+            delete(source_url, [each.receipt_handle for each in sent])
+            moved += len(sent)
+            refused += len(batch) - len(sent)
+        if len(letters) < wanted:
+            break
+    return Redriven(moved, refused)
 
 
-def _receive_briefly(url: str, max_messages: int) -> list[Any]:
+def batches_to_send(letters: Sequence[DeadLetter]) -> list[list[DeadLetter]]:
+    """Batches in the same order, each as SendMessageBatch takes it: ten messages and `BATCH_BYTES` at the most."""
+    batches: list[list[DeadLetter]] = []
+    for letter in letters:
+        last = batches[-1] if batches else []
+        fits = sum(each.size_bytes for each in last) + letter.size_bytes <= BATCH_BYTES
+        if last and len(last) < BATCH_SIZE and fits:
+            last.append(letter)
+        else:
+            batches.append([letter])
+    return batches
+
+
+def _send(url: str, batch: Sequence[DeadLetter]) -> list[DeadLetter]:
+    """Send copies of messages; those that SQS took."""
+    entries: list[Any] = []
+    for index, letter in enumerate(batch):
+        attributes = letter.attributes
+        if SENT_AT_ATTRIBUTE in attributes or len(attributes) < MESSAGE_ATTRIBUTES:
+            sent_at = {"DataType": "Number", "StringValue": str(letter.sent_at_ms)}
+            attributes = attributes | {SENT_AT_ATTRIBUTE: sent_at}
+        entries.append({"Id": str(index), "MessageBody": letter.body, "MessageAttributes": attributes})
+    answer = client("sqs").send_message_batch(QueueUrl=url, Entries=entries)
+    for failed in answer.get("Failed", []):
+        letter = batch[int(failed["Id"])]
+        log.warning("%s: message %s was refused: %s", url, letter.message_id, failed.get("Message", failed["Code"]))
+    return [batch[int(each["Id"])] for each in answer.get("Successful", [])]
+
+
+def _receive_dead_letters(url: str, max_messages: int) -> list[DeadLetter]:
     """Messages that wait, each once; they come again after `BRIEF_SECONDS` by themselves."""
-    found: dict[str, Any] = {}
+    found: dict[str, DeadLetter] = {}
     while len(found) < max_messages:
-        received = client("sqs").receive_message(
+        answer = client("sqs").receive_message(
             QueueUrl=url,
             MaxNumberOfMessages=min(BATCH_SIZE, max_messages - len(found)),
             VisibilityTimeout=BRIEF_SECONDS,
             WaitTimeSeconds=1,
+            MessageSystemAttributeNames=["SentTimestamp", "ApproximateReceiveCount"],
+            MessageAttributeNames=["All"],
         )
-        messages = received.get("Messages", [])
-        found |= {each["MessageId"]: each for each in messages}
-        if not messages or queue_depth(url) == 0:
+        received = answer.get("Messages", [])
+        found |= {each["MessageId"]: _dead_letter(each) for each in received}
+        if not received or (len(received) < BATCH_SIZE and queue_depth(url) == 0):
             break
-    return list(found.values())
+    return sorted(found.values(), key=lambda each: each.sent_at_ms)
+
+
+def _dead_letter(received: Any) -> DeadLetter:
+    fields = ("DataType", "StringValue", "BinaryValue")
+    attributes = {
+        name: {field: value[field] for field in fields if field in value}
+        for name, value in received.get("MessageAttributes", {}).items()
+    }
+    count = int(received["Attributes"]["ApproximateReceiveCount"])
+    place = (received["MessageId"], received["ReceiptHandle"], received["Body"], _sent_at_ms(received))
+    return DeadLetter(*place, count, attributes)

@@ -78,14 +78,3 @@ def test_a_failed_gate_publishes_nothing_and_its_message_comes_back(
 
     world.redeliver(run_slug(failed.run_id))
     assert returned(run("accommodations_consolidate"), "publish")["published"] == 1
-
-
-def test_dead_letters_are_only_looked_at_unless_asked_for(world: World, run: RunDag) -> None:
-    from sluice.aws import client
-
-    client("sqs").send_message(QueueUrl=world.dead_letters_url, MessageBody=world.event("accommodations/a.jsonl"))
-    looked = run("accommodations_redrive")
-    assert returned(looked, "inspect")["messages"] == 1
-    assert returned(looked, "redrive") == {"redriven": 0}
-    assert returned(run("accommodations_redrive", run_conf={"dry_run": False}), "redrive") == {"redriven": 1}
-    assert (world.unfinished(), world.unfinished(world.dead_letters_url)) == (1, 0)

@@ -12,6 +12,7 @@ import pytest
 
 from dockerhub_account import WORKED_EXAMPLE, DockerHubAccount
 from platform_world import Watch
+from sluice import sqs
 from sluice.aws import client
 from sluice.dockerhub import expectations
 from sluice.lake import run_slug
@@ -165,6 +166,23 @@ def test_a_pipeline_that_works_again_is_told_to_be_over_its_failure(
     watch.all_ran(WATCH_DAG, at=datetime.now(UTC) + timedelta(hours=1))
     run_dag(WATCH_DAG)
     assert watch.subjects() == ["[sluice-test] over: dockerhub_aggregate.check_objects failed"]
+
+
+def test_dead_letters_are_only_looked_at_unless_asked_for(
+    watch: Watch, account: DockerHubAccount, run_dag: RunDag
+) -> None:
+    queue = account.settings.dockerhub_queue
+    client("sqs").send_message(QueueUrl=sqs.queue_url(queue + sqs.DEAD_LETTERS), MessageBody="{}")
+
+    def returned(task_id: str, **conf: object) -> Any:
+        run = run_dag("platform_redrive", run_conf={"pipeline": "dockerhub", **conf})
+        assert run.state == "success"
+        return run.get_task_instance(task_id).xcom_pull(task_ids=task_id)
+
+    assert returned("inspect") == {queue + sqs.DEAD_LETTERS: 1}
+    assert returned("redrive") == {queue: {"waiting": 1, "redriven": 0, "refused": 0}}
+    assert returned("redrive", dry_run=False) == {queue: {"waiting": 1, "redriven": 1, "refused": 0}}
+    assert sum(sqs.queue_counts(queue)) == 1
 
 
 class ContextOf(dict[str, Any]):

@@ -143,7 +143,8 @@ def _read_files(connection: DuckDBPyConnection, files: Sequence[PartnerFile], fo
                 unreadable[file] = flaws[number]
                 log.warning(
                     "%s cannot be read (%s): %s. Its message stays in the queue and becomes a dead letter after ten"
-                    " receives; drop the file again, or mend it and run accommodations_redrive",
+                    " receives; drop the file again, or correct it and run"
+                    " `sluice dead-letters redrive accommodations --no-dry-run`",
                     *(file.source, flaws[number], flaws[number].detail),
                 )
             else:

@@ -20,13 +20,11 @@ from sluice.accommodations.batch import (
 from sluice.accommodations.current import digest_lists
 from sluice.accommodations.publication import read_manifest
 from sluice.accommodations.records import LANDING_PREFIX, by_age
-from sluice.notifications import announced_objects, parse_notification
+from sluice.notifications import announced_objects
 from sluice.quality.gate import run_gate
-from sluice.quarantine import RejectedRecord
 from sluice.scratch import scratch_folder
 from sluice.settings import load_settings
 from sluice.tally import Tally
-from sluice.threads import in_parallel
 
 log = logging.getLogger(__name__)
 
@@ -171,57 +169,3 @@ def publish(run: str, clock: Callable[[], datetime] = utc_now) -> dict[str, int]
         quarantined=measures["quarantined"],
     ).checked(run)
     return tally | unusable
-
-
-# accommodations_redrive: inspect -> redrive
-
-
-def inspect(max_messages: int) -> dict[str, Any]:
-    """What waits as a dead letter, and whether the files are there; every message stays where it is.
-
-    Args:
-        max_messages: how many to look at.
-
-    Returns:
-        `messages`, and `files`: address, bytes and time of what each message is about now.
-    """
-    settings = load_settings()
-    url = sqs.queue_url(settings.accommodations_dead_letter_queue)
-    found: list[str] = []
-    bodies = sqs.peek(url, max_messages)
-    for body in bodies:
-        try:
-            created = parse_notification(body)
-        except RejectedRecord as rejected:
-            found.append(f"{body[:200]}: {rejected.detail}")
-            continue
-        files = in_parallel(lambda each: storage.find_file(each.bucket, each.key), created)
-        found += [
-            f"{file.source}, {file.size_bytes} bytes of {file.modified_at:%Y-%m-%dT%H:%M:%SZ}"
-            if file
-            else f"s3://{each.bucket}/{each.key} was deleted"
-            for each, file in zip(created, files, strict=True)
-        ]
-    for line in found:
-        log.info("dead letter: %s", line)
-    return {"messages": len(bodies), "files": found[:100]}
-
-
-def redrive(max_messages: int, *, dry_run: bool) -> dict[str, int]:
-    """Send dead letters back to the queue, where the next run takes them.
-
-    Args:
-        max_messages: how many at the most.
-        dry_run: send none.
-
-    Returns:
-        `redriven`.
-    """
-    settings = load_settings()
-    if dry_run:
-        log.info("dry run: nothing was sent back; trigger with --conf '{\"dry_run\": false}'")
-        return {"redriven": 0}
-    source = sqs.queue_url(settings.accommodations_dead_letter_queue)
-    redriven = sqs.redrive(source, sqs.queue_url(settings.accommodations_queue), max_messages)
-    log.info("sent %d dead letters back", redriven)
-    return {"redriven": redriven}

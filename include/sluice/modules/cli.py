@@ -98,19 +98,6 @@ def show(module_id: str | None, limit: int) -> None:
 
 
 @modules.command()
-@click.option("--limit", default=10_000, show_default=True, type=COUNT, help="Dead letters of each queue at the most.")
-def redrive(limit: int) -> None:
-    """Send the dead letters of both queues back, once the cause is mended."""
-    from sluice import sqs
-    from sluice.settings import load_settings
-
-    settings = load_settings()
-    for queue in (settings.recv_message_queue, settings.weekly_diagnostic_queue):
-        sent = sqs.redrive(sqs.queue_url(f"{queue}-dead-letters"), sqs.queue_url(queue), limit)
-        click.echo(f"{sent} dead letters sent back to {queue}")
-
-
-@modules.command()
 @fleet_options
 @click.option("--seed", type=int, required=True, help="Of the fleet that was produced.")
 def check(seed: int, **options: Any) -> None:

@@ -13,9 +13,6 @@ from sluice.threads import in_parallel
 from sluice.watch.pipelines import Pipeline, Stream, WatchedDag
 from sluice.watch.runs import Runs, read_runs
 
-DEAD_LETTERS = "-dead-letters"
-"""What the name of a dead-letter queue adds to that of its queue."""
-
 
 @dataclass(frozen=True)
 class QueueState:
@@ -83,7 +80,7 @@ def look(settings: Settings, watched: Sequence[Pipeline], now: datetime) -> Obse
 
 def _asks_queue(queue: str, last_empty: datetime, now: datetime) -> Callable[[], QueueState]:
     def ask() -> QueueState:
-        waiting, dead = _counts(queue), _counts(queue + DEAD_LETTERS)
+        waiting, dead = _counts(queue), _counts(queue + sqs.DEAD_LETTERS)
         dead_letters = sum(dead) if dead else None
         if waiting is None:
             return QueueState(None, 0, dead_letters)

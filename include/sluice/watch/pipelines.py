@@ -38,7 +38,6 @@ class WatchedDag:
         streams: streams that it drains.
         drains_all: a run empties its queues; False where it takes only some messages at a time.
         partitioned: each run owns its hour or month, and a later run does not make up for one that failed.
-        dead_letters_way_out: command that brings back what is in the dead-letter queues, once its cause is mended.
     """
 
     dag_id: str
@@ -49,7 +48,6 @@ class WatchedDag:
     streams: tuple[Stream, ...] = ()
     drains_all: bool = True
     partitioned: bool = False
-    dead_letters_way_out: str = ""
 
     def due(self, now: datetime) -> datetime | None:
         """The latest time of the schedule (UTC) whose deadline has passed; None without a schedule."""
@@ -70,6 +68,11 @@ class Pipeline:
     name: str
     dags: tuple[WatchedDag, ...] = field(default=())
 
+    @property
+    def queues(self) -> tuple[str, ...]:
+        """Its work queues; each has a dead-letter queue `<name>-dead-letters`."""
+        return tuple(queue for dag in self.dags for queue in dag.queues)
+
 
 def pipelines(settings: Settings) -> tuple[Pipeline, ...]:
     """Every pipeline of this environment."""
@@ -89,7 +92,6 @@ def pipelines(settings: Settings) -> tuple[Pipeline, ...]:
                     deadline_seconds=900,
                     tables=(settings.dockerhub_table,),
                     queues=(settings.dockerhub_queue,),
-                    dead_letters_way_out="sluice airflow dags trigger dockerhub_aggregate --conf '{\"rebuild\": true}'",
                 ),
                 WatchedDag("dockerhub_rebuild", "0 0 1 * *", deadline_seconds=6 * 3600, partitioned=True),
             ),
@@ -128,11 +130,7 @@ def pipelines(settings: Settings) -> tuple[Pipeline, ...]:
                     tables=("accommodations", "accommodations_current"),
                     queues=(settings.accommodations_queue,),
                     drains_all=False,
-                    dead_letters_way_out=(
-                        "sluice airflow dags trigger accommodations_redrive --conf '{\"dry_run\": false}'"
-                    ),
                 ),
-                WatchedDag("accommodations_redrive", None),
             ),
         ),
         Pipeline(
@@ -148,7 +146,13 @@ def pipelines(settings: Settings) -> tuple[Pipeline, ...]:
                 ),
             ),
         ),
-        Pipeline("platform", (WatchedDag(WATCH_DAG, "*/5 * * * *", deadline_seconds=600),)),
+        Pipeline(
+            "platform",
+            (
+                WatchedDag(WATCH_DAG, "*/5 * * * *", deadline_seconds=600),
+                WatchedDag("platform_redrive", None),
+            ),
+        ),
     )
 
 

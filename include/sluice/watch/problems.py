@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sluice.watch.observation import DEAD_LETTERS, Observation, QueueState
+from sluice.sqs import DEAD_LETTERS
+from sluice.watch.observation import Observation, QueueState
 from sluice.watch.pipelines import QUEUE_AGE_MAX_SECONDS, STREAM_LAG_MAX_SECONDS, Pipeline, Stream, WatchedDag
 from sluice.watch.runs import Failure, LastRun, failure_name
 
@@ -122,17 +123,14 @@ def _of_queue(pipeline: str, dag: WatchedDag, queue: str, state: QueueState, pag
     if missing:
         yield _missing(pipeline, dag, f"queue {' and '.join(missing)}", queue)
     if state.dead_letters:
-        dead = queue + DEAD_LETTERS
-        way_out = dag.dead_letters_way_out or f"move them back to {queue} (aws sqs start-message-move-task)"
         yield Problem(
             f"dead-letters/{queue}",
             pipeline,
             dag.dag_id,
             f"{dag.dag_id} has dead letters",
-            f"{state.dead_letters} messages are in {dead}: each failed every time that it was received",
-            f"aws sqs receive-message --visibility-timeout 0 --queue-url $(aws sqs get-queue-url --queue-name {dead}"
-            " --query QueueUrl --output text)",
-            f"mend the cause, then: {way_out}",
+            f"{state.dead_letters} messages are in {queue + DEAD_LETTERS}: each failed every time that it was received",
+            f"sluice dead-letters list {pipeline}",
+            f"sluice dead-letters redrive {pipeline} --no-dry-run",
         )
     if state.age_seconds > QUEUE_AGE_MAX_SECONDS:
         yield Problem(

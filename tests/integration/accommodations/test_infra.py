@@ -33,7 +33,7 @@ def test_a_dropped_file_is_heard_of_whatever_its_name_and_nothing_else(deployed:
 
 def test_the_queue_is_that_of_the_contract(world: World) -> None:
     queue = attributes(world.settings.accommodations_queue)
-    dead = attributes(world.settings.accommodations_dead_letter_queue)
+    dead = attributes(f"{world.settings.accommodations_queue}-dead-letters")
     assert (queue["ReceiveMessageWaitTimeSeconds"], queue["VisibilityTimeout"]) == ("20", "450")
     assert json.loads(queue["RedrivePolicy"]) == {"deadLetterTargetArn": dead["QueueArn"], "maxReceiveCount": 10}
     assert int(dead["MessageRetentionPeriod"]) > int(queue["MessageRetentionPeriod"])

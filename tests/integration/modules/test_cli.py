@@ -2,8 +2,8 @@ from __future__ import annotations
 
 from click.testing import CliRunner
 
-from modules_world import World, send_raw
-from sluice import cli, sqs
+from modules_world import World
+from sluice import cli
 from sluice.modules.produce import Fleet, true_rates
 
 OPTIONS = ["--modules", "20", "--weeks", "3", "--seed", "11"]
@@ -59,15 +59,3 @@ def test_a_diagnostic_that_was_rejected_or_not_judged_says_so(world: World) -> N
     _, said = sluice("modules", "show")
     assert "rejected" in said.split("rejected", 1)[1]
     assert "not judged yet" in said
-
-
-def test_dead_letters_go_back_and_are_processed(world: World) -> None:
-    name = world.settings.weekly_diagnostic_queue
-    send_raw(sqs.queue_url(f"{name}-dead-letters"), ['{"moduleId": "a", "timestamp": 5, "attempts": 4}'])
-    code, said = sluice("modules", "redrive")
-    assert code == 0, said
-    assert "0 dead letters sent back to sluice-test-recv_message" in said
-    assert "1 dead letters sent back to sluice-test-weekly_diagnostic" in said
-    assert sum(sqs.queue_counts(f"{name}-dead-letters")) == 0
-    world.run("run")
-    assert world.published() == [("a", 5, 0.0)]

@@ -236,7 +236,8 @@ def test_dead_letters_are_told_with_the_way_to_bring_them_back(watch: Watch) -> 
     ((subject, text),) = watch.mail()
     assert subject == "[sluice-test] dockerhub_aggregate has dead letters"
     assert f"3 messages are in {dead}" in text
-    assert "sluice airflow dags trigger dockerhub_aggregate --conf '{\"rebuild\": true}'" in text
+    assert "Where to look: sluice dead-letters list dockerhub\n" in text
+    assert "Run again:     sluice dead-letters redrive dockerhub --no-dry-run\n" in text
     assert watch.metric("DeadLetters", Pipeline="dockerhub") == [3.0]
     assert sqs.queue_depth(sqs.queue_url(dead)) == 3, "a look takes none away"
     client("sqs").purge_queue(QueueUrl=sqs.queue_url(dead))

@@ -1,0 +1,78 @@
+"""Send the dead letters of a pipeline back to its queues, once the cause of their failure is fixed.
+
+## What it does
+
+Looks at the dead letters of one pipeline and logs what each is about, whether the objects that it names exist, and why
+it failed as far as that is known. Unless it is a dry run, each message is sent to its work queue again and only then
+deleted from the dead letters; the next run of the pipeline takes it from there. Attributes and the time of the first
+sending are kept. `sluice dead-letters list` and `redrive` do the same from a shell.
+
+## Triggered by
+
+A person, when a dead-letter queue is not empty (`sluice status` and an alert say so).
+
+## Parameters
+
+* `pipeline`: whose dead letters.
+* `max_messages` (default 1000): how many of each queue at the most.
+* `dry_run` (default true): only look. Example:
+  `airflow dags trigger platform_redrive --conf '{"pipeline": "modules", "dry_run": false}'`
+
+## Reads and writes
+
+* reads the queues `<queue>-dead-letters` of the pipeline, and the headers of the objects that messages name
+* writes the work queues of the pipeline
+
+## Running it again
+
+Sends back what is there. A run that is killed between sending and deleting leaves a message in both queues; every
+pipeline processes a message that comes twice once.
+"""
+
+from __future__ import annotations
+
+from airflow.sdk import Param, dag, task
+
+from sluice.settings import load_settings
+from sluice.watch.pipelines import pipelines
+from sluice_airflow.alerts import after_failed_run
+from sluice_airflow.defaults import START, TASK_DEFAULTS
+
+PIPELINES = [pipeline.name for pipeline in pipelines(load_settings()) if pipeline.queues]
+
+
+@dag(
+    schedule=None,
+    start_date=START,
+    catchup=False,
+    max_active_runs=1,
+    default_args=TASK_DEFAULTS,
+    on_failure_callback=after_failed_run,
+    params={
+        "pipeline": Param(type="string", enum=PIPELINES, description="whose dead letters"),
+        "max_messages": Param(1000, type="integer", minimum=1, maximum=100_000, description="of each queue"),
+        "dry_run": Param(True, type="boolean", description="only look at the dead letters"),
+    },
+    tags=["platform", "redrive"],
+    doc_md=__doc__,
+)
+def platform_redrive():
+    @task
+    def inspect(params: dict) -> dict[str, int]:
+        """Log what each dead letter is about; how many of each queue were looked at."""
+        from sluice.dead_letters import letters
+
+        return letters.log_letters(load_settings(), params["pipeline"], params["max_messages"])
+
+    @task
+    def redrive(params: dict) -> dict[str, dict[str, int]]:
+        """Send the messages back, unless it is a dry run."""
+        from sluice.dead_letters import letters
+
+        dry_run = params["dry_run"]
+        return letters.redrive(load_settings(), params["pipeline"], params["max_messages"], dry_run=dry_run)
+
+    inspect() >> redrive()
+
+
+platform_redrive()
