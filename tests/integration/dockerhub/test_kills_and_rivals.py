@@ -110,7 +110,8 @@ def test_a_run_killed_between_two_deletes_changes_nothing_when_the_rest_comes_ag
     before_write(die_at_the_nth)
     with pytest.raises(Killed):
         steps.publish_aggregates("killed", collected)
-    assert account.unfinished() == 25 - 10 * (nth - 1)
+    # Batches of 10, 10 and 5 are deleted side by side: which of them are done is not known.
+    assert 5 <= account.unfinished() <= 25 - 5 * (nth - 1)
     assert account.shown() == WORKED_RESULT
     # A retry of the task alone deletes the rest, also what is deleted already.
     assert steps.publish_aggregates("killed", collected)["published"] == 5
