@@ -129,7 +129,7 @@ def parse_retry_after(value: str | None, now_seconds: float) -> float | None:
     else:
         try:
             moment = parsedate_to_datetime(text)
-        except ValueError:
+        except (ValueError, OverflowError):
             return None
         # `-0000` gives a time without a zone; HTTP dates are UTC.
         seconds = moment.replace(tzinfo=moment.tzinfo or UTC).timestamp() - now_seconds

@@ -358,6 +358,8 @@ def test_the_request_says_who_asks(httpserver: HTTPServer, fake_time: FakeTime) 
         ("1.5", None),
         ("soon", None),
         ("1763726400000", None),
+        ("Sat, 99999999999999999999 Nov 2026 12:01:00 GMT", None),
+        ("Sat, 21 Nov 2026 12:01:00 +99999999999999999999", None),
     ],
 )
 def test_retry_after_is_seconds_a_date_or_a_moment_and_nonsense_is_nothing(
@@ -366,7 +368,7 @@ def test_retry_after_is_seconds_a_date_or_a_moment_and_nonsense_is_nothing(
     assert parse_retry_after(header, NOW_SECONDS) == seconds
 
 
-@given(st.text() | st.from_regex(r"\A[A-Z][a-z]{2}, \d{2} [A-Z][a-z]{2} \d{4} \d\d:\d\d:\d\d [+-]\d{4}\Z"))
+@given(st.text() | st.from_regex(r"\A[A-Z][a-z]{2}, \d+ (Jan|Nov) \d+ \d+:\d+:\d+ [+-]\d+\Z"))
 def test_no_retry_after_whatever_it_says_stops_the_pull(header: str) -> None:
     seconds = parse_retry_after(header, NOW_SECONDS)
     assert seconds is None or 0 <= seconds <= WAIT_MAX_SECONDS
