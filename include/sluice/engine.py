@@ -26,6 +26,17 @@ if TYPE_CHECKING:
 
 _NAME_LINE = re.compile(r"^-- name: *(\w+) *$", re.MULTILINE)
 
+_IS_JSON = r"""
+CREATE OR REPLACE TEMP MACRO is_json(text) AS CASE
+    WHEN NOT coalesce(json_valid(text), FALSE) THEN FALSE
+    -- few texts need a closer look: at what is left of them without their strings
+    WHEN contains(lower(text), 'nan') OR contains(lower(text), 'inf') OR regexp_matches(text, ',\s*[}\]]')
+    THEN NOT regexp_matches(regexp_replace(text, '"(?:[^"\\]|\\.)*"', '""', 'g'), '(?i)nan|inf|,\s*[}\]]')
+    ELSE TRUE
+END"""
+"""DuckDB's own `json_valid` accepts NaN, Infinity, inf and a comma before a closing bracket, and nothing else that
+RFC 8259 does not."""
+
 JAVA_MAX = 21
 """Spark 3.5 is made for 8, 11 and 17 and runs on 21; it does not start on 24, which has no security manager."""
 
@@ -76,6 +87,14 @@ def duckdb_connection(
     finally:
         connection.close()
         shutil.rmtree(spill_dir, ignore_errors=True)
+
+
+def create_is_json(connection: DuckDBPyConnection) -> None:
+    """Create the macro `is_json(text)`: whether a text is JSON as RFC 8259 defines it; false for null.
+
+    Half of a surrogate pair (`"\\ud800"`), which no UTF-8 can hold, is not JSON.
+    """
+    connection.execute(_IS_JSON)
 
 
 def read_queries(path: Traversable) -> dict[str, str]:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from sluice.accommodations.packing import pack_lines
 from sluice.accommodations.records import MAX_BYTES, Flaw, PartnerFile, Reason, epoch_microseconds
 from sluice.accommodations.source import UnreadableFile, detect_format, line_batches, lines_schema
-from sluice.engine import duckdb_connection, read_queries, sql_list, sql_text
+from sluice.engine import create_is_json, duckdb_connection, read_queries, sql_list, sql_text
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -56,7 +56,6 @@ JUDGED_GROUP_ROWS = 2_048
 """Rows of a row group there: who reads a range of accommodations reads a few groups of each file."""
 
 JSON_FUNCTIONS = """
-CREATE TEMP MACRO is_json(text) AS json_valid(text);
 CREATE TEMP MACRO json_fields(text) AS json_transform(
     text, '{"accommodation_id": "JSON", "partner_name": "JSON", "accommodation_data": "JSON"}');
 CREATE TEMP MACRO json_kind(text) AS json_type(text);
@@ -99,6 +98,7 @@ def consolidation(work_dir: Path, memory_limit_mb: int) -> Iterator[DuckDBPyConn
         memory_limit_mb: memory before it spills, MiB.
     """
     with duckdb_connection(memory_limit_mb, work_dir / "spill") as connection:
+        create_is_json(connection)
         connection.execute(JSON_FUNCTIONS)
         (work_dir / JUDGED).mkdir()
         # Files and not a table: memory holds only what a query asks for.

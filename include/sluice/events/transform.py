@@ -14,7 +14,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sluice.engine import duckdb_connection, fill, read_queries, sql_list, sql_text
+from sluice.engine import create_is_json, duckdb_connection, fill, read_queries, sql_list, sql_text
 from sluice.events.records import (
     Envelope,
     FurtherColumn,
@@ -131,6 +131,7 @@ def transform_batch(
     if not envelopes:
         return TransformResult([], None, known, 0)
     with duckdb_connection(memory_limit_mb, out_dir / "spill") as connection:
+        create_is_json(connection)
         columns = _judge(connection, envelopes, known)
         rejected = dict(
             connection.execute(
@@ -253,7 +254,6 @@ def _create_json_functions(connection: DuckDBPyConnection, columns: Sequence[Fur
     planned = sql_list([name for fields in ranks for name in fields])
     pointer = "'/' || replace(replace(field, '~', '~0'), '/', '~1')"
     for signature, expression in {
-        "is_json(record)": "json_valid(record)",
         **{
             f"json_fields_{rank}(record)": f"json_transform(record, {sql_text(json.dumps(fields))})"
             for rank, fields in enumerate(ranks)
