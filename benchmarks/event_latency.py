@@ -22,7 +22,8 @@ from airflow.sdk import Asset, AssetWatcher, dag, task
 from sluice_airflow.defaults import START, TASK_DEFAULTS
 from sluice_airflow.doorbell import QueueDepthTrigger
 
-BELL = Asset("sqs://sluice-floor", watchers=[AssetWatcher(name="floor", trigger=QueueDepthTrigger("sluice-floor"))])
+TRIGGER = QueueDepthTrigger("sluice-floor", "floor", silence_seconds=1)
+BELL = Asset("sqs://sluice-floor", watchers=[AssetWatcher(name="floor", trigger=TRIGGER)])
 
 
 @dag(schedule=[BELL], start_date=START, catchup=False, max_active_runs=1, default_args=TASK_DEFAULTS)

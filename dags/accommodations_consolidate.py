@@ -47,7 +47,9 @@ from sluice_airflow.doorbell import QueueDepthTrigger
 
 QUEUE = load_settings().accommodations_queue
 # A name, not sqs://: for a URI Airflow looks through all providers, 0.14 s in each task.
-NEW_PARTNER_FILES = Asset(QUEUE, watchers=[AssetWatcher(name=QUEUE, trigger=QueueDepthTrigger(QUEUE))])
+NEW_PARTNER_FILES = Asset(
+    QUEUE, watchers=[AssetWatcher(name=QUEUE, trigger=QueueDepthTrigger(QUEUE, "accommodations_consolidate"))]
+)
 
 
 @dag(

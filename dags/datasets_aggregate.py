@@ -47,7 +47,7 @@ from sluice_airflow.defaults import START, TASK_DEFAULTS
 from sluice_airflow.doorbell import QueueDepthTrigger
 
 QUEUE = load_settings().datasets_queue
-NEW_FILES = Asset(QUEUE, watchers=[AssetWatcher(name=QUEUE, trigger=QueueDepthTrigger(QUEUE))])
+NEW_FILES = Asset(QUEUE, watchers=[AssetWatcher(name=QUEUE, trigger=QueueDepthTrigger(QUEUE, "datasets_aggregate"))])
 
 
 def _asked(conf: dict | None) -> tuple[str | None, bool]:

@@ -41,7 +41,9 @@ from sluice_airflow.doorbell import QueueDepthTrigger
 
 QUEUE = load_settings().dockerhub_queue
 # A name, not sqs://: for a URI Airflow looks through all providers, 0.14 s in each task.
-NEW_RAW_OBJECTS = Asset(QUEUE, watchers=[AssetWatcher(name=QUEUE, trigger=QueueDepthTrigger(QUEUE))])
+NEW_RAW_OBJECTS = Asset(
+    QUEUE, watchers=[AssetWatcher(name=QUEUE, trigger=QueueDepthTrigger(QUEUE, "dockerhub_aggregate"))]
+)
 
 
 @dag(

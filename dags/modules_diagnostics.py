@@ -42,9 +42,12 @@ from sluice_airflow.doorbell import QueueDepthTrigger
 
 DIAGNOSTICS = load_settings().weekly_diagnostic_queue
 MESSAGES = load_settings().recv_message_queue
-NEW_DIAGNOSTICS = Asset(DIAGNOSTICS, watchers=[AssetWatcher(name=DIAGNOSTICS, trigger=QueueDepthTrigger(DIAGNOSTICS))])
+DAG_ID = "modules_diagnostics"
+NEW_DIAGNOSTICS = Asset(
+    DIAGNOSTICS, watchers=[AssetWatcher(name=DIAGNOSTICS, trigger=QueueDepthTrigger(DIAGNOSTICS, DAG_ID))]
+)
 MANY_MESSAGES = Asset(
-    MESSAGES, watchers=[AssetWatcher(name=MESSAGES, trigger=QueueDepthTrigger(MESSAGES, ring_depth=1000))]
+    MESSAGES, watchers=[AssetWatcher(name=MESSAGES, trigger=QueueDepthTrigger(MESSAGES, DAG_ID, ring_depth=1000))]
 )
 
 

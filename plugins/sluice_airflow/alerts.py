@@ -29,6 +29,24 @@ QUERY_OF_URL = re.compile(r"(https?://[^\s\"?]*)\?[^\s\"]*")
 KILLED = "its process was killed, ran out of memory, or lost its machine"
 
 
+def before_task(context: Context) -> None:
+    """Note that a run has begun, with its first task: `on_execute_callback` of every task."""
+    if context["task"].upstream_task_ids:
+        return
+    ti = context["ti"]
+
+    def note() -> None:
+        from sluice.watch import steps
+
+        steps.run_started(ti.dag_id, ti.run_id, _started_at(context) or datetime.now(UTC))
+
+    _without_harm(note, "the start of this run was not noted")
+
+
+def _started_at(context: Context) -> datetime | None:
+    return getattr(context.get("dag_run"), "start_date", None) or context["ti"].start_date
+
+
 def after_success(context: Context) -> None:
     """Note that a task did its work: `on_success_callback` of every task.
 
@@ -52,7 +70,7 @@ def _note_success(context: Context, result: Any) -> None:
     def note() -> None:
         from sluice.watch import steps
 
-        started_at = getattr(context.get("dag_run"), "start_date", None) or ti.start_date or at
+        started_at = _started_at(context) or at
         steps.task_succeeded(
             ti.dag_id,
             ti.task_id,

@@ -8,7 +8,7 @@ from typing import Any
 from airflow.sdk.definitions.retry_policy import ExceptionRetryPolicy, RetryAction, RetryRule
 
 from sluice.quality import GateFailed
-from sluice_airflow.alerts import after_failure, after_skip, after_success
+from sluice_airflow.alerts import after_failure, after_skip, after_success, before_task
 
 START = datetime(2013, 1, 1, tzinfo=UTC)
 """Before any data that the lake may hold, so that every past partition can be backfilled: Docker Hub began in 2014, and
@@ -24,6 +24,7 @@ TASK_DEFAULTS: dict[str, Any] = {
     "retry_policy": ExceptionRetryPolicy(
         rules=[RetryRule(GateFailed, RetryAction.FAIL, reason="the same data fails the gate again")]
     ),
+    "on_execute_callback": before_task,
     "on_success_callback": after_success,
     "on_skipped_callback": after_skip,
     "on_failure_callback": after_failure,

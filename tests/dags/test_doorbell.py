@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from airflow.sdk.module_loading import import_string
 
 from dockerhub_account import DockerHubAccount
+from embedded_aws import FaultInjection
 from sluice import sqs
 from sluice.aws import client
 from sluice.environment import aws_connection
+from sluice.settings import load_settings
+from sluice.watch import runs
+from sluice.watch.pipelines import pipelines
 from sluice_airflow import doorbell
 from sluice_airflow.doorbell import QueueDepthTrigger
 
+DAG_ID = "dockerhub_aggregate"
 POLL_SECONDS = 10.0
-RING_AGAIN_SECONDS = 60.0
+SILENCE_SECONDS = 60.0
+SILENCE_MAX_SECONDS = 300.0
 
 
 class Looks:
@@ -52,9 +59,8 @@ def looks(monkeypatch: pytest.MonkeyPatch) -> Looks:
 @pytest.fixture
 def trigger(account: DockerHubAccount, monkeypatch: pytest.MonkeyPatch) -> QueueDepthTrigger:
     monkeypatch.setenv("AIRFLOW_CONN_AWS_DEFAULT", aws_connection(account.settings))
-    return QueueDepthTrigger(
-        account.settings.dockerhub_queue, poll_seconds=POLL_SECONDS, ring_again_seconds=RING_AGAIN_SECONDS
-    )
+    name = account.settings.dockerhub_queue
+    return QueueDepthTrigger(name, DAG_ID, POLL_SECONDS, SILENCE_SECONDS, SILENCE_MAX_SECONDS)
 
 
 def rings(trigger: QueueDepthTrigger, looks: Looks, *between: Callable[[], None]) -> list[tuple[float, int]]:
@@ -72,6 +78,15 @@ def rings(trigger: QueueDepthTrigger, looks: Looks, *between: Callable[[], None]
     with pytest.raises(StopLooking):
         asyncio.run(listen())
     return heard
+
+
+def processed(account: DockerHubAccount, messages: int) -> None:
+    """A run of the Dag takes messages, processes them, and notes it."""
+    taken = sqs.drain(account.queue_url, messages).messages
+    sqs.delete(account.queue_url, [each.receipt_handle for each in taken])
+    tally = {"records_in": messages, "published": messages, "duplicates": 0, "quarantined": 0}
+    now = datetime.now(UTC)
+    runs.record_success(account.settings.runs_table, DAG_ID, "run", started_at=now, at=now, tally=tally)
 
 
 def nothing() -> None:
@@ -103,17 +118,58 @@ def test_it_rings_anew_for_what_comes_after_the_queue_was_drained(
         trigger,
         looks,
         lambda: account.send("a"),
-        lambda: sqs.drain(account.queue_url, 10),  # type: ignore[arg-type, return-value]
+        lambda: processed(account, 10),
         lambda: account.send("b"),
     )
     assert heard == [(10.0, 1), (30.0, 1)]
 
 
-def test_it_rings_again_for_messages_that_no_run_has_taken(
+def test_it_rings_less_and_less_often_for_messages_that_no_run_processes(
     account: DockerHubAccount, trigger: QueueDepthTrigger, looks: Looks
 ) -> None:
     account.send("a")
-    assert rings(trigger, looks, *[nothing] * 13) == [(0.0, 1), (60.0, 1), (120.0, 1)]
+    heard = rings(trigger, looks, *[nothing] * 130)
+    assert [at for at, _ in heard] == [0.0, 60.0, 180.0, 420.0, 720.0, 1020.0]
+
+
+def test_it_rings_at_once_for_what_a_run_has_left_and_then_at_its_first_pace(
+    account: DockerHubAccount, trigger: QueueDepthTrigger, looks: Looks
+) -> None:
+    account.send("a", "b", "c")
+    between: list[Callable[[], None]] = [nothing] * 50
+    between[20] = lambda: processed(account, 1)
+    heard = rings(trigger, looks, *between)
+    # Nothing happens after the second ring, at 60; a run takes one message before the look at 210.
+    assert heard[:5] == [(0.0, 3), (60.0, 3), (180.0, 3), (210.0, 2), (270.0, 2)]
+
+
+def test_it_is_patient_no_longer_once_the_queue_was_seen_empty(
+    account: DockerHubAccount, trigger: QueueDepthTrigger, looks: Looks
+) -> None:
+    account.send("a")
+    between: list[Callable[[], None]] = [nothing] * 60
+    between[30] = lambda: client("sqs").purge_queue(QueueUrl=account.queue_url)
+    between[42] = lambda: account.send("b")
+    heard = rings(trigger, looks, *between)
+    # It looked at 420, when its silence was over, saw nothing, and the next message came before the look at 430.
+    assert [at for at, _ in heard] == [0.0, 60.0, 180.0, 430.0, 490.0]
+
+
+def test_it_does_not_ask_a_long_queue_for_its_depth_while_a_run_drains_it(
+    account: DockerHubAccount, account_faults: FaultInjection, trigger: QueueDepthTrigger, looks: Looks
+) -> None:
+    account.send("a")
+    before = account_faults.requests()
+    rings(trigger, looks, *[nothing] * 5)
+    assert (account_faults.requests() - before)["sqs", "GetQueueAttributes"] == 1
+
+
+def test_it_rings_where_there_is_no_table_of_runs(
+    account: DockerHubAccount, trigger: QueueDepthTrigger, looks: Looks
+) -> None:
+    trigger.runs_table = "not_deployed"
+    account.send("a")
+    assert rings(trigger, looks, *[nothing] * 8) == [(0.0, 1), (60.0, 1)]
 
 
 def test_it_never_receives_so_the_dag_gets_each_message_at_its_first_delivery(
@@ -128,16 +184,25 @@ def test_it_never_receives_so_the_dag_gets_each_message_at_its_first_delivery(
     assert answer["Messages"][0]["Attributes"]["ApproximateReceiveCount"] == "1"
 
 
-def test_a_queue_that_is_not_there_is_an_error_that_the_triggerer_sees(
-    account: DockerHubAccount, trigger: QueueDepthTrigger, looks: Looks
+def test_it_goes_on_when_a_queue_that_was_deleted_is_back(
+    account: DockerHubAccount, trigger: QueueDepthTrigger, looks: Looks, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    trigger.queue_name = "no-such-queue"
+    trigger.queue_name = "comes-and-goes"
 
-    async def listen() -> None:
-        await anext(trigger.run())
+    def make() -> None:
+        url = client("sqs").create_queue(QueueName=trigger.queue_name)["QueueUrl"]
+        client("sqs").send_message(QueueUrl=url, MessageBody="a")
 
-    with pytest.raises(Exception, match=r"NonExistentQueue|QueueDoesNotExist"):
-        asyncio.run(listen())
+    def delete() -> None:
+        client("sqs").delete_queue(QueueUrl=sqs.queue_url(trigger.queue_name))
+
+    heard = rings(trigger, looks, nothing, nothing, make, *[nothing] * 10, delete, *[nothing] * 10, make, nothing)
+    delete()
+    # Looks while it is missing: at 0, 20, 60, then every minute; the one at 120 finds it.
+    assert heard == [(120.0, 1), (180.0, 1), (heard[-1][0], 1)]
+    said = "".join(capfd.readouterr())
+    assert said.count("no look at queue comes-and-goes (QueueDoesNotExist)") == 2, "once each time"
+    assert said.count("comes-and-goes answers again") == 2
 
 
 def test_it_rings_only_when_so_many_wait_as_it_was_told(
@@ -153,17 +218,23 @@ def test_it_rings_only_when_so_many_wait_as_it_was_told(
 
 
 def test_the_triggerer_can_make_it_anew_from_what_it_stored() -> None:
-    path, arguments = QueueDepthTrigger("queue", 2.0, 40.0, "other", 7).serialize()
+    path, arguments = QueueDepthTrigger("queue", "dag", 2.0, 40.0, 90.0, "other", 7, "runs").serialize()
     again = import_string(path)(**arguments)
     assert type(again) is QueueDepthTrigger
     assert again.serialize() == (path, arguments)
-    assert (again.queue_name, again.poll_seconds, again.ring_again_seconds) == ("queue", 2.0, 40.0)
-    assert (again.aws_conn_id, again.ring_depth) == ("other", 7)
+    assert (again.queue_name, again.dag_id, again.poll_seconds) == ("queue", "dag", 2.0)
+    assert (again.silence_seconds, again.silence_max_seconds, again.ring_depth) == (40.0, 90.0, 7)
+    assert (again.aws_conn_id, again.runs_table) == ("other", "runs")
 
 
-def test_the_dag_watches_the_queue_that_the_bucket_fills(dags: dict[str, Any], account: DockerHubAccount) -> None:
+def test_each_bell_rings_for_the_dag_that_drains_its_queue(dags: dict[str, Any]) -> None:
     from airflow.models.dagrun import DagRun  # noqa: F401 - the models must know of each other first
 
-    (asset,) = dags["dockerhub_aggregate"].timetable.asset_condition.objects
-    (watcher,) = asset.watchers
-    assert watcher.trigger.queue_name == "sluice-dev-dockerhub-raw"
+    found = {}
+    for dag_id, dag in dags.items():
+        for asset in getattr(getattr(dag.timetable, "asset_condition", None), "objects", ()):
+            for watcher in asset.watchers:
+                assert watcher.trigger.dag_id == dag_id
+                found[watcher.trigger.queue_name] = dag_id
+    expected = {queue: dag.dag_id for each in pipelines(load_settings()) for dag in each.dags for queue in dag.queues}
+    assert found == expected

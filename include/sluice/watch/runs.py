@@ -19,6 +19,9 @@ from sluice.errors import SluiceError
 FORGOTTEN_AFTER = timedelta(days=7)
 """A failure that nobody made up for in this time is no news any more; Airflow itself still has it."""
 
+HANGING_AFTER = timedelta(hours=6)
+"""A run that began before this and has not ended was killed, without a task of its Dag running since."""
+
 MESSAGE_MAX_CHARACTERS = 4000
 
 
@@ -104,6 +107,14 @@ class Alert:
 
 
 @dataclass(frozen=True)
+class Running:
+    """A run that has begun and not ended: its id, and when it began (UTC)."""
+
+    run_id: str
+    started_at: datetime
+
+
+@dataclass(frozen=True)
 class Runs:
     """All of the table.
 
@@ -113,6 +124,7 @@ class Runs:
         failures: tasks that fail.
         alerts: key -> what was announced.
         empty_at: queue -> when it was last seen empty.
+        running: dag id -> the run that began last, while it has not ended.
     """
 
     created_at: datetime
@@ -120,6 +132,18 @@ class Runs:
     failures: tuple[Failure, ...]
     alerts: dict[str, Alert]
     empty_at: dict[str, datetime]
+    running: dict[str, Running] = field(default_factory=dict)
+
+
+def record_start(table: str, dag_id: str, run_id: str, started_at: datetime) -> None:
+    """Note that a run has begun; it takes the place of what was noted of an earlier run of the Dag."""
+    values = {":at": {"S": time_text(started_at)}, ":run": {"S": run_id}}
+    _update_unless_older(table, "running", dag_id, "SET started_at = :at, run_id = :run", "started_at", values)
+
+
+def record_end(table: str, dag_id: str, run_id: str) -> None:
+    """Forget that a run has begun, now that it has ended, well or not; safe to repeat."""
+    _conditional_delete(table, _key("running", dag_id), "run_id = :run", {}, {":run": {"S": run_id}})
 
 
 def record_success(
@@ -187,19 +211,10 @@ def failure_name(dag_id: str, task_id: str, partition: str) -> str:
 
 def clear_failure(table: str, dag_id: str, task_id: str, partition: str, at: datetime) -> None:
     """Forget that a task failed before `at`, now that it succeeded."""
-    dynamodb = hasty_client("dynamodb")
-    try:
-        dynamodb.delete_item(
-            TableName=table,
-            Key=_key("failure", failure_name(dag_id, task_id, partition)),
-            ConditionExpression="attribute_not_exists(#at) OR #at <= :at",
-            ExpressionAttributeNames={"#at": "at"},
-            ExpressionAttributeValues={":at": {"S": time_text(at)}},
-        )
-    except ClientError as error:
-        if error_code(error) != "ConditionalCheckFailedException":
-            raise
-        return
+    condition, values = "attribute_not_exists(#at) OR #at <= :at", {":at": {"S": time_text(at)}}
+    _conditional_delete(
+        table, _key("failure", failure_name(dag_id, task_id, partition)), condition, {"#at": "at"}, values
+    )
 
 
 def record_empty(table: str, queue: str, at: datetime) -> None:
@@ -269,7 +284,7 @@ def read_runs(table: str, now: datetime) -> Runs:
         raise RunsTableMissing(
             f"DynamoDB table {table} does not exist: run `sluice deploy`, or set SLUICE_RUNS_TABLE"
         ) from None
-    found: dict[str, dict[str, dict[str, Any]]] = {"dag": {}, "failure": {}, "alert": {}, "queue": {}}
+    found: dict[str, dict[str, dict[str, Any]]] = {"dag": {}, "failure": {}, "alert": {}, "queue": {}, "running": {}}
     for page in dynamodb.get_paginator("scan").paginate(TableName=table, ConsistentRead=True):
         for item in page["Items"]:
             found.setdefault(item["kind"]["S"], {})[item["name"]["S"]] = item
@@ -280,6 +295,11 @@ def read_runs(table: str, now: datetime) -> Runs:
         tuple(each for each in failures if each.at + FORGOTTEN_AFTER > now),
         {name: _alert(item) for name, item in found["alert"].items()},
         {name: datetime.fromisoformat(item["empty_at"]["S"]) for name, item in found["queue"].items()},
+        {
+            name: Running(item["run_id"]["S"], started_at)
+            for name, item in found["running"].items()
+            if (started_at := datetime.fromisoformat(item["started_at"]["S"])) + HANGING_AFTER > now
+        },
     )
 
 
@@ -330,6 +350,20 @@ def _update_unless_older(
 ) -> bool:
     condition = f"attribute_not_exists({time_name}) OR {time_name} <= :at"
     return _conditional_update(table, _key(kind, name), update, condition, names or {}, values)
+
+
+def _conditional_delete(
+    table: str, key: dict[str, Any], condition: str, names: dict[str, str], values: dict[str, Any]
+) -> None:
+    """Delete an item where the condition holds."""
+    arguments: dict[str, Any] = {"ExpressionAttributeNames": names} if names else {}
+    try:
+        hasty_client("dynamodb").delete_item(
+            TableName=table, Key=key, ConditionExpression=condition, ExpressionAttributeValues=values, **arguments
+        )
+    except ClientError as error:
+        if error_code(error) != "ConditionalCheckFailedException":
+            raise
 
 
 def _conditional_update(

@@ -21,7 +21,12 @@ from sluice.watch.runs import Failure, utc_now
 log = logging.getLogger(__name__)
 
 
-# Every task: task_succeeded, task_failed
+# Every task: run_started, task_succeeded, task_failed
+
+
+def run_started(dag_id: str, run_id: str, started_at: datetime) -> None:
+    """Note that a run has begun: its first task calls this."""
+    runs.record_start(load_settings().runs_table, dag_id, run_id, started_at)
 
 
 def task_succeeded(
@@ -54,6 +59,8 @@ def task_succeeded(
     for made_up in {partition, ""} if dag.partitioned else {""}:
         for of_task in (task_id, "") if ends_run else (task_id,):
             runs.clear_failure(settings.runs_table, dag_id, of_task, made_up, at)
+    if ends_run:
+        runs.record_end(settings.runs_table, dag_id, run_id)
     if tally or ends_run:
         runs.record_success(settings.runs_table, dag_id, run_id, started_at=started_at, at=at, tally=tally)
     if tally:
@@ -78,6 +85,7 @@ def task_failed(failure: Failure) -> bool:
     if not dag.partitioned:
         failure = replace(failure, partition="")
     metrics.send([metrics.point(settings, "FailedTasks", 1, failure.at, Pipeline=pipeline)])
+    runs.record_end(settings.runs_table, failure.dag_id, failure.run_id)
     runs.record_failure(settings.runs_table, failure)
     return alerts.announce(settings, failing(pipeline, failure), failure.at)
 

@@ -224,6 +224,22 @@ def test_a_failure_that_nobody_made_up_for_is_forgotten_after_a_week(watch: Watc
     assert watch.read().failures == ()
 
 
+def test_a_run_is_known_to_work_from_its_start_to_its_end_whatever_the_end_is(watch: Watch) -> None:
+    def running() -> list[str]:
+        return sorted(each.run_id for each in watch.read().running.values())
+
+    steps.run_started("dockerhub_pull", "run-1", watch.now)
+    steps.run_started("events_hourly", "run-9", watch.now)
+    assert running() == ["run-1", "run-9"]
+    failed(watch, "dockerhub_pull", "fetch", run_id="run-1")
+    assert running() == ["run-9"]
+    steps.run_started("events_hourly", "run-10", watch.now + timedelta(seconds=1))
+    runs.record_end(watch.table, "events_hourly", "run-9")
+    assert running() == ["run-10"], "an earlier run that ends is not the one that works"
+    watch.now += timedelta(hours=7)
+    assert running() == [], "it was killed"
+
+
 # Queues and streams
 
 
