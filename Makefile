@@ -12,7 +12,7 @@ QUIET := $(if $(MAKE_TERMOUT),,--quiet)
 SETUP := .venv/.set-up
 TEST_SETUP := .venv/.set-up-tests
 
-.PHONY: help demo up down secrets test lint docs bench package clean
+.PHONY: help demo up down secrets check test lint unit docs bench package clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,9 +29,15 @@ down: $(SETUP) ## stop everything that runs of this checkout
 secrets: ## fill in .env what docker-compose.yaml needs and .env lacks
 	@PYTHONPATH=include python3 -m sluice.embedded.compose secrets .env
 
+check: $(TEST_SETUP) ## format, lint, types and unit tests: in less than a minute, before each commit
+	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target lint unit
+
 test: $(TEST_SETUP) ## set up, then run all tests
 	@tests/browser/install_chromium.sh
 	@$(RUN) pytest --numprocesses logical --maxprocesses 4 --dist loadscope --no-loadscope-reorder --cov
+
+unit: $(TEST_SETUP) ## run the unit tests but for those that move hundreds of megabytes
+	@$(RUN) pytest tests/unit -m "not large" --quiet --numprocesses 2
 
 lint: $(TEST_SETUP) ## check style, types, templates, the Compose file, and that generated pages are fresh
 	@$(RUN) ruff check

@@ -79,6 +79,7 @@ def test_duckdb_works_in_utc_within_its_limits_and_cleans_up(tmp_path: Path) -> 
     assert not spill.exists()
 
 
+@pytest.mark.large
 def test_more_than_memory_is_spilled_not_refused(tmp_path: Path) -> None:
     with duckdb_connection(128, tmp_path / "spill", threads=2) as connection:
         query = "SELECT count(*) FROM (SELECT md5(i::VARCHAR) AS m, count(*) AS n FROM range(4000000) t(i) GROUP BY m)"

@@ -213,6 +213,7 @@ def test_the_same_files_give_the_same_bytes(tmp_path: Path) -> None:
     assert found[0] == found[1]
 
 
+@pytest.mark.large
 def test_candidates_of_many_buckets_are_written_in_less_memory_than_they_take(tmp_path: Path) -> None:
     rows, buckets, path = 1_000_000, 256, tmp_path / "sorted.parquet"
     query = (
@@ -225,6 +226,7 @@ def test_candidates_of_many_buckets_are_written_in_less_memory_than_they_take(tm
     assert (bucket[1:] >= bucket[:-1]).all(), "who reads one bucket would read the whole file"
 
 
+@pytest.mark.large
 def test_records_of_any_width_good_or_bad_are_consolidated_in_less_memory_than_they_take(tmp_path: Path) -> None:
     wide, narrow, files = 20_000, 60_000, {}
     for number in range(4):

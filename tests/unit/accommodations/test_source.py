@@ -117,6 +117,7 @@ def test_a_record_of_50_mb_is_quarantined_in_bounded_memory_and_its_neighbours_g
     assert int(peak_mb) < 1000
 
 
+@pytest.mark.large
 def test_an_array_of_a_million_records_is_read(tmp_path: Path) -> None:
     record = '{"partner_name":"A","accommodation_id":"%d","accommodation_data":{}}'
     path = tmp_path / "file"

@@ -306,6 +306,7 @@ def test_a_negative_zero_is_zero(tmp_path: Path) -> None:
     assert [math.copysign(1, rows[0][name]) for name in ("percentage_max", "percentage_avg", "ratio_max")] == [1, 1, 1]
 
 
+@pytest.mark.large
 def test_many_groups_spill_and_are_written_in_order(tmp_path: Path) -> None:
     body = csv_of(*(row(dp=f"{number * 7919 % 100_000:06d}", memory=number % 100) for number in range(100_000)))
     found, _, _ = aggregate(tmp_path, body, memory_limit_mb=256)
