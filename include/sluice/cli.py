@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Any
 
 import click
 
-from sluice.commands import LazyGroup
-from sluice.errors import SluiceError
+from sluice.commands import ReportingGroup
 from sluice.settings import load_settings
 
 ELSEWHERE = {
@@ -29,22 +27,18 @@ ELSEWHERE = {
 """Commands that live beside their logic, loaded when they are asked for."""
 
 
-class _Commands(LazyGroup):
-    """A group that shows the message of an error that a person can mend, and no trace."""
-
+class _Commands(ReportingGroup):
     elsewhere = ELSEWHERE
-
-    def invoke(self, context: click.Context) -> Any:
-        """Run the command."""
-        try:
-            return super().invoke(context)
-        except SluiceError as error:
-            raise click.ClickException(str(error)) from None
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
-def main() -> None:
-    """Five data pipelines on Airflow and AWS, run from here."""
+@click.version_option(package_name="sluice", prog_name="sluice", message="%(prog)s %(version)s")
+@click.option("--traceback", is_flag=True, help="Show where in the program an error was raised.")
+def main(traceback: bool) -> None:
+    """Five data pipelines on Airflow and AWS, run from here.
+
+    Settings are environment variables SLUICE_... or lines of .env; .env.example lists them all.
+    """
 
 
 @main.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})
@@ -88,8 +82,10 @@ def down() -> None:
 
 
 @main.command()
-@click.option("--port", default=4580, show_default=True, help="Port on 127.0.0.1.")
-@click.option("--error-share", default=0.0, show_default=True, help="Share of requests that go wrong, 0 to 1.")
+@click.option("--port", default=4580, show_default=True, type=click.IntRange(1, 65535), help="Port on 127.0.0.1.")
+@click.option(
+    "--error-share", default=0.0, show_default=True, type=click.FloatRange(0, 1), help="Share of requests that fail."
+)
 def stand_in(port: int, error_share: float) -> None:
     """Serve the Docker Hub stand-in in the foreground, for work without internet."""
     from sluice.embedded import dockerhub
@@ -100,7 +96,7 @@ def stand_in(port: int, error_share: float) -> None:
 @main.command()
 @click.option("--live", is_flag=True, envvar="LIVE", help="Pull from the real Docker Hub, not from its stand-in.")
 def demo(live: bool) -> None:
-    """Run every pipeline once on sample data and print what came of it."""
+    """Run every pipeline once on sample data and print a summary of the results."""
     from sluice.console import console
     from sluice.embedded import demo as sample
 

@@ -351,12 +351,13 @@ def summary(changes: tuple[str, ...]) -> str:
 
 @click.command(name="deploy")
 def deploy_command() -> None:
-    """Deploy buckets, topics, queues and tables to the target that the settings name."""
+    """Deploy the CloudFormation stacks of infra/ to the target that the settings name.
+
+    Buckets, queues, topics, streams, tables, alarms. Deploying again changes nothing, but restores what was deleted by
+    hand.
+    """
     settings = load_settings()
-    try:
-        deployed = deploy(settings)
-    except (BotoCoreError, ClientError) as error:
-        raise click.ClickException(str(error)) from None
+    deployed = deploy(settings)
     table = Table(box=None, show_header=False)
     for stack in deployed:
         table.add_row(stack.stack_name, summary(stack.changes))

@@ -5,11 +5,14 @@ Every setting is an environment variable `SLUICE_<NAME>` or a line of `.env`; `.
 
 from __future__ import annotations
 
+import difflib
+import os
 import re
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Literal
 
+from dotenv import dotenv_values
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
@@ -302,3 +305,20 @@ def load_settings() -> Settings:
             about = Settings.model_fields[name].description
             lines.append(f"SLUICE_{name.upper()}={shown}: {problem['msg']} ({about})")
         raise SettingsError("\n".join(lines)) from None
+
+
+def unknown_settings() -> list[str]:
+    """A sentence for each `SLUICE_*` name of the environment or of `.env` that is no setting, with the nearest one."""
+    known = {f"SLUICE_{name.upper()}" for name in Settings.model_fields}
+    file = Settings.model_config.get("env_file")
+    places = dict.fromkeys(os.environ, "the environment")
+    if isinstance(file, str | Path):
+        places |= {name: str(file) for name in dotenv_values(file)}
+    sentences = []
+    for name in sorted(places):
+        if not name.upper().startswith("SLUICE_") or name.upper() in known:
+            continue
+        nearest = difflib.get_close_matches(name.upper(), known, 1)
+        hint = f"the nearest name is {nearest[0]}" if nearest else ".env.example lists all names"
+        sentences.append(f"{name} in {places[name]} is not a setting and has no effect; {hint}")
+    return sentences

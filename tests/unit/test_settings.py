@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from sluice.settings import PROJECT_ROOT, Settings, SettingsError, load_settings
+from sluice.settings import PROJECT_ROOT, Settings, SettingsError, load_settings, unknown_settings
 
 EXAMPLE = PROJECT_ROOT / ".env.example"
 EXAMPLE_LINE = re.compile(r"^#? ?(SLUICE_[A-Z_]+)=(.*)$", re.MULTILINE)
@@ -160,3 +160,14 @@ def test_the_example_shows_the_default_of_every_setting(tmp_path: Path) -> None:
 
 def test_the_example_used_as_it_is_changes_nothing() -> None:
     assert Settings(_env_file=EXAMPLE) == Settings(_env_file=None)
+
+
+def test_an_unknown_name_is_named_with_the_nearest_setting(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    file = tmp_path / ".env"
+    file.write_text("SLUICE_TARGT=aws\nPOSTGRES_PASSWORD=x\nSLUICE_WEB_PORT=1\nsluice_home=x\n")
+    monkeypatch.setitem(Settings.model_config, "env_file", file)
+    monkeypatch.setenv("SLUICE_QQQQQQQQ", "x")
+    assert unknown_settings() == [
+        "SLUICE_QQQQQQQQ in the environment is not a setting and has no effect; .env.example lists all names",
+        f"SLUICE_TARGT in {file} is not a setting and has no effect; the nearest name is SLUICE_TARGET",
+    ]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Sequence
 
 import click
-from rich.table import Table
 
 from sluice.accommodations import storage
 from sluice.accommodations.records import usable_partners
-from sluice.console import console
+from sluice.commands import AwsCommand, AwsGroup, pasted
+from sluice.console import Column, console, print_json_lines, print_table
 from sluice.settings import load_settings
 
 SHARE = click.FloatRange(0, 1)
@@ -29,12 +30,13 @@ class _PartnerName(click.ParamType[str]):
         return text
 
 
+JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON Lines instead of a table.")
 NAMES = click.argument("names", nargs=-1, required=True, type=_PartnerName())
 
 
-@click.group()
+@click.group(cls=AwsGroup)
 def partners() -> None:
-    """Which partners come first, and which are never used."""
+    """Show and change which partners come first, and which are never used."""
 
 
 @partners.command("set-priority")
@@ -67,31 +69,46 @@ def unblock(names: tuple[str, ...]) -> None:
     before = storage.read_list(table, "BlockedList")
     unknown = sorted(set(names) - set(before or []))
     if unknown:
-        raise click.UsageError(f"not blocked: {', '.join(unknown)}")
+        raise click.ClickException(pasted(f"not blocked: {', '.join(unknown)}; `sluice partners show` lists who is"))
     storage.write_list(table, "BlockedList", [name for name in before or [] if name not in names], before)
     _print_lists(table)
 
 
 @partners.command()
-def show() -> None:
+@JSON
+def show(as_json: bool) -> None:
     """The priority list, and who is blocked."""
-    _print_lists(load_settings().partner_priority_table)
+    _print_lists(load_settings().partner_priority_table, as_json)
 
 
-def _print_lists(table: str) -> None:
-    priority, blocked = storage.read_list(table, "PriorityList"), storage.read_list(table, "BlockedList") or []
+def _state(name: str, priority: Sequence[str], usable: Sequence[str]) -> str:
+    if name in usable:
+        return "used"
+    return "blocked" if name in priority else "blocked, not in the priority list"
+
+
+def _print_lists(table: str, as_json: bool = False) -> None:
+    priority, blocked = storage.read_list(table, "PriorityList") or [], storage.read_list(table, "BlockedList") or []
+    usable = usable_partners(priority, blocked)
+    rows = [
+        {
+            "place": usable.index(name) + 1 if name in usable else None,
+            "partner": name,
+            "state": _state(name, priority, usable),
+        }
+        for name in dict.fromkeys([*priority, *blocked])
+    ]
+    if as_json:
+        print_json_lines(rows)
+        return
     if not priority:
-        click.echo("There is no priority list: nothing can be consolidated before `sluice partners set-priority`.")
-    usable = usable_partners(priority or [], blocked)
-    shown = Table("place", "partner", "", title=f"DynamoDB table {table}")
-    for name in dict.fromkeys([*(priority or []), *blocked]):
-        is_listed = name in (priority or [])
-        place = str(usable.index(name) + 1) if name in usable else "-"
-        shown.add_row(place, name, "" if name in usable else "blocked" if is_listed else "blocked, on no list")
-    console().print(shown)
+        way_out = "nothing can be consolidated before `sluice partners set-priority NAME ...`"
+        click.echo(pasted(f"There is no priority list: {way_out}"))
+    columns = (Column("place", "number"), Column("partner"), Column("state"))
+    print_table(columns, [tuple(row.values()) for row in rows], title=f"DynamoDB table {table}")
 
 
-@click.group()
+@click.group(cls=AwsGroup)
 def accommodations() -> None:
     """Look at the current catalogue."""
 
@@ -99,9 +116,9 @@ def accommodations() -> None:
 @accommodations.command()
 @click.option("--id", "accommodation_id", help="Only this accommodation.")
 @click.option("--limit", default=10, show_default=True, type=click.IntRange(min=0), help="Records to print.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON Lines instead of a table.")
+@JSON
 def read(accommodation_id: str | None, limit: int, as_json: bool) -> None:
-    """Read the current catalogue through the catalog, as an engine would."""
+    """Read the current catalogue, as a query engine would."""
     import json
 
     from sluice.accommodations.publication import read_current
@@ -109,19 +126,19 @@ def read(accommodation_id: str | None, limit: int, as_json: bool) -> None:
     rows = read_current().to_pylist()
     if accommodation_id is not None:
         rows = [row for row in rows if row["accommodation_id"] == accommodation_id]
+        if not rows:
+            raise click.ClickException(f"accommodation {accommodation_id!r} is not in the current catalogue")
+    shown = rows[:limit]
     if as_json:
-        for row in rows[:limit]:
-            row["accommodation_data"] = json.loads(row["accommodation_data"])
-            click.echo(json.dumps(row, ensure_ascii=False))
+        print_json_lines({**row, "accommodation_data": json.loads(row["accommodation_data"])} for row in shown)
         return
-    table = Table("accommodation", "partner", "data", box=None)
-    for row in rows[:limit]:
-        table.add_row(row["accommodation_id"], row["partner_name"], row["accommodation_data"])
-    console().print(table)
-    console().print(f"{len(rows)} accommodations, {min(limit, len(rows))} shown")
+    names = ("accommodation_id", "partner_name", "accommodation_data")
+    columns = (Column("accommodation"), Column("partner"), Column("data"))
+    print_table(columns, [[row[name] for name in names] for row in shown])
+    click.echo(f"{len(rows)} accommodations, {len(shown)} shown")
 
 
-@click.command("partners")
+@click.command("partners", cls=AwsCommand)
 @click.option("--partners", "partners_count", default=6, show_default=True, type=POSITIVE, help="How many partners.")
 @click.option("--accommodations", default=1000, show_default=True, type=POSITIVE, help="Different accommodations.")
 @click.option("--overlap", default=0.3, show_default=True, type=SHARE, help="Share that several partners have.")
@@ -154,10 +171,8 @@ def produce_partners(
     with console().status("dropping files"):
         made = produce(what)
     counts = made.counts
-    console().print(
+    click.echo(
         f"{counts['files']} files with {counts['records']} records ({counts['malformed']} malformed), seed {seed}"
     )
-    table = Table("partner", "accommodations that must come from it", box=None)
-    for partner, number in sorted(Counter(partner for partner, _ in made.truth.values()).items()):
-        table.add_row(partner, str(number))
-    console().print(table)
+    rows = sorted(Counter(partner for partner, _ in made.truth.values()).items())
+    print_table((Column("partner"), Column("accommodations that must come from it", "number")), rows)

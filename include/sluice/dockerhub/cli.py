@@ -4,25 +4,27 @@ from __future__ import annotations
 
 import click
 
+from sluice.commands import AwsGroup
+from sluice.console import Column, print_json_lines, print_table
 from sluice.dockerhub import storage
 from sluice.settings import load_settings
 
 
-@click.group()
+@click.group(cls=AwsGroup)
 def dockerhub() -> None:
-    """How popular is an image, over time."""
+    """Look at the popularity of images over time."""
 
 
 @dockerhub.command()
-def show() -> None:
+@click.option("--json", "as_json", is_flag=True, help="Print JSON Lines instead of a table.")
+def show(as_json: bool) -> None:
     """Stars and pulls of every watched repository, by month."""
-    from rich.table import Table
-
-    from sluice.console import console
-
-    table = Table("repository", "month", "stars", "pulls", title=f"DynamoDB table {load_settings().dockerhub_table}")
-    for column in table.columns[2:]:
-        column.justify = "right"
-    for repository, month, star_count, pull_count in storage.read_all_months(load_settings().dockerhub_table):
-        table.add_row(repository, month, f"{star_count:,}", f"{pull_count:,}")
-    console().print(table)
+    name = load_settings().dockerhub_table
+    months = storage.read_all_months(name)
+    if as_json:
+        fields = ("repository", "month", "star_count", "pull_count")
+        print_json_lines(dict(zip(fields, month, strict=True)) for month in months)
+        return
+    columns = (Column("repository"), Column("month", "time"), Column("stars", "number"), Column("pulls", "number"))
+    rows = [(repository, month, f"{stars:,}", f"{pulls:,}") for repository, month, stars, pulls in months]
+    print_table(columns, rows, title=f"DynamoDB table {name}")

@@ -6,9 +6,10 @@ import secrets
 from datetime import UTC, datetime
 
 import click
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
+
+from sluice.commands import AwsCommand, AwsGroup
+from sluice.console import Column, console, print_json_lines, print_table, time_text
 
 SHARE = click.FloatRange(0, 1)
 POSITIVE = click.FloatRange(min=0, min_open=True)
@@ -31,9 +32,11 @@ class _Moment(click.ParamType[datetime]):
 
 
 MOMENT = _Moment()
+NOT_IN_TABLE = ("created_datetime", "shard_id", "sequence_number")
+"""Columns that only `--json` prints."""
 
 
-@click.command("events")
+@click.command("events", cls=AwsCommand)
 @click.option("--rate", default=100.0, show_default=True, type=POSITIVE, help="Records a second.")
 @click.option("--seconds", default=60.0, show_default=True, type=POSITIVE, help="For how long.")
 @click.option(
@@ -60,9 +63,8 @@ def produce_events(
     from sluice.events.produce import produce as put_events
 
     seed = secrets.randbelow(2**32) if seed is None else seed
-    console = Console()
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True) as bar:
+    with Progress(*columns, console=console(), transient=True) as bar:
         task = bar.add_task("events", total=round(rate * seconds))
         try:
             made = put_events(
@@ -80,18 +82,16 @@ def produce_events(
         except ValueError as error:
             raise click.UsageError(str(error)) from None
     counts = made.counts
-    console.print(
+    click.echo(
         f"{counts['records']} records in {made.seconds:.1f} s ({counts['records'] / made.seconds:.0f}/s), seed {seed}:"
         f" {counts['distinct']} events ({counts['late']} late), {counts['duplicates']} duplicates,"
         f" {counts['malformed']} malformed"
     )
-    table = Table("hour (UTC)", "distinct events", box=None)
-    for hour, events in made.truth.items():
-        table.add_row(f"{hour:%Y-%m-%dT%H}", str(events))
-    console.print(table)
+    rows = [(f"{hour:%Y-%m-%dT%H}", events) for hour, events in made.truth.items()]
+    print_table((Column("hour (UTC)", "time"), Column("distinct events", "number")), rows)
 
 
-@click.group()
+@click.group(cls=AwsGroup)
 def events() -> None:
     """Look at the events of the lake."""
 
@@ -101,23 +101,31 @@ def events() -> None:
 @click.option("--limit", default=10, show_default=True, type=click.IntRange(min=0), help="Rows to print.")
 @click.option("--json", "as_json", is_flag=True, help="Print rows as JSON Lines instead of a table.")
 def read(hour: datetime, limit: int, as_json: bool) -> None:
-    """Read an hour through the catalog, as an engine would."""
-    import json
-
+    """Read a published hour of events, as a query engine would."""
     from sluice.events.storage import hour_text, read_hour
 
     found = read_hour(hour.replace(minute=0, second=0, microsecond=0))
     rows = found.slice(0, limit).to_pylist()
     if as_json:
-        for row in rows:
-            click.echo(json.dumps(row, default=str, ensure_ascii=False))
+        print_json_lines(rows)
         return
-    console = Console()
-    table = Table(box=None)
-    shown = [name for name in found.schema.names if name not in ("shard_id", "sequence_number", "event_name")]
-    for name in shown:
-        table.add_column(name, overflow="fold")
-    for row in rows:
-        table.add_row(*("" if row[name] is None else str(row[name]) for name in shown))
-    console.print(table)
-    console.print(f"{found.num_rows} events in hour {hour_text(hour)}, {len(rows)} shown")
+    first = ("event_uuid", "created_at", "event_name")
+    others = [name for name in found.schema.names if name not in (*first, *NOT_IN_TABLE)]
+    columns = [
+        Column("event_uuid", "time"),
+        Column("created_at", "time"),
+        Column("event_name"),
+        *(Column(name, "time" if name == "arrived_at" else "text") for name in others),
+    ]
+    lines = [
+        [row["event_uuid"], _created(row["created_at"]), row["event_name"], *(row[name] for name in others)]
+        for row in rows
+    ]
+    print_table(columns, lines)
+    click.echo(f"{found.num_rows} events in hour {hour_text(hour)}, {len(rows)} shown")
+
+
+def _created(epoch_seconds: float | None) -> str | None:
+    if epoch_seconds is None:
+        return None
+    return time_text(datetime.fromtimestamp(epoch_seconds, UTC), "milliseconds")

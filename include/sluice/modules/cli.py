@@ -9,8 +9,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from sluice.commands import AwsCommand, AwsGroup
+from sluice.console import Column, console, print_json_lines, print_table
+
 if TYPE_CHECKING:
     from sluice.modules.produce import Fleet
+    from sluice.modules.transform import Diagnostic
 
 SHARE = click.FloatRange(0, 1)
 COUNT = click.IntRange(min=1)
@@ -42,59 +46,71 @@ def _fleet(options: dict[str, Any]) -> Fleet:
     return Fleet(**options)
 
 
-@click.command("modules")
+@click.command("modules", cls=AwsCommand)
 @fleet_options
 @click.option("--seed", type=int, help="Same seed and options: same fleet. At random if not given.")
 def produce_modules(seed: int | None, **options: Any) -> None:
     """Publish the messages and weekly diagnostics of a fleet, with known losses and resets."""
-    from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
     from sluice.modules.produce import produce
 
     fleet = _fleet(options | {"seed": secrets.randbelow(2**32) if seed is None else seed})
-    console = Console()
-    with Progress(TextColumn("records"), BarColumn(), MofNCompleteColumn(), console=console, transient=True) as bar:
+    with Progress(TextColumn("records"), BarColumn(), MofNCompleteColumn(), console=console(), transient=True) as bar:
         task = bar.add_task("records", total=None)
         made = produce(fleet, lambda records: bar.advance(task, records))
     counts = made.counts
     records = sum(counts.values())
-    console.print(
+    click.echo(
         f"{records} records in {made.seconds:.1f} s ({records / made.seconds:.0f}/s), seed {fleet.seed}:"
         f" {counts['message'] + counts['late']} messages ({counts['late']} late), {counts['diagnostic']} diagnostics,"
         f" {counts['duplicate']} duplicates, {counts['malformed']} malformed"
     )
 
 
-@click.group()
+@click.group(cls=AwsGroup)
 def modules() -> None:
     """Look at the success rates of modules."""
 
 
 @modules.command()
-@click.option("--module", "module_id", help="Of one module only.")
+@click.option("--module", "module_id", help="Only this module.")
 @click.option("--limit", default=20, show_default=True, type=COUNT, help="Rows to print.")
-def show(module_id: str | None, limit: int) -> None:
+@click.option("--json", "as_json", is_flag=True, help="Print JSON Lines instead of a table.")
+def show(module_id: str | None, limit: int, as_json: bool) -> None:
     """Weekly diagnostics and the rates that were published."""
-    from rich.table import Table
-
-    from sluice.console import console
     from sluice.modules import storage
     from sluice.settings import load_settings
 
     name = load_settings().modules_diagnostic_table
-    table = Table(
-        "module", "timestamp", "attempts", "counted from", "received", "success rate", title=f"DynamoDB {name}"
-    )
-    for column in table.columns[1:]:
-        column.justify = "right"
-    found = storage.read_diagnostics(name, module_id) if module_id else storage.read_all_diagnostics(name)
-    for each in islice(found, limit):
-        judged = each.judged
-        row = (str(judged.reset), str(judged.received)) if judged else ("", "not judged yet")
-        rate = "" if judged is None else "rejected" if judged.success_rate is None else f"{judged.success_rate:.2f} %"
-        table.add_row(each.module_id, str(each.timestamp), str(each.attempts), *row, rate)
-    console().print(table)
+    found = storage.read_all_diagnostics(name) if module_id is None else storage.read_diagnostics(name, module_id)
+    rows = [_row(each) for each in islice(found, limit)]
+    if module_id is not None and not rows:
+        raise click.ClickException(f"there is no weekly diagnostic of module {module_id!r} in DynamoDB table {name}")
+    if as_json:
+        print_json_lines(rows)
+        return
+    names = ("module", "timestamp", "success rate", "attempts", "received", "counted from")
+    columns = [Column(each, "text" if each == "module" else "number") for each in names]
+    lines = []
+    for row in rows:
+        rate = row["success_rate"]
+        shown = row["state"] if rate is None else f"{rate:.2f} %"
+        lines.append((row["module"], row["timestamp"], shown, row["attempts"], row["received"], row["counted_from"]))
+    print_table(columns, lines, title=f"DynamoDB table {name}")
+
+
+def _row(diagnostic: Diagnostic) -> dict[str, Any]:
+    judged = diagnostic.judged
+    return {
+        "module": diagnostic.module_id,
+        "timestamp": diagnostic.timestamp,
+        "attempts": diagnostic.attempts,
+        "received": judged.received if judged else None,
+        "counted_from": judged.reset if judged else None,
+        "success_rate": judged.success_rate if judged else None,
+        "state": "not judged yet" if judged is None else "rejected" if judged.success_rate is None else "published",
+    }
 
 
 @modules.command()
