@@ -117,11 +117,6 @@ class Source:
         )
 
 
-def is_blank(record: str) -> bool:
-    """Whether a row holds nothing: an empty line, or what a spreadsheet leaves below its last row. It is no record."""
-    return not record.strip(", \t\r\n")
-
-
 def source_of_key(bucket: str, key: str) -> Source:
     """An object of the landing bucket."""
     return Source(f"s3://{bucket}/{key}", key)

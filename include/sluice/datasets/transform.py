@@ -17,8 +17,9 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
-from sluice.datasets.blocks import BLOCK_BYTES, Block, RejectedLine, parse_block, read_blocks, read_header, records_at
-from sluice.datasets.records import DETAILS, USED_COLUMNS, Reason, is_blank
+from sluice.datasets.blocks import RejectedRow, is_blank, parse_block, read_header, records_at, shown_text
+from sluice.datasets.framing import BLOCK_BYTES, Block, read_blocks
+from sluice.datasets.records import DETAILS, USED_COLUMNS, Reason
 from sluice.engine import duckdb_connection, read_queries, sql_text
 from sluice.quarantine import RejectedRecord, Rejection
 
@@ -129,7 +130,7 @@ _RECORDS = "line BIGINT, " + ", ".join(f"{name} VARCHAR" for name in USED_COLUMN
 
 class _JudgedBlock(NamedTuple):
     records_in: int
-    rejected: list[RejectedLine]
+    rejected: list[RejectedRow]
 
 
 def _judge_blocks(
@@ -161,15 +162,14 @@ def _judge_block(cursor: DuckDBPyConnection, block: Block, names: Sequence[str])
     cursor.unregister("records")
     cursor.execute(f"INSERT INTO partials {QUERIES['partial']}")
     bad = cursor.execute(QUERIES["rejected"]).fetchall()
-    texts = records_at(block, [line for line, _, _ in bad]) if bad else []
+    records = records_at(block, [line for line, _, _ in bad]) if bad else []
     judged = [
-        RejectedLine(line, Reason(reason), DETAILS[Reason(reason)].format(_shown(value)), text)
-        for (line, reason, value), text in zip(bad, texts, strict=True)
-        if not is_blank(text)
+        RejectedRow(line, Reason(reason), DETAILS[Reason(reason)].format(_shown(value)), shown_text(record))
+        for (line, reason, value), record in zip(bad, records, strict=True)
+        if not is_blank(record)
     ]
-    rejected = [each for each in parsed.rejected if not is_blank(each.record)]
     accepted = parsed.table.num_rows - len(bad)
-    return _JudgedBlock(accepted + len(judged) + len(rejected), sorted(rejected + judged))
+    return _JudgedBlock(accepted + len(judged) + len(parsed.rejected), sorted(parsed.rejected + judged))
 
 
 def _shown(value: str | None) -> str:
@@ -177,7 +177,7 @@ def _shown(value: str | None) -> str:
     return ascii(text if len(text) <= 80 else text[:77] + "...")
 
 
-def _write_rejections(rejected: Sequence[RejectedLine], address: str, quarantine: TextIO) -> None:
+def _write_rejections(rejected: Sequence[RejectedRow], address: str, quarantine: TextIO) -> None:
     for each in rejected:
         rejection = Rejection(f"{address} line {each.line}", each.reason, each.record, each.detail)
         quarantine.write(json.dumps(asdict(rejection), ensure_ascii=False) + "\n")

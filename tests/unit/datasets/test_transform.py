@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from datasets_world import HEADER, csv_of, expected, row, write
-from sluice.datasets import blocks
+from sluice.datasets import blocks, framing
 from sluice.datasets.produce import Shape, generate, write_csv
 from sluice.datasets.transform import Aggregation, aggregate_file, check_not_all_rejected, exact_sum
 from sluice.quarantine import RejectedRecord
@@ -208,11 +208,15 @@ def test_a_quote_that_is_never_closed_costs_its_own_row_only(tmp_path: Path) -> 
         assert rows[0]["memory_count"] == 500
 
 
-def test_a_line_without_an_end_is_given_up_alone_and_never_held_whole(tmp_path: Path) -> None:
-    body = csv_of(row(), "x" * 10_000, row(memory="bad"), row(memory=3))
-    found, rows, rejected = aggregate(tmp_path, body, block_bytes=2000)
+@pytest.mark.parametrize("block_bytes", [100, 2000, 1 << 20])
+def test_a_line_that_is_too_long_is_given_up_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, block_bytes: int
+) -> None:
+    monkeypatch.setattr(framing, "RECORD_MAX_BYTES", 20_000)
+    body = csv_of(row(), "x" * 20_001, row(memory="bad"), row(memory=3))
+    found, rows, rejected = aggregate(tmp_path, body, block_bytes=block_bytes)
     assert rejected == {3: "record_too_long", 4: "memory_not_integer"}
-    assert len(lines(found)[0][1]["record"]) < 5000
+    assert lines(found)[0][1]["record"] == "x" * 16 * 1024
     assert rows[0]["memory_count"] == 2
 
 
@@ -316,11 +320,11 @@ def test_many_groups_spill_and_are_written_in_order(tmp_path: Path) -> None:
 
 
 def test_blocks_are_bounded_and_hold_every_byte(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(blocks, "RECORD_MAX_BYTES", 500)
+    monkeypatch.setattr(framing, "RECORD_MAX_BYTES", 500)
     path = write(tmp_path, csv_of(*[row()] * 500, '"never closed', *[row()] * 500, '"a', 'b"', *[row()] * 500))
     with path.open("rb") as file:
         blocks.read_header(file)
-        found = list(blocks.read_blocks(file, 4000))
+        found = list(framing.read_blocks(file, 4000))
     assert b"".join(each.data for each in found) == path.read_bytes().split(b"\n", 1)[1]
-    assert max(len(each.data) for each in found) <= 2 * 4000 + 2 * 500
+    assert max(len(each.data) for each in found) <= 4000
     assert not [each for each in found if each.data.startswith(b'b"')], "a record was cut in two"
