@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 import boto3
@@ -96,6 +98,16 @@ _MODELS = botocore.loaders.create_loader()
 """Parsed service models, which cost more than all else of a client; forked children use those of their parent."""
 
 
+@contextmanager
+def giving_up_soon() -> Iterator[None]:
+    """Let all clients of this process give up within seconds, while a person waits for the answer."""
+    client_of.is_hasty = True
+    try:
+        yield
+    finally:
+        client_of.is_hasty = False
+
+
 class _Clients:
     """Clients by service and settings, each made once however many threads ask for it first.
 
@@ -107,10 +119,12 @@ class _Clients:
     _made: dict[tuple[str, Settings, bool], Any]
 
     def __init__(self) -> None:
+        self.is_hasty = False
         self.cache_clear()
 
     def __call__(self, service: str, settings: Settings, hasty: bool = False) -> Any:
         """The client of a service for given settings."""
+        hasty = hasty or self.is_hasty
         with self._lock:
             found = self._made.get((service, settings, hasty))
             if found is None:

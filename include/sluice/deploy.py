@@ -18,7 +18,13 @@ from typing import TYPE_CHECKING, Any
 import boto3
 import click
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError, EndpointConnectionError
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    ConnectTimeoutError,
+    EndpointConnectionError,
+    ReadTimeoutError,
+)
 from rich.table import Table
 
 from sluice.aws import client_of, connection_arguments, error_code
@@ -170,20 +176,25 @@ def discard_test_events(settings: Settings) -> None:
                 break
 
 
-def account_id(settings: Settings) -> str:
+def account_id(settings: Settings, *, timeout_seconds: float = 30) -> str:
     """The account that will be deployed to, as AWS itself says.
 
     Raises:
         DeployError: AWS cannot be reached, or does not accept the credentials.
     """
     # One try: who calls waits for the answer, and the usual retries would hide a server that is not there for a minute.
-    config = Config(connect_timeout=5, read_timeout=30, retries={"mode": "standard", "total_max_attempts": 1})
+    config = Config(
+        connect_timeout=5, read_timeout=timeout_seconds, retries={"mode": "standard", "total_max_attempts": 1}
+    )
     sts = boto3.session.Session().client("sts", config=config, **connection_arguments(settings))
     try:
         return sts.get_caller_identity()["Account"]
     except EndpointConnectionError as error:
         way_out = "Check the network." if settings.target == "aws" else "Run `sluice aws start`."
         raise DeployError(f"{error} {way_out}") from None
+    except (ReadTimeoutError, ConnectTimeoutError):
+        where = settings.endpoint_url or "AWS"
+        raise DeployError(f"{where} did not answer within {timeout_seconds} s; try again, or look at it.") from None
     except (BotoCoreError, ClientError) as error:
         way_out = (
             "Set AWS_PROFILE or another source of credentials, and log in (`aws sts get-caller-identity` must answer)."

@@ -10,15 +10,22 @@ from typing import Any
 import click
 from botocore.exceptions import BotoCoreError, ClientError
 
+from sluice.aws import giving_up_soon
 from sluice.deploy import account_id
 from sluice.environment import web_url
 from sluice.errors import SluiceError
 from sluice.settings import Settings, load_settings
 from sluice.tally import COUNTS
-from sluice.watch.observation import Observation, look
+from sluice.watch.observation import Observation, QueueState, look
 from sluice.watch.pipelines import Pipeline, WatchedDag, pipelines
-from sluice.watch.problems import Problem, at_text, duration_text, find_problems
-from sluice.watch.runs import LastRun, utc_now
+from sluice.watch.problems import Problem, at_text, duration_text, find_problems, trend_text
+from sluice.watch.runs import LastRun, Running, utc_now
+
+COUNTS_SHOWN = ("in", "published", "quarantined")
+"""Columns of numbers of the last run."""
+
+ANSWER_SECONDS = 5
+"""Time that AWS has to say who we are, before the status says that it does not answer."""
 
 
 class StatusUnknown(SluiceError):
@@ -31,10 +38,11 @@ def status(as_json: bool) -> None:
     """Show what ran, what waits and how old the data is; exit code 1 when something is wrong."""
     settings = load_settings()
     # One try that names the way out, before the many requests that would each try for long.
-    account_id(settings)
+    account_id(settings, timeout_seconds=ANSWER_SECONDS)
     watched = pipelines(settings)
     try:
-        seen = look(settings, watched, utc_now())
+        with giving_up_soon():
+            seen = look(settings, watched, utc_now())
     except (BotoCoreError, ClientError) as error:
         raise StatusUnknown(f"AWS did not answer: {error}") from None
     problems = find_problems(watched, seen, web_url(settings))
@@ -85,6 +93,7 @@ def _dag_document(
     return {
         "dag": dag.dag_id,
         "state": state_of(dag, seen, problems),
+        "running": _running_document(seen.runs.running.get(dag.dag_id)),
         "last_success_at": last.success_at.isoformat() if last.success_at else None,
         "last_success_run": last.success_run or None,
         "last_tally_at": last.tally_at.isoformat() if last.tally_at else None,
@@ -95,6 +104,8 @@ def _dag_document(
                 "depth": seen.queues[queue].depth,
                 "in_flight": seen.queues[queue].in_flight,
                 "age_seconds": seen.queues[queue].age_seconds,
+                "growth_per_minute": seen.queues[queue].growth_per_minute,
+                "gone_in_seconds": seen.queues[queue].gone_in_seconds,
                 "dead_letters": seen.queues[queue].dead_letters,
             }
             for queue in dag.queues
@@ -103,13 +114,19 @@ def _dag_document(
     }
 
 
+def _running_document(running: Running | None) -> dict[str, str] | None:
+    return {"run": running.run_id, "started_at": running.started_at.isoformat()} if running else None
+
+
 def state_of(dag: WatchedDag, seen: Observation, problems: Sequence[Problem]) -> str:
-    """`failing`, `stale`, another kind of problem, `never ran`, or `ok`."""
+    """`failing`, `stale`, another kind of problem, `first run` while that works, `never ran`, or `ok`."""
     kinds = [problem.kind for problem in problems if problem.dag_id == dag.dag_id]
     if kinds:
         return kinds[0]
     last = seen.runs.dags.get(dag.dag_id)
-    return "ok" if last and last.success_at else "never ran"
+    if last and last.success_at:
+        return "ok"
+    return "first run" if dag.dag_id in seen.runs.running else "never ran"
 
 
 def _print(settings: Settings, watched: Sequence[Pipeline], seen: Observation, problems: Sequence[Problem]) -> None:
@@ -122,13 +139,26 @@ def _print(settings: Settings, watched: Sequence[Pipeline], seen: Observation, p
     out = console()
     title = f"{settings.resource_prefix} at {at_text(seen.at)}"
     table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", pad_edge=False)
-    for name in ("Dag", "state", "last run", "in", "published", "quarantined", "freshness", "waiting", "dead letters"):
-        table.add_column(name, justify="left" if name in ("Dag", "state") else "right", no_wrap=True)
+    # Names are wrapped where a terminal is narrow, numbers never.
+    for name in ("Dag", "state", "last run", "in", "published", "quarantined", "freshness"):
+        is_text = name in ("Dag", "state")
+        table.add_column(name, justify="left" if is_text else "right", no_wrap=name in COUNTS_SHOWN, overflow="fold")
+    backlog = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    backlog.add_column("queue or stream", overflow="fold")
+    for name in ("waiting", "in flight", "dead letters"):
+        backlog.add_column(name, justify="right", no_wrap=True)
+    backlog.add_column("trend", overflow="fold")
     for pipeline in watched:
         for dag in pipeline.dags:
             table.add_row(*_row(pipeline, dag, seen, problems))
+            for queue in dag.queues:
+                backlog.add_row(*_queue_row(queue, seen.queues[queue]))
+            for stream in dag.streams:
+                lag = seen.lags[stream.name]
+                backlog.add_row(stream.name, "missing" if lag is None else duration_text(lag), "-", "-", "")
         table.add_section()
     out.print(table)
+    out.print(backlog)
     for problem in problems:
         out.print(f"[bold red]{escape(problem.title)}[/]")
         for name, value in (("what", problem.what), ("look at", problem.where), ("run again", problem.again)):
@@ -140,15 +170,18 @@ def _print(settings: Settings, watched: Sequence[Pipeline], seen: Observation, p
 
 def _row(pipeline: Pipeline, dag: WatchedDag, seen: Observation, problems: Sequence[Problem]) -> list[str]:
     state = state_of(dag, seen, problems)
-    colour = {"ok": "green", "never ran": "dim"}.get(state, "bold red")
+    colour = {"ok": "green", "first run": "green", "never ran": "dim"}.get(state, "bold red")
     last = seen.runs.dags.get(dag.dag_id, LastRun())
     ago = f"{duration_text((seen.at - last.success_at).total_seconds())} ago" if last.success_at else "-"
     counts = [f"{last.tally[name]:,}" if name in last.tally else "-" for name in COUNTS if name != "duplicates"]
     ages = [seen.freshness_seconds(pipeline.dags, table) for table in dag.tables]
     known = [age for age in ages if age is not None]
     freshness = duration_text(max(known)) if known else "-"
-    queues = [seen.queues[queue] for queue in dag.queues]
-    waiting = [f"{(queue.depth or 0) + queue.in_flight:,}" for queue in queues]
-    waiting += [f"lag {duration_text(seen.lags[stream.name] or 0)}" for stream in dag.streams]
-    dead = f"{sum(queue.dead_letters or 0 for queue in queues):,}" if queues else "-"
-    return [dag.dag_id, f"[{colour}]{state}[/]", ago, *counts, freshness, " + ".join(waiting) or "-", dead]
+    return [dag.dag_id, f"[{colour}]{state}[/]", ago, *counts, freshness]
+
+
+def _queue_row(queue: str, state: QueueState) -> list[str]:
+    waiting = "missing" if state.depth is None else f"{state.depth:,}"
+    dead = "missing" if state.dead_letters is None else f"{state.dead_letters:,}"
+    has_backlog = bool(state.depth or state.in_flight)
+    return [queue, waiting, f"{state.in_flight:,}", dead, trend_text(state).removeprefix(", ") if has_backlog else ""]

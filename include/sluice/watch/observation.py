@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from sluice import kinesis, sqs
 from sluice.settings import Settings
 from sluice.threads import in_parallel
 from sluice.watch.pipelines import Pipeline, Stream, WatchedDag
-from sluice.watch.runs import Runs, read_runs
+from sluice.watch.runs import Depth, Runs, read_runs
 
 
 @dataclass(frozen=True)
@@ -23,12 +24,25 @@ class QueueState:
         in_flight: messages that someone has received and not deleted.
         dead_letters: messages in the dead-letter queue; None when there is no such queue.
         age_seconds: how long the oldest message may have waited at the most; 0 when the queue is empty.
+        growth_per_minute: messages that came more than went, since an earlier look; None where there was none.
     """
 
     depth: int | None
     in_flight: int
     dead_letters: int | None
     age_seconds: float = 0.0
+    growth_per_minute: float | None = None
+
+    @property
+    def gone_in_seconds(self) -> float | None:
+        """When a backlog will be gone at its present pace; None where it does not shrink, or nothing is known."""
+        if not self.growth_per_minute or self.growth_per_minute >= 0:
+            return None
+        return 60 * ((self.depth or 0) + self.in_flight) / -self.growth_per_minute
+
+
+TREND_SECONDS = 60
+"""Age that an earlier look must have: over less, a trend is noise."""
 
 
 @dataclass(frozen=True)
@@ -63,31 +77,44 @@ def look(settings: Settings, watched: Sequence[Pipeline], now: datetime) -> Obse
     dags = [dag for pipeline in watched for dag in pipeline.dags]
     queues = [queue for dag in dags for queue in dag.queues]
     streams = [stream for dag in dags for stream in dag.streams]
-    # The table first: where nothing is deployed, that is the one thing to say.
-    runs = read_runs(settings.runs_table, now)
+    # The table first: where nothing is deployed, its error is the one to raise.
     asked: list[Callable[[], Any]] = [
-        *(_asks_queue(queue, _last_empty(runs, dags, queue), now) for queue in queues),
-        *(_asks_stream(stream, now) for stream in streams),
+        partial(read_runs, settings.runs_table, now),
+        *(partial(_counts, name) for queue in queues for name in (queue, queue + sqs.DEAD_LETTERS)),
+        *(partial(stream_lag_seconds, stream, now) for stream in streams),
     ]
-    answers = in_parallel(lambda ask: ask(), asked)
-    return Observation(
-        now,
-        runs,
-        dict(zip(queues, answers, strict=False)),
-        dict(zip((stream.name for stream in streams), answers[len(queues) :], strict=True)),
-    )
+    runs, *answers = in_parallel(lambda ask: ask(), asked)
+    counts, lags = answers[: 2 * len(queues)], answers[2 * len(queues) :]
+    states = {
+        queue: _state(queue, counts[2 * place], counts[2 * place + 1], runs, dags, now)
+        for place, queue in enumerate(queues)
+    }
+    return Observation(now, runs, states, dict(zip((stream.name for stream in streams), lags, strict=True)))
 
 
-def _asks_queue(queue: str, last_empty: datetime, now: datetime) -> Callable[[], QueueState]:
-    def ask() -> QueueState:
-        waiting, dead = _counts(queue), _counts(queue + sqs.DEAD_LETTERS)
-        dead_letters = sum(dead) if dead else None
-        if waiting is None:
-            return QueueState(None, 0, dead_letters)
-        age_seconds = max(0.0, (now - last_empty).total_seconds()) if sum(waiting) else 0.0
-        return QueueState(*waiting, dead_letters, age_seconds)
+def _state(
+    queue: str,
+    counts: tuple[int, int] | None,
+    dead: tuple[int, int] | None,
+    runs: Runs,
+    dags: Iterable[WatchedDag],
+    now: datetime,
+) -> QueueState:
+    dead_letters = sum(dead) if dead else None
+    if counts is None:
+        return QueueState(None, 0, dead_letters)
+    age_seconds = max(0.0, (now - _last_empty(runs, dags, queue)).total_seconds()) if sum(counts) else 0.0
+    growth = growth_per_minute(sum(counts), now, runs.depths.get(queue, ()))
+    return QueueState(*counts, dead_letters, age_seconds, growth)
 
-    return ask
+
+def growth_per_minute(messages: int, now: datetime, earlier: Iterable[Depth]) -> float | None:
+    """Messages that came more than went in a minute, since the latest look that is long enough ago."""
+    for depth in earlier:
+        seconds = (now - depth.at).total_seconds()
+        if seconds >= TREND_SECONDS:
+            return 60 * (messages - depth.messages) / seconds
+    return None
 
 
 def _counts(queue: str) -> tuple[int, int] | None:
@@ -95,10 +122,6 @@ def _counts(queue: str) -> tuple[int, int] | None:
         return sqs.queue_counts(queue)
     except sqs.QueueMissing:
         return None
-
-
-def _asks_stream(stream: Stream, now: datetime) -> Callable[[], float | None]:
-    return lambda: stream_lag_seconds(stream, now)
 
 
 def _last_empty(runs: Runs, dags: Iterable[WatchedDag], queue: str) -> datetime:

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from sluice.sqs import DEAD_LETTERS
 from sluice.watch.observation import Observation, QueueState
 from sluice.watch.pipelines import QUEUE_AGE_MAX_SECONDS, STREAM_LAG_MAX_SECONDS, Pipeline, Stream, WatchedDag
-from sluice.watch.runs import Failure, LastRun, failure_name
+from sluice.watch.runs import Failure, failure_name
 
 
 @dataclass(frozen=True)
@@ -67,9 +67,9 @@ def _of_dag(pipeline: str, dag: WatchedDag, seen: Observation, page: str) -> Ite
     due = overdue(dag, seen)
     # A Dag that runs and fails has said so.
     if due and not any(failure.at >= due for failure in failures):
-        yield _stale(pipeline, dag, seen.runs.dags.get(dag.dag_id), due, page)
+        yield _stale(pipeline, dag, seen, due, page)
     for queue in dag.queues:
-        yield from _of_queue(pipeline, dag, queue, seen.queues[queue], page)
+        yield from _of_queue(pipeline, dag, queue, seen, page)
     for stream in dag.streams:
         yield from _of_stream(pipeline, dag, stream, seen.lags[stream.name], page)
 
@@ -101,22 +101,32 @@ def failing(pipeline: str, failure: Failure) -> Problem:
     )
 
 
-def _stale(pipeline: str, dag: WatchedDag, last: LastRun | None, due: datetime, page: str) -> Problem:
+def _stale(pipeline: str, dag: WatchedDag, seen: Observation, due: datetime, page: str) -> Problem:
+    last, running = seen.runs.dags.get(dag.dag_id), seen.runs.running.get(dag.dag_id)
     deadline = at_text(due + timedelta(seconds=dag.deadline_seconds))
-    since = f"the last one ended {at_text(last.success_at)}" if last and last.success_at else "it never ran"
+    since = f"the last one ended {at_text(last.success_at)}" if last and last.success_at else "none ever has"
+    question = "Is the Dag paused, does the scheduler run, does a run hang?"
+    if running:
+        question = f"Run {running.run_id} has been at work since {at_text(running.started_at)}."
     return Problem(
         f"stale/{dag.dag_id}",
         pipeline,
         dag.dag_id,
         f"{dag.dag_id} is stale",
-        f"its run of {at_text(due)} should have succeeded by {deadline}, and no run has: {since}."
-        " Is the Dag paused, does the scheduler run, does a run hang?",
+        f"its run of {at_text(due)} should have succeeded by {deadline}, and no run has: {since}. {question}",
         page,
-        f"sluice airflow dags unpause {dag.dag_id}; sluice airflow dags trigger {dag.dag_id}",
+        f"sluice airflow dags unpause {dag.dag_id}; {_again(dag, seen)}" if not running else _again(dag, seen),
     )
 
 
-def _of_queue(pipeline: str, dag: WatchedDag, queue: str, state: QueueState, page: str) -> Iterator[Problem]:
+def _again(dag: WatchedDag, seen: Observation) -> str:
+    """The command that starts a run, or where one is at work the one that shows it: another would only wait for it."""
+    command = "list-runs" if dag.dag_id in seen.runs.running else "trigger"
+    return f"sluice airflow dags {command} {dag.dag_id}"
+
+
+def _of_queue(pipeline: str, dag: WatchedDag, queue: str, seen: Observation, page: str) -> Iterator[Problem]:
+    state = seen.queues[queue]
     missing = [
         name for name, count in ((queue, state.depth), (queue + DEAD_LETTERS, state.dead_letters)) if count is None
     ]
@@ -139,9 +149,9 @@ def _of_queue(pipeline: str, dag: WatchedDag, queue: str, state: QueueState, pag
             dag.dag_id,
             f"{dag.dag_id} does not drain its queue",
             f"{(state.depth or 0) + state.in_flight} messages are in {queue}, and it has not been empty for"
-            f" {duration_text(state.age_seconds)}",
+            f" {duration_text(state.age_seconds)}{trend_text(state)}",
             page,
-            f"sluice airflow dags trigger {dag.dag_id}",
+            _again(dag, seen),
         )
 
 
@@ -173,6 +183,16 @@ def _missing(pipeline: str, dag: WatchedDag, what: str, name: str) -> Problem:
         "infra/",
         "sluice deploy",
     )
+
+
+def trend_text(state: QueueState) -> str:
+    """How a backlog changes, to follow a sentence: `, shrinking by 120 a minute, gone in 5 min`; "" where not known."""
+    growth = state.growth_per_minute
+    if growth is None:
+        return ""
+    if growth >= 0:
+        return f", growing by {growth:,.0f} a minute" if growth else ", as many as some minutes ago"
+    return f", shrinking by {-growth:,.0f} a minute, gone in {duration_text(state.gone_in_seconds or 0)}"
 
 
 def at_text(at: datetime) -> str:

@@ -6,7 +6,7 @@ no database of Airflow. Runs write to it themselves; whoever is older never over
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -115,6 +115,14 @@ class Running:
 
 
 @dataclass(frozen=True)
+class Depth:
+    """Messages that were in a queue at a time (UTC), received or not."""
+
+    at: datetime
+    messages: int
+
+
+@dataclass(frozen=True)
 class Runs:
     """All of the table.
 
@@ -125,6 +133,7 @@ class Runs:
         alerts: key -> what was announced.
         empty_at: queue -> when it was last seen empty.
         running: dag id -> the run that began last, while it has not ended.
+        depths: queue -> what earlier looks saw in it, the latest first.
     """
 
     created_at: datetime
@@ -133,6 +142,7 @@ class Runs:
     alerts: dict[str, Alert]
     empty_at: dict[str, datetime]
     running: dict[str, Running] = field(default_factory=dict)
+    depths: dict[str, tuple[Depth, ...]] = field(default_factory=dict)
 
 
 def record_start(table: str, dag_id: str, run_id: str, started_at: datetime) -> None:
@@ -222,6 +232,16 @@ def record_empty(table: str, queue: str, at: datetime) -> None:
     _update_unless_older(table, "queue", queue, "SET empty_at = :at", "empty_at", {":at": {"S": time_text(at)}})
 
 
+def record_depth(table: str, queue: str, depth: Depth, earlier: Sequence[Depth]) -> None:
+    """Note how many messages a queue has, beside the latest of what was noted before."""
+    seen = [
+        {"M": {"at": {"S": time_text(each.at)}, "messages": {"N": str(each.messages)}}}
+        for each in (depth, *earlier[:1])
+    ]
+    values = {":at": {"S": time_text(depth.at)}, ":seen": {"L": seen}}
+    _update_unless_older(table, "depth", queue, "SET seen_at = :at, seen = :seen", "seen_at", values)
+
+
 def claim_alert(
     table: str, key: str, subject: str, at: datetime, *, repeat_after: timedelta, dead_after: timedelta
 ) -> bool:
@@ -284,7 +304,14 @@ def read_runs(table: str, now: datetime) -> Runs:
         raise RunsTableMissing(
             f"DynamoDB table {table} does not exist: run `sluice deploy`, or set SLUICE_RUNS_TABLE"
         ) from None
-    found: dict[str, dict[str, dict[str, Any]]] = {"dag": {}, "failure": {}, "alert": {}, "queue": {}, "running": {}}
+    found: dict[str, dict[str, dict[str, Any]]] = {
+        "dag": {},
+        "failure": {},
+        "alert": {},
+        "queue": {},
+        "running": {},
+        "depth": {},
+    }
     for page in dynamodb.get_paginator("scan").paginate(TableName=table, ConsistentRead=True):
         for item in page["Items"]:
             found.setdefault(item["kind"]["S"], {})[item["name"]["S"]] = item
@@ -299,6 +326,13 @@ def read_runs(table: str, now: datetime) -> Runs:
             name: Running(item["run_id"]["S"], started_at)
             for name, item in found["running"].items()
             if (started_at := datetime.fromisoformat(item["started_at"]["S"])) + HANGING_AFTER > now
+        },
+        {
+            name: tuple(
+                Depth(datetime.fromisoformat(each["M"]["at"]["S"]), int(each["M"]["messages"]["N"]))
+                for each in item["seen"]["L"]
+            )
+            for name, item in found["depth"].items()
         },
     )
 

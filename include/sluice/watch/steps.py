@@ -131,6 +131,9 @@ def observe(
     # That the watch itself was silent is told by its alarm, and is over with this run.
     problems = [each for each in find_problems(watched, seen, web_url) if each.key != f"stale/{WATCH_DAG}"]
     for queue, state in seen.queues.items():
+        if state.depth is not None:
+            depth = runs.Depth(seen.at, state.depth + state.in_flight)
+            runs.record_depth(settings.runs_table, queue, depth, seen.runs.depths.get(queue, ()))
         if state.depth == 0 and not state.in_flight:
             runs.record_empty(settings.runs_table, queue, seen.at)
     metrics.send(points_of(settings, watched, seen, problems))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from botocore.config import Config
 from click.testing import CliRunner, Result
 
 from dockerhub_account import DockerHubAccount
@@ -48,7 +50,7 @@ def test_where_all_is_well_it_says_so_with_exit_code_0(watch: Watch) -> None:
     assert result.exit_code == 0, result.output
     assert "Nothing is wrong." in result.output
     found = rows(result)
-    assert found["dockerhub_pull"][1:] == ["ok", "2", "min", "ago", "1,500", "1,200", "300", "2", "min", "-", "-"]
+    assert found["dockerhub_pull"][1:] == ["ok", "2", "min", "ago", "1,500", "1,200", "300", "2", "min"]
     assert {dag.dag_id for pipeline in pipelines(watch.settings) for dag in pipeline.dags} <= set(found)
 
 
@@ -71,7 +73,7 @@ def test_dead_letters_are_wrong(watch: Watch) -> None:
     client("sqs").send_message(QueueUrl=dead, MessageBody="{}")
     result = status()
     assert result.exit_code == 1
-    assert rows(result)["dockerhub_aggregate"][-1] == "1"
+    assert rows(result)[watch.settings.dockerhub_queue] == [watch.settings.dockerhub_queue, "0", "0", "1"]
 
 
 def test_json_has_the_same_for_a_script(watch: Watch, account: DockerHubAccount) -> None:
@@ -101,6 +103,79 @@ def test_what_never_ran_is_said_to_be_so_and_is_not_wrong_yet(watch: Watch) -> N
     assert rows(result)["events_hourly"][1:3] == ["never", "ran"]
     watch.now += timedelta(hours=2)
     assert status().exit_code == 1
+
+
+def test_a_first_run_that_works_is_shown_and_no_other_is_advised(watch: Watch) -> None:
+    watch.all_ran("dockerhub_pull")
+    steps.run_started("dockerhub_pull", "run-1", watch.now)
+    watch.now = watch.read().created_at
+    steps.run_started("dockerhub_pull", "run-1", watch.now)
+    assert rows(status())["dockerhub_pull"][1:3] == ["first", "run"]
+    watch.now += timedelta(minutes=20)
+    found = status("--json")
+    (problem,) = [each for each in json.loads(found.output)["problems"] if each["dag"] == "dockerhub_pull"]
+    assert "Run run-1 has been at work since" in problem["what"]
+    assert problem["run_again"] == "sluice airflow dags list-runs dockerhub_pull"
+
+
+def test_a_backlog_is_shown_with_its_trend_and_when_it_will_be_gone(watch: Watch, account: DockerHubAccount) -> None:
+    watch.all_ran()
+    account.send(*["{}"] * 30)
+    watch.look()
+    assert "a minute" not in status().output, "a trend over no time"
+    messages = sqs.drain(account.queue_url, 10).messages
+    sqs.delete(account.queue_url, [each.receipt_handle for each in messages])
+    watch.now += timedelta(minutes=2)
+    assert "shrinking by 5 a minute, gone in 4 min" in status().output
+    document = json.loads(status("--json").output)
+    queues = {
+        name: queue for each in document["pipelines"] for dag in each["dags"] for name, queue in dag["queues"].items()
+    }
+    found = queues[watch.settings.dockerhub_queue]
+    assert (found["growth_per_minute"], found["gone_in_seconds"]) == (-5.0, 240.0)
+    account.send(*["{}"] * 20)
+    assert "growing by 5 a minute" in status().output
+
+
+def test_no_number_is_cut_in_80_columns(watch: Watch, monkeypatch: pytest.MonkeyPatch) -> None:
+    from rich.console import Console
+
+    watch.all_ran()
+    watch.ran("accommodations_consolidate", records_in=123_456_789, published=100_000_000, quarantined=23_456_789)
+    real = status_cli.look
+
+    def crowded(*arguments: Any) -> observation.Observation:
+        seen = real(*arguments)
+        crowd = observation.QueueState(123_456_789, 12_345_678, 1_234_567, 0.0, -1_234.0)
+        return replace(seen, queues=dict.fromkeys(seen.queues, crowd))
+
+    monkeypatch.setattr(status_cli, "look", crowded)
+    monkeypatch.setattr("sluice.console.console", lambda: Console(width=80))
+    said = status().output
+    for number in ("123,456,789", "100,000,000", "23,456,789", "12,345,678", "1,234,567"):
+        assert number in said
+    table = said.partition("has dead letters")[0].splitlines()[:-1]
+    assert max(len(line.rstrip()) for line in table) <= 80
+
+
+def test_an_aws_that_is_too_slow_is_one_clear_line(
+    watch: Watch, account_faults: FaultInjection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(status_cli, "ANSWER_SECONDS", 0.2)
+    account_faults.inject("latency", service="sts", latency_seconds=1)
+    result = status()
+    assert result.exit_code == 1
+    endpoint = watch.settings.endpoint_url
+    assert result.output == f"Error: {endpoint} did not answer within 0.2 s; try again, or look at it.\n"
+    account_faults.clear()
+    monkeypatch.setattr(status_cli, "ANSWER_SECONDS", 5)
+    monkeypatch.setattr(aws, "HASTY", aws.HASTY.merge(Config(read_timeout=0.2, retries={"total_max_attempts": 1})))
+    aws.client_of.cache_clear()
+    account_faults.inject("latency", service="sqs", latency_seconds=1)
+    result = status()
+    assert result.exit_code == 1
+    assert result.output.startswith("Error: AWS did not answer: Read timeout on endpoint URL")
+    assert len(result.output.splitlines()) == 1
 
 
 def test_a_failed_task_is_wrong_until_it_succeeds(watch: Watch) -> None:
