@@ -57,9 +57,9 @@ def own_tags(tags: dict[str, str]) -> dict[str, str]:
 OWN_TAGS = {"project": "sluice", "environment": "test"}
 
 
-def test_a_bucket_is_what_its_template_says(deployed: Settings) -> None:
+def test_a_bucket_is_what_its_template_says(dockerhub_deployed: Settings) -> None:
     s3 = aws.client("s3")
-    for bucket in (deployed.lake_bucket, deployed.landing_bucket):
+    for bucket in (dockerhub_deployed.lake_bucket, dockerhub_deployed.landing_bucket):
         assert s3.get_bucket_versioning(Bucket=bucket)["Status"] == "Enabled"
         (encryption,) = s3.get_bucket_encryption(Bucket=bucket)["ServerSideEncryptionConfiguration"]["Rules"]
         assert encryption["ApplyServerSideEncryptionByDefault"] == {"SSEAlgorithm": "AES256"}
@@ -78,7 +78,7 @@ def test_a_bucket_is_what_its_template_says(deployed: Settings) -> None:
         assert own_tags({tag["Key"]: tag["Value"] for tag in tags}) == OWN_TAGS
 
 
-def test_each_zone_of_the_lake_is_kept_as_long_as_the_contract_says(deployed: Settings) -> None:
+def test_each_zone_of_the_lake_is_kept_as_long_as_the_contract_says(dockerhub_deployed: Settings) -> None:
     s3 = aws.client("s3")
     versions = {
         "ID": "versions",
@@ -93,25 +93,30 @@ def test_each_zone_of_the_lake_is_kept_as_long_as_the_contract_says(deployed: Se
         {"ID": zone, "Status": "Enabled", "Filter": {"Prefix": f"{zone}/"}, "Expiration": {"Days": days}}
         for zone, days in zones.items()
     ]
-    assert s3.get_bucket_lifecycle_configuration(Bucket=deployed.lake_bucket)["Rules"] == [*expected, versions]
-    assert s3.get_bucket_lifecycle_configuration(Bucket=deployed.landing_bucket)["Rules"] == [versions]
+    assert s3.get_bucket_lifecycle_configuration(Bucket=dockerhub_deployed.lake_bucket)["Rules"] == [
+        *expected,
+        versions,
+    ]
+    assert s3.get_bucket_lifecycle_configuration(Bucket=dockerhub_deployed.landing_bucket)["Rules"] == [versions]
 
 
-def test_the_lake_announces_raw_keys_of_dockerhub_and_no_others(deployed: Settings) -> None:
+def test_the_lake_announces_raw_keys_of_dockerhub_and_no_others(dockerhub_deployed: Settings) -> None:
     s3 = aws.client("s3")
-    notifications = s3.get_bucket_notification_configuration(Bucket=deployed.lake_bucket)
+    notifications = s3.get_bucket_notification_configuration(Bucket=dockerhub_deployed.lake_bucket)
     (topic,) = notifications["TopicConfigurations"]
-    assert topic["TopicArn"] == arn(deployed, "sns", "sluice-test-dockerhub-raw")
+    assert topic["TopicArn"] == arn(dockerhub_deployed, "sns", "sluice-test-dockerhub-raw")
     assert topic["Events"] == ["s3:ObjectCreated:*"]
     rules = {rule["Name"].lower(): rule["Value"] for rule in topic["Filter"]["Key"]["FilterRules"]}
     assert rules == {"prefix": "raw/dockerhub/", "suffix": ".json"}
     assert "QueueConfigurations" not in notifications
-    assert "TopicConfigurations" not in s3.get_bucket_notification_configuration(Bucket=deployed.landing_bucket)
+    assert "TopicConfigurations" not in s3.get_bucket_notification_configuration(
+        Bucket=dockerhub_deployed.landing_bucket
+    )
 
 
-def test_the_topic_takes_messages_of_the_lake_bucket_alone(deployed: Settings) -> None:
+def test_the_topic_takes_messages_of_the_lake_bucket_alone(dockerhub_deployed: Settings) -> None:
     sns = aws.client("sns")
-    topic_arn = arn(deployed, "sns", "sluice-test-dockerhub-raw")
+    topic_arn = arn(dockerhub_deployed, "sns", "sluice-test-dockerhub-raw")
     attributes = sns.get_topic_attributes(TopicArn=topic_arn)["Attributes"]
     assert json.loads(attributes["Policy"])["Statement"] == [
         {
@@ -121,8 +126,8 @@ def test_the_topic_takes_messages_of_the_lake_bucket_alone(deployed: Settings) -
             "Action": "sns:Publish",
             "Resource": topic_arn,
             "Condition": {
-                "ArnEquals": {"aws:SourceArn": f"arn:aws:s3:::{deployed.lake_bucket}"},
-                "StringEquals": {"aws:SourceAccount": deployed.aws_account_id},
+                "ArnEquals": {"aws:SourceArn": f"arn:aws:s3:::{dockerhub_deployed.lake_bucket}"},
+                "StringEquals": {"aws:SourceAccount": dockerhub_deployed.aws_account_id},
             },
         },
         tls_only("sns:Publish", topic_arn),
@@ -133,14 +138,14 @@ def test_the_topic_takes_messages_of_the_lake_bucket_alone(deployed: Settings) -
     (subscription,) = sns.list_subscriptions_by_topic(TopicArn=topic_arn)["Subscriptions"]
     assert (subscription["Protocol"], subscription["Endpoint"]) == (
         "sqs",
-        arn(deployed, "sqs", "sluice-test-dockerhub-raw"),
+        arn(dockerhub_deployed, "sqs", "sluice-test-dockerhub-raw"),
     )
     found = sns.get_subscription_attributes(SubscriptionArn=subscription["SubscriptionArn"])["Attributes"]
     assert found["RawMessageDelivery"] == "false"
 
 
-def test_the_queue_hands_poison_to_its_dead_letter_queue(deployed: Settings) -> None:
-    queue_arn = arn(deployed, "sqs", "sluice-test-dockerhub-raw")
+def test_the_queue_hands_poison_to_its_dead_letter_queue(dockerhub_deployed: Settings) -> None:
+    queue_arn = arn(dockerhub_deployed, "sqs", "sluice-test-dockerhub-raw")
     dead_letters_arn = f"{queue_arn}-dead-letters"
     _, attributes, tags = queue("sluice-test-dockerhub-raw")
     assert {name: attributes[name] for name in ("VisibilityTimeout", "MessageRetentionPeriod")} == {
@@ -157,7 +162,7 @@ def test_the_queue_hands_poison_to_its_dead_letter_queue(deployed: Settings) -> 
             "Principal": {"Service": "sns.amazonaws.com"},
             "Action": "sqs:SendMessage",
             "Resource": queue_arn,
-            "Condition": {"ArnEquals": {"aws:SourceArn": arn(deployed, "sns", "sluice-test-dockerhub-raw")}},
+            "Condition": {"ArnEquals": {"aws:SourceArn": arn(dockerhub_deployed, "sns", "sluice-test-dockerhub-raw")}},
         },
         tls_only("sqs:*", queue_arn),
     ]
@@ -172,9 +177,9 @@ def test_the_queue_hands_poison_to_its_dead_letter_queue(deployed: Settings) -> 
     assert own_tags(tags) == OWN_TAGS
 
 
-def test_the_table_forgets_old_items_and_can_be_restored(deployed: Settings) -> None:
+def test_the_table_forgets_old_items_and_can_be_restored(dockerhub_deployed: Settings) -> None:
     dynamodb = aws.client("dynamodb")
-    table = dynamodb.describe_table(TableName=deployed.dockerhub_table)["Table"]
+    table = dynamodb.describe_table(TableName=dockerhub_deployed.dockerhub_table)["Table"]
     assert table["KeySchema"] == [
         {"AttributeName": "PK", "KeyType": "HASH"},
         {"AttributeName": "SK", "KeyType": "RANGE"},
@@ -185,9 +190,11 @@ def test_the_table_forgets_old_items_and_can_be_restored(deployed: Settings) -> 
     }
     assert table["BillingModeSummary"]["BillingMode"] == "PAY_PER_REQUEST"
     assert table["SSEDescription"]["Status"] == "ENABLED"
-    time_to_live = dynamodb.describe_time_to_live(TableName=deployed.dockerhub_table)["TimeToLiveDescription"]
+    time_to_live = dynamodb.describe_time_to_live(TableName=dockerhub_deployed.dockerhub_table)["TimeToLiveDescription"]
     assert time_to_live == {"TimeToLiveStatus": "ENABLED", "AttributeName": "TTL"}
-    backups = dynamodb.describe_continuous_backups(TableName=deployed.dockerhub_table)["ContinuousBackupsDescription"]
+    backups = dynamodb.describe_continuous_backups(TableName=dockerhub_deployed.dockerhub_table)[
+        "ContinuousBackupsDescription"
+    ]
     assert backups["PointInTimeRecoveryDescription"]["PointInTimeRecoveryStatus"] == "ENABLED"
     tags = dynamodb.list_tags_of_resource(ResourceArn=table["TableArn"])["Tags"]
     assert own_tags({tag["Key"]: tag["Value"] for tag in tags}) == OWN_TAGS
@@ -225,12 +232,12 @@ def test_no_template_has_a_resource_that_these_tests_do_not_read_back() -> None:
     }
 
 
-def test_an_object_in_the_lake_arrives_in_the_queue_through_the_topic(deployed: Settings) -> None:
+def test_an_object_in_the_lake_arrives_in_the_queue_through_the_topic(dockerhub_deployed: Settings) -> None:
     s3, sqs = aws.client("s3"), aws.client("sqs")
     key = "raw/dockerhub/namespace=a/name=b c/year=2026/month=11/day=21/2026_11_21_000000.json"
     for ignored in ("raw/dockerhub/a.txt", "raw/events/a.json", "curated/dockerhub/a.json"):
-        s3.put_object(Bucket=deployed.lake_bucket, Key=ignored, Body=b"{}")
-    s3.put_object(Bucket=deployed.lake_bucket, Key=key, Body=b"{}")
+        s3.put_object(Bucket=dockerhub_deployed.lake_bucket, Key=ignored, Body=b"{}")
+    s3.put_object(Bucket=dockerhub_deployed.lake_bucket, Key=key, Body=b"{}")
     url, _, _ = queue("sluice-test-dockerhub-raw")
     events: list[dict[str, Any]] = []
     while not any("Records" in event for event in events):
@@ -238,11 +245,11 @@ def test_an_object_in_the_lake_arrives_in_the_queue_through_the_topic(deployed: 
         assert messages, f"the key did not arrive within 20 s, only {events}"
         for message in messages:
             envelope = json.loads(message["Body"])
-            assert envelope["TopicArn"] == arn(deployed, "sns", "sluice-test-dockerhub-raw")
+            assert envelope["TopicArn"] == arn(dockerhub_deployed, "sns", "sluice-test-dockerhub-raw")
             events.append(json.loads(envelope["Message"]))
     assert [event for event in events if "Records" not in event] == []
     (record,) = [record for event in events for record in event.get("Records", [])]
-    assert record["s3"]["bucket"]["name"] == deployed.lake_bucket
+    assert record["s3"]["bucket"]["name"] == dockerhub_deployed.lake_bucket
     assert record["s3"]["object"]["key"] == key.replace("=", "%3D").replace(" ", "+")
 
 

@@ -26,21 +26,25 @@ def one_try(service: Any, settings: Settings, read_timeout_seconds: float = 10) 
 
 
 @pytest.mark.parametrize("kind", ["throttle", "error", "drop"])
-def test_boto3_gets_over_a_fault_of_a_table(deployed: Settings, faults: FaultInjection, kind: str) -> None:
-    faults.inject(kind, service="dynamodb", operation="PutItem", times=1)
-    answer = aws.client("dynamodb").put_item(TableName=deployed.dockerhub_table, Item=ITEM)
+def test_boto3_gets_over_a_fault_of_a_table(
+    dockerhub_deployed: Settings, account_faults: FaultInjection, kind: str
+) -> None:
+    account_faults.inject(kind, service="dynamodb", operation="PutItem", times=1)
+    answer = aws.client("dynamodb").put_item(TableName=dockerhub_deployed.dockerhub_table, Item=ITEM)
     assert answer["ResponseMetadata"]["RetryAttempts"] == 1
-    assert faults.injected() == 1
-    assert aws.client("dynamodb").get_item(TableName=deployed.dockerhub_table, Key=ITEM)["Item"] == ITEM
+    assert account_faults.injected() == 1
+    assert aws.client("dynamodb").get_item(TableName=dockerhub_deployed.dockerhub_table, Key=ITEM)["Item"] == ITEM
 
 
 @pytest.mark.parametrize("kind", ["throttle", "error", "drop"])
-def test_boto3_gets_over_a_fault_of_an_upload(deployed: Settings, faults: FaultInjection, kind: str) -> None:
+def test_boto3_gets_over_a_fault_of_an_upload(
+    dockerhub_deployed: Settings, account_faults: FaultInjection, kind: str
+) -> None:
     body = b"x" * 200_000
-    faults.inject(kind, service="s3", operation="PutObject", times=1)
-    answer = aws.client("s3").put_object(Bucket=deployed.lake_bucket, Key="raw/a", Body=body)
+    account_faults.inject(kind, service="s3", operation="PutObject", times=1)
+    answer = aws.client("s3").put_object(Bucket=dockerhub_deployed.lake_bucket, Key="raw/a", Body=body)
     assert answer["ResponseMetadata"]["RetryAttempts"] == 1
-    assert aws.client("s3").get_object(Bucket=deployed.lake_bucket, Key="raw/a")["Body"].read() == body
+    assert aws.client("s3").get_object(Bucket=dockerhub_deployed.lake_bucket, Key="raw/a")["Body"].read() == body
 
 
 @pytest.mark.parametrize(
@@ -76,18 +80,20 @@ def test_throttling_that_does_not_end_is_the_error_of_its_service(
     assert raised.value.response["ResponseMetadata"]["HTTPStatusCode"] == status
 
 
-def test_a_dropped_answer_leaves_the_call_done(deployed: Settings, faults: FaultInjection) -> None:
-    faults.inject("drop", service="dynamodb", operation="PutItem")
+def test_a_dropped_answer_leaves_the_call_done(dockerhub_deployed: Settings, account_faults: FaultInjection) -> None:
+    account_faults.inject("drop", service="dynamodb", operation="PutItem")
     with pytest.raises(ConnectionClosedError):
-        one_try("dynamodb", deployed).put_item(TableName=deployed.dockerhub_table, Item=ITEM)
-    assert aws.client("dynamodb").get_item(TableName=deployed.dockerhub_table, Key=ITEM)["Item"] == ITEM
+        one_try("dynamodb", dockerhub_deployed).put_item(TableName=dockerhub_deployed.dockerhub_table, Item=ITEM)
+    assert aws.client("dynamodb").get_item(TableName=dockerhub_deployed.dockerhub_table, Key=ITEM)["Item"] == ITEM
 
 
-def test_a_dropped_download_breaks_while_it_is_read(deployed: Settings, faults: FaultInjection) -> None:
+def test_a_dropped_download_breaks_while_it_is_read(
+    dockerhub_deployed: Settings, account_faults: FaultInjection
+) -> None:
     s3 = aws.client("s3")
-    s3.put_object(Bucket=deployed.lake_bucket, Key="a", Body=b"body")
-    faults.inject("drop", service="s3", operation="GetObject")
-    body = s3.get_object(Bucket=deployed.lake_bucket, Key="a")["Body"]
+    s3.put_object(Bucket=dockerhub_deployed.lake_bucket, Key="a", Body=b"body")
+    account_faults.inject("drop", service="s3", operation="GetObject")
+    body = s3.get_object(Bucket=dockerhub_deployed.lake_bucket, Key="a")["Body"]
     with pytest.raises(ResponseStreamingError):
         body.read()
 
@@ -132,14 +138,14 @@ def test_another_account_sees_nothing_of_a_fault(settings: Settings, faults: Fau
     assert one_try("sqs", other).list_queues()["ResponseMetadata"]["HTTPStatusCode"] == 200
 
 
-def test_requests_are_counted_by_operation(deployed: Settings, faults: FaultInjection) -> None:
+def test_requests_are_counted_by_operation(dockerhub_deployed: Settings, account_faults: FaultInjection) -> None:
     s3, dynamodb = aws.client("s3"), aws.client("dynamodb")
-    before = faults.requests()
+    before = account_faults.requests()
     for number in range(3):
-        s3.put_object(Bucket=deployed.lake_bucket, Key=f"a/{number}", Body=b"")
-    s3.list_objects_v2(Bucket=deployed.lake_bucket, Prefix="a/")
-    dynamodb.put_item(TableName=deployed.dockerhub_table, Item=ITEM)
-    assert faults.requests() - before == {
+        s3.put_object(Bucket=dockerhub_deployed.lake_bucket, Key=f"a/{number}", Body=b"")
+    s3.list_objects_v2(Bucket=dockerhub_deployed.lake_bucket, Prefix="a/")
+    dynamodb.put_item(TableName=dockerhub_deployed.dockerhub_table, Item=ITEM)
+    assert account_faults.requests() - before == {
         ("s3", "PutObject"): 3,
         ("s3", "ListObjectsV2"): 1,
         ("dynamodb", "PutItem"): 1,

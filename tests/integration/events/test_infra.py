@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import boto3
+import pytest
 
 from sluice import aws
 from sluice.settings import Settings
@@ -19,6 +20,12 @@ COLUMNS = {
     "shard_id": "string",
     "sequence_number": "string",
 }
+
+
+@pytest.fixture
+def deployed(dockerhub_deployed: Settings) -> Settings:
+    """Read only, so one deployment of all stacks serves every test."""
+    return dockerhub_deployed
 
 
 def test_the_stream_has_four_encrypted_shards_and_keeps_two_days(deployed: Settings) -> None:

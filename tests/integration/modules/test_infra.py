@@ -16,9 +16,9 @@ QUEUES = ("recv_message", "weekly_diagnostic")
 
 
 @pytest.fixture
-def deployed(settings: Settings) -> Settings:
-    deploy(settings, stacks=("modules",))
-    return settings
+def deployed(dockerhub_deployed: Settings) -> Settings:
+    """Read only, so one deployment of all stacks serves every test."""
+    return dockerhub_deployed
 
 
 def arn(settings: Settings, service: str, name: str) -> str:
