@@ -50,6 +50,9 @@ class Settings(BaseSettings):
 
     # Airflow
     web_port: int = Field(8080, ge=1, le=65535, description="port of Airflow's web UI on 127.0.0.1")
+    log_retention_days: int = Field(
+        30, ge=1, le=3650, description="days that logs of tasks are kept while `make up` runs"
+    )
     database_url: str | None = Field(
         None,
         pattern=r"^(postgresql\+psycopg2|sqlite)://",

@@ -63,3 +63,22 @@ def test_a_pid_that_another_process_has_by_now_is_not_taken_for_it(home: Setting
 
     assert not postgres.stop(home)
     assert ask(postgres.start(home)) == str(folder)
+
+
+@pytest.mark.parametrize("name", ["some dir with space, and 'quotes'", "long" * 40], ids=["space", "long"])
+def test_it_runs_below_a_path_that_is_no_socket_path(name: str, tmp_path: Path) -> None:
+    settings = Settings(_env_file=None, home=tmp_path / name)
+    try:
+        assert ask(postgres.start(settings)) == str(postgres.data_folder(settings))
+    finally:
+        assert postgres.stop(settings)
+
+
+def test_a_name_that_somebody_else_has_taken_is_named_with_the_way_out(tmp_path: Path) -> None:
+    settings = Settings(_env_file=None, home=tmp_path / "with space")
+    link = postgres._socket_folder(postgres.data_folder(settings))
+    link.unlink()
+    link.symlink_to(tmp_path)
+    with pytest.raises(postgres.PostgresFailed, match="is in the way: remove it, or set SLUICE_HOME"):
+        postgres.start(settings)
+    link.unlink()

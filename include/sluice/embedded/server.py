@@ -25,7 +25,7 @@ from pathlib import Path
 import click
 import psutil
 
-from sluice.embedded import process_record
+from sluice.embedded import log_files, process_record
 from sluice.embedded.guard import IDENTITY_PATH, SAVE_PATH, Configuration
 from sluice.errors import SluiceError
 from sluice.settings import Settings, load_settings
@@ -71,15 +71,16 @@ def start(settings: Settings, *, faults: bool = False) -> ServerInfo:
         command, environment = _command(
             settings, Configuration(_record_path(settings), settings.aws_port, faults=faults)
         )
-        log_path = _log_path(settings)
-        with log_path.open("ab") as log:
-            log_start_bytes = log.tell()
+        log = log_path(settings)
+        log_files.rotate(log)
+        with log.open("ab") as output:
+            log_start_bytes = output.tell()
             process = subprocess.Popen(
                 command,
                 env=environment,
                 cwd=_folder(settings),
                 stdin=subprocess.DEVNULL,
-                stdout=log,
+                stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
@@ -90,9 +91,9 @@ def start(settings: Settings, *, faults: bool = False) -> ServerInfo:
                 return replace(info, started=True)
             if process.poll() is not None or time.monotonic() > deadline:
                 process.kill()
-                said = log_path.read_bytes()[log_start_bytes:].decode(errors="replace").splitlines()[-10:]
+                said = log.read_bytes()[log_start_bytes:].decode(errors="replace").splitlines()[-10:]
                 how = f"ended with {process.wait()}" if process.returncode is not None else "does not answer"
-                raise EmbeddedServerError("\n".join([f"The embedded AWS {how}; the end of {log_path}:", *said]))
+                raise EmbeddedServerError("\n".join([f"The embedded AWS {how}; the end of {log}:", *said]))
             time.sleep(POLL_SECONDS)
 
 
@@ -133,6 +134,17 @@ def status(settings: Settings) -> ServerInfo | None:
     return info
 
 
+def is_running(settings: Settings) -> bool:
+    """Whether the process of the server of this SLUICE_HOME is there, on whatever port; it is not asked anything."""
+    return process_record.find(_record_path(settings)) is not None
+
+
+def processes(settings: Settings) -> list[psutil.Process]:
+    """The process of the server, if it runs."""
+    process = process_record.find(_record_path(settings))
+    return [process] if process else []
+
+
 def reset(settings: Settings) -> None:
     """Forget everything in every account, whether the server runs or not.
 
@@ -167,7 +179,8 @@ def _record_path(settings: Settings) -> Path:
     return _folder(settings) / "server.json"
 
 
-def _log_path(settings: Settings) -> Path:
+def log_path(settings: Settings) -> Path:
+    """The log of the server's process."""
     folder = settings.home / "logs"
     folder.mkdir(parents=True, exist_ok=True)
     return folder / "aws.log"
