@@ -40,7 +40,8 @@ from sluice_airflow.defaults import START, TASK_DEFAULTS
     start_date=START,
     catchup=False,
     max_active_runs=1,
-    default_args=TASK_DEFAULTS,
+    # Where slots are scarce, the look at all pipelines comes first.
+    default_args=TASK_DEFAULTS | {"priority_weight": 100},
     on_failure_callback=after_failed_run,
     tags=["platform", "maintenance"],
     doc_md=__doc__,

@@ -92,7 +92,7 @@ class Settings(BaseSettings):
         "sluice-lake", pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$", description="what the pipelines make"
     )
     drain_max_messages: int = Field(
-        10_000, ge=10, le=10_000, description="messages that one run takes from its queue at the most"
+        1_000, ge=10, le=10_000, description="messages that one run takes from its queue at the most"
     )
 
     # dockerhub
@@ -169,7 +169,7 @@ class Settings(BaseSettings):
 
     # datasets
     datasets_max_files: int = Field(
-        100, ge=1, le=10_000, description="messages that one run of datasets_aggregate takes at the most"
+        25, ge=1, le=10_000, description="messages that one run of datasets_aggregate takes at the most"
     )
     datasets_memory_limit_mb: int = Field(
         1024, ge=256, description="memory of the engine before it spills to disk, MiB"
