@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote_plus
 
 from sluice import s3, sqs
 from sluice.accommodations import publication, steps, storage
 from sluice.accommodations.publication import read_current
+from sluice.accommodations.records import PartnerFile, by_age, usable_partners
+from sluice.accommodations.transform import Consolidated, consolidate_batch, consolidation, read_files
 from sluice.aws import client
 from sluice.deploy import TEMPLATES, deploy_stack, parameters_of
 from sluice.settings import Settings
@@ -30,6 +33,33 @@ def a_record(accommodation_id: object, partner: object, name: str = "Hotel", **m
 def json_lines(records: Iterable[Any]) -> bytes:
     """Records as a partner writes them."""
     return "".join(json.dumps(each, ensure_ascii=False) + "\n" for each in records).encode()
+
+
+def consolidate_texts(
+    text: str | bytes, folder: Path, priority: Sequence[str] = PRIORITY
+) -> tuple[list[str], Consolidated]:
+    """Lines of the output files that come of one file, and what was counted."""
+    body = text if isinstance(text, bytes) else text.encode()
+    return consolidate_bodies([(body, datetime(2026, 11, 21, tzinfo=UTC))], priority, [], folder)
+
+
+def consolidate_bodies(
+    bodies: Sequence[tuple[bytes, datetime]], priority: Sequence[str], blocked: Sequence[str], folder: Path
+) -> tuple[list[str], Consolidated]:
+    """Lines of the output files that come of files and their times, in order, and what was counted."""
+    files = [
+        PartnerFile("landing", f"accommodations/{index}", "v", at, len(body)) for index, (body, at) in enumerate(bodies)
+    ]
+    with consolidation(folder / "work", 256) as connection:
+        numbered = {}
+        for number, file in enumerate(by_age(files)):
+            path = folder / f"file-{number}"
+            path.write_bytes(bodies[int(file.key.rpartition("/")[2])][0])
+            numbered[number] = (file, path)
+        read_files(connection, folder / "work", numbered)
+        result = consolidate_batch(connection, usable_partners(priority, blocked), blocked, folder / "out")
+    lines = b"".join(path.read_bytes() for path in result.outputs).decode().split("\n")
+    return lines[:-1], result
 
 
 class World:

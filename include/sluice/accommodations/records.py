@@ -17,6 +17,10 @@ CURATED_PREFIX = "curated/accommodations/"
 MAX_BYTES = 500_000
 """Of one output file, and so of one line with its newline (contract, section 4)."""
 
+MAX_RAW_BYTES = 16 * MAX_BYTES
+"""Of one line or array element as a partner wrote it: bounds the memory for it. Indentation takes two or three times
+what the output takes, text that is all written as escapes six times."""
+
 
 class Reason(StrEnum):
     """Why a line, or the event of a file, is in quarantine."""
@@ -45,7 +49,8 @@ _DETAILS = {
     Reason.MISSING_FIELD: "partner_name, accommodation_id and accommodation_data must be there, and not null",
     Reason.WRONG_TYPE: "partner_name and accommodation_id must be text, accommodation_data an object",
     Reason.EMPTY_FIELD: "partner_name and accommodation_id must not be empty",
-    Reason.TOO_LARGE: f"the record takes more than {MAX_BYTES} bytes; its beginning is kept here",
+    Reason.TOO_LARGE: f"the record takes more than {MAX_BYTES} bytes of an output file, or {MAX_RAW_BYTES} bytes as it"
+    " is written; its beginning is kept here",
     Reason.OBJECT_MISSING: "the file was deleted before it was read",
 }
 

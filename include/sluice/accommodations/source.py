@@ -7,13 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Literal
 
-from sluice.accommodations.records import MAX_BYTES, Flaw, Reason
+from sluice.accommodations.records import MAX_BYTES, MAX_RAW_BYTES, Flaw, Reason
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 BLOCK_BYTES = 4 * 1024 * 1024
-"""Read at a time; more than a line may have."""
+"""Read at a time."""
 
 BOM = b"\xef\xbb\xbf"
 
@@ -68,8 +68,8 @@ def _has_more(file: BinaryIO) -> bool:
 def line_batches(path: Path, first_record_id: int) -> Iterator[pa.RecordBatch]:
     """The lines of a file as batches of `record_id`, `text` and `flaw`, in their order.
 
-    Lines may still be anything; one that is not UTF-8 or longer than `MAX_BYTES` has its reason in `flaw`, and what can
-    be shown of it in `text`. At no time more than two blocks are in memory.
+    Lines may still be anything; one that is not UTF-8 or longer than `MAX_RAW_BYTES` has its reason in `flaw`, and what
+    can be shown of it in `text`. At no time more than one line and two blocks are in memory.
 
     Args:
         path: the file.
@@ -86,7 +86,7 @@ def line_batches(path: Path, first_record_id: int) -> Iterator[pa.RecordBatch]:
                 yield batch
                 number += batch.num_rows
                 rest = rest[end:]
-            elif len(rest) > MAX_BYTES:
+            elif len(rest) > MAX_RAW_BYTES:
                 yield _flawed_batch([(rest[:MAX_BYTES], Reason.TOO_LARGE)], number)
                 number += 1
                 rest = _after_line(file)
@@ -111,7 +111,7 @@ def _batch(lines: bytes, number: int) -> pa.RecordBatch:
     ends = np.flatnonzero(np.frombuffer(lines, np.uint8) == ord("\n")).astype(np.int32) + 1
     offsets = np.concatenate([np.zeros(1, np.int32), ends])
     text = pa.StringArray.from_buffers(len(ends), pa.py_buffer(offsets), pa.py_buffer(lines))
-    if np.diff(offsets).max() - 1 > MAX_BYTES or not _is_utf8(text):
+    if np.diff(offsets).max() - 1 > MAX_RAW_BYTES or not _is_utf8(text):
         return _flawed_batch([_checked(line) for line in lines.split(b"\n")[:-1]], number)
     numbers = pa.array(np.arange(number, number + len(ends)))
     return pa.record_batch([numbers, text, pa.nulls(len(ends), pa.string())], schema=lines_schema())
@@ -129,7 +129,7 @@ def _is_utf8(text: pa.StringArray) -> bool:
 
 
 def _checked(line: bytes) -> tuple[bytes, Reason | None]:
-    if len(line) > MAX_BYTES:
+    if len(line) > MAX_RAW_BYTES:
         return line[:MAX_BYTES], Reason.TOO_LARGE
     try:
         line.decode()

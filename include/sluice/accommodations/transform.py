@@ -16,10 +16,11 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sluice.accommodations.json_functions import create_json_functions
 from sluice.accommodations.packing import pack_lines
-from sluice.accommodations.records import MAX_BYTES, Flaw, PartnerFile, Reason, epoch_microseconds
+from sluice.accommodations.records import MAX_BYTES, MAX_RAW_BYTES, Flaw, PartnerFile, Reason, epoch_microseconds
 from sluice.accommodations.source import UnreadableFile, detect_format, line_batches, lines_schema
-from sluice.engine import create_is_json, duckdb_connection, read_queries, sql_list, sql_text
+from sluice.engine import duckdb_connection, read_queries, sql_list, sql_text
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -55,15 +56,6 @@ MARK_ROWS, MARKS_MIN = 64, 100
 JUDGED_GROUP_ROWS = 2_048
 """Rows of a row group there: who reads a range of accommodations reads a few groups of each file."""
 
-JSON_FUNCTIONS = """
-CREATE TEMP MACRO json_fields(text) AS json_transform(
-    text, '{"accommodation_id": "JSON", "partner_name": "JSON", "accommodation_data": "JSON"}');
-CREATE TEMP MACRO json_kind(text) AS json_type(text);
-CREATE TEMP MACRO json_decoded(text) AS json_extract_string(text, '$');
-CREATE TEMP MACRO field_count(text) AS len(json_keys(text));
-CREATE TEMP MACRO has_repeated_field(text) AS len(list_distinct(json_keys(text))) < len(json_keys(text));
-"""
-
 
 @dataclass(frozen=True)
 class Consolidated:
@@ -98,8 +90,7 @@ def consolidation(work_dir: Path, memory_limit_mb: int) -> Iterator[DuckDBPyConn
         memory_limit_mb: memory before it spills, MiB.
     """
     with duckdb_connection(memory_limit_mb, work_dir / "spill") as connection:
-        create_is_json(connection)
-        connection.execute(JSON_FUNCTIONS)
+        create_json_functions(connection)
         (work_dir / JUDGED).mkdir()
         # Files and not a table: memory holds only what a query asks for.
         connection.execute(
@@ -182,7 +173,8 @@ def _judge(connection: DuckDBPyConnection, batches: Iterator[pa.RecordBatch], fo
         mark_rows = min(MARK_ROWS, lines.num_rows // MARKS_MIN + 1)
         connection.execute(
             f"COPY (FROM ({query}) WHERE reason IS DISTINCT FROM 'blank' ORDER BY accommodation_id)"
-            f" TO {sql_text(str(path))} (FORMAT parquet, COMPRESSION lz4, ROW_GROUP_SIZE {JUDGED_GROUP_ROWS});"
+            f" TO {sql_text(str(path))} (FORMAT parquet, COMPRESSION lz4,"
+            f" ROW_GROUP_SIZE {JUDGED_GROUP_ROWS});"
             "DROP VIEW lines;"
             f"INSERT INTO marks SELECT min(accommodation_id), sum(text_bytes + {ROW_BYTES})"
             f" FROM read_parquet({sql_text(str(path))}) WHERE reason IS NULL GROUP BY file_row_number // {mark_rows}"
@@ -229,8 +221,9 @@ def _write_elements(connection: DuckDBPyConnection, path: Path, first: int, elem
         try:
             connection.execute(
                 f"COPY (SELECT {first} + row_number() OVER () - 1 AS record_id,"
-                f" CASE WHEN strlen(json) > {MAX_BYTES} THEN left(json, {MAX_BYTES}) ELSE json::VARCHAR END AS text,"
-                f" CASE WHEN strlen(json) > {MAX_BYTES} THEN '{Reason.TOO_LARGE}' END AS flaw"
+                f" CASE WHEN strlen(json) > {MAX_RAW_BYTES} THEN left(json, {MAX_BYTES})"
+                " ELSE json::VARCHAR END AS text,"
+                f" CASE WHEN strlen(json) > {MAX_RAW_BYTES} THEN '{Reason.TOO_LARGE}' END AS flaw"
                 f" FROM read_json_objects({sql_text(str(path))}, format = 'array',"
                 f" maximum_object_size = {element_bytes}))"
                 f" TO {sql_text(str(elements))} (FORMAT parquet, COMPRESSION lz4, ROW_GROUP_SIZE {ELEMENT_GROUP_ROWS})"

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from accommodations_world import PRIORITY, a_record, json_lines
+from accommodations_world import PRIORITY, a_record, consolidate_bodies, json_lines
 from sluice.accommodations import transform
 from sluice.accommodations.current import (
     BUCKET_BYTES,
@@ -26,7 +26,7 @@ from sluice.accommodations.current import (
     write_by_bucket,
     write_newest,
 )
-from sluice.accommodations.records import MAX_BYTES, PartnerFile, by_age, usable_partners
+from sluice.accommodations.records import MAX_BYTES, PartnerFile, usable_partners
 from sluice.accommodations.transform import (
     Consolidated,
     consolidate_batch,
@@ -52,19 +52,8 @@ def consolidate(
     bodies: Sequence[tuple[bytes, datetime]], priority: Sequence[str], blocked: Sequence[str], folder: Path
 ) -> tuple[list[dict[str, Any]], Consolidated]:
     """Lines of the output files in order, and what was counted."""
-    files = [
-        PartnerFile("landing", f"accommodations/{index}", "v", at, len(body)) for index, (body, at) in enumerate(bodies)
-    ]
-    with consolidation(folder / "work", 256) as connection:
-        numbered = {}
-        for number, file in enumerate(by_age(files)):
-            path = folder / f"file-{number}"
-            path.write_bytes(bodies[int(file.key.rpartition("/")[2])][0])
-            numbered[number] = (file, path)
-        read_files(connection, folder / "work", numbered)
-        result = consolidate_batch(connection, usable_partners(priority, blocked), blocked, folder / "out")
-    lines = b"".join(path.read_bytes() for path in result.outputs).decode().split("\n")
-    return [json.loads(line) for line in lines if line], result
+    lines, result = consolidate_bodies(bodies, priority, blocked, folder)
+    return [json.loads(line) for line in lines], result
 
 
 def oracle(files: Sequence[list[dict[str, Any]]], priority: Sequence[str], blocked: Sequence[str]) -> dict[str, Any]:

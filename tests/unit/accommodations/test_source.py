@@ -38,6 +38,7 @@ def test_every_line_is_there_once_with_its_number_whatever_the_blocks(lines: lis
     with TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         patch.setattr(source, "BLOCK_BYTES", 64)
         patch.setattr(source, "MAX_BYTES", 40)
+        patch.setattr(source, "MAX_RAW_BYTES", 40)
         path = Path(folder) / "file"
         path.write_bytes(body)
         rows = read(path)
