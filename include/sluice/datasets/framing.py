@@ -177,9 +177,9 @@ def _each_line_is_whole(data: bytes) -> bool:
 def _split(data: bytes, first_line: int, is_all: bool) -> Block | None:
     """As `_first_block`, line by line."""
     ends = [each.start() for each in islice(_LINE_END.finditer(data), BLOCK_MAX_LINES)]
-    if len(ends) == BLOCK_MAX_LINES:
-        is_all = is_all and ends[-1] + 1 == len(data)
-    elif is_all and not data.endswith(b"\n"):
+    # Behind the last of so many lines the data goes on; the next block begins where these leave off.
+    has_more_lines = len(ends) == BLOCK_MAX_LINES and ends[-1] + 1 < len(data)
+    if is_all and not has_more_lines and not data.endswith(b"\n"):
         ends.append(len(data))
     records: list[Record] = []
     index = start = 0
@@ -196,7 +196,8 @@ def _split(data: bytes, first_line: int, is_all: bool) -> Block | None:
             while closes is None and ahead < limit and ends[ahead] - start <= RECORD_MAX_BYTES:
                 closes = _closes(data, ends[ahead - 1] + 1, ends[ahead])
                 ahead += closes is None
-            if ahead == len(ends) < index + RECORD_MAX_LINES and not is_all and len(data) - start <= RECORD_MAX_BYTES:
+            is_cut = has_more_lines or (not is_all and len(data) - start <= RECORD_MAX_BYTES)
+            if ahead == len(ends) < index + RECORD_MAX_LINES and is_cut:
                 break
             if closes and ahead < limit and ends[ahead] - start <= RECORD_MAX_BYTES:
                 last, end = ahead, ends[ahead]

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from datasets_world import csv_of, row, write
@@ -142,6 +142,7 @@ def parsed(body: bytes, block_bytes: int) -> tuple[list[Any], list[Any]]:
 
 
 @settings(max_examples=150)
+@example(b"\n" * 6 + b'"q\nr"' + GOOD[1:] + b"\n" + b"z" * 99)
 @given(bodies)
 def test_records_end_where_a_state_machine_ends_them_in_blocks_of_any_size(body: bytes) -> None:
     expected = read_byte_by_byte(body)
