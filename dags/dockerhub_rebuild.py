@@ -26,12 +26,13 @@ Gives the same items; safe beside `dockerhub_aggregate` and beside rebuilds of o
 
 from __future__ import annotations
 
-from airflow.sdk import CronDataIntervalTimetable, dag, task
+from airflow.sdk import dag, task
 from airflow.sdk.exceptions import AirflowFailException
 
 from sluice.lake import run_slug
 from sluice_airflow.alerts import after_failed_run
 from sluice_airflow.defaults import START, TASK_DEFAULTS
+from sluice_airflow.timetable import StartOfIntervalTimetable
 
 
 def _run_name(run_id: str) -> str:
@@ -40,7 +41,7 @@ def _run_name(run_id: str) -> str:
 
 
 @dag(
-    schedule=CronDataIntervalTimetable("0 0 1 * *", timezone="UTC"),
+    schedule=StartOfIntervalTimetable("0 0 1 * *", timezone="UTC"),
     start_date=START,
     catchup=False,
     max_active_runs=4,

@@ -34,18 +34,19 @@ and side by side. A run that dies leaves its hour marked, and the next ingest ha
 from __future__ import annotations
 
 from airflow.providers.amazon.aws.operators.glue_crawler import GlueCrawlerRunOperator
-from airflow.sdk import CronDataIntervalTimetable, Param, dag, task, task_group
+from airflow.sdk import Param, dag, task, task_group
 
 from sluice.lake import run_slug, staging_key
 from sluice.settings import load_settings
 from sluice_airflow.alerts import after_failed_run
 from sluice_airflow.defaults import START, TASK_DEFAULTS
+from sluice_airflow.timetable import StartOfIntervalTimetable
 
 JOB_MANIFEST = staging_key("events", "{{ run_slug(run_id) }}", "hourly/manifest.json")
 
 
 @dag(
-    schedule=CronDataIntervalTimetable("0 * * * *", timezone="UTC"),
+    schedule=StartOfIntervalTimetable("0 * * * *", timezone="UTC"),
     start_date=START,
     catchup=False,
     max_active_runs=4,

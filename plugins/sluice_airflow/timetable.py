@@ -1,0 +1,25 @@
+"""The schedule of Dags whose logical date is the start of the hour or month that a run processes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from airflow.timetables.base import DataInterval
+from airflow.timetables.interval import CronDataIntervalTimetable
+
+if TYPE_CHECKING:
+    from pendulum import DateTime
+
+
+class StartOfIntervalTimetable(CronDataIntervalTimetable):
+    """Cron intervals where a run made by hand for an interval counts as the run of that interval.
+
+    Airflow gives a manual run with the logical date 17:00 the interval from 16:00 to 17:00. Where that run is the
+    latest, the scheduler takes 17:00 as the next one to create, finds it there, and tries again in every loop.
+    """
+
+    def infer_manual_data_interval(self, *, run_after: DateTime) -> DataInterval:
+        """The interval that starts at a logical date, or the last full one where none starts there."""
+        if self._align_to_prev(run_after) == run_after:
+            return DataInterval(start=run_after, end=self._get_next(run_after))
+        return super().infer_manual_data_interval(run_after=run_after)
