@@ -37,9 +37,8 @@ Messages of a failed run come back when their visibility timeout ends.
 from __future__ import annotations
 
 from airflow.sdk import Asset, AssetOrTimeSchedule, AssetWatcher, CronTriggerTimetable, Param, dag, task
-from airflow.sdk.exceptions import AirflowFailException
 
-from sluice.datasets.records import BadSource, source_pattern
+from sluice.datasets.records import source_pattern
 from sluice.lake import run_slug
 from sluice.settings import load_settings
 from sluice_airflow.alerts import after_failed_run
@@ -82,23 +81,15 @@ def datasets_aggregate():
         from sluice.datasets import steps
 
         source, _ = _asked(dag_run.conf)
-        try:
-            return steps.collect(run_slug(run_id), source)
-        except BadSource as error:
-            # Another try would read the same.
-            raise AirflowFailException(str(error)) from None
+        return steps.collect(run_slug(run_id), source)
 
     @task
     def aggregate(run_id: str, dag_run) -> dict[str, int]:
         """Judge and aggregate each file that is not published already; stage it, quarantine what is rejected."""
         from sluice.datasets import steps
-        from sluice.datasets.source import UrlRefused
 
         source, force = _asked(dag_run.conf)
-        try:
-            return steps.aggregate(run_slug(run_id), source, force=force)
-        except (steps.SourceRejected, UrlRefused) as error:
-            raise AirflowFailException(str(error)) from None
+        return steps.aggregate(run_slug(run_id), source, force=force)
 
     @task
     def check(run_id: str) -> dict:
@@ -113,10 +104,7 @@ def datasets_aggregate():
         from sluice.datasets import steps
 
         source, force = _asked(dag_run.conf)
-        try:
-            return steps.publish(run_slug(run_id), collected, source, force=force)
-        except (steps.SourceRejected, steps.PublishedMeanwhile) as error:
-            raise AirflowFailException(str(error)) from None
+        return steps.publish(run_slug(run_id), collected, source, force=force)
 
     collected = collect()
     collected >> aggregate() >> check() >> publish(collected)

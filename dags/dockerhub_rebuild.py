@@ -27,7 +27,6 @@ Gives the same items; safe beside `dockerhub_aggregate` and beside rebuilds of o
 from __future__ import annotations
 
 from airflow.sdk import dag, task
-from airflow.sdk.exceptions import AirflowFailException
 
 from sluice.lake import run_slug
 from sluice_airflow.alerts import after_failed_run
@@ -56,8 +55,6 @@ def dockerhub_rebuild():
         """List the raw objects of the month, read them, stage what they say."""
         from sluice.dockerhub import steps
 
-        if logical_date is None:
-            raise AirflowFailException("which month? Trigger with a date in it, such as --logical-date 2023-09-01")
         return steps.collect_month(_run_name(run_id), logical_date)
 
     @task

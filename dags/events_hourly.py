@@ -42,6 +42,9 @@ from sluice_airflow.alerts import after_failed_run
 from sluice_airflow.defaults import START, TASK_DEFAULTS
 from sluice_airflow.timetable import StartOfIntervalTimetable
 
+HOUR_PATTERN = r"^\d{4}-\d{2}-\d{2}[T ]\d{2}(:\d{2}(:\d{2}(\.\d+)?)?)?(Z|[+-]\d{2}:?\d{2})?$"
+"""ISO 8601; without a zone it is UTC. Airflow checks it when a run is triggered, `format` it does not check."""
+
 JOB_MANIFEST = staging_key("events", "{{ run_slug(run_id) }}", "hourly/manifest.json")
 
 
@@ -54,7 +57,11 @@ JOB_MANIFEST = staging_key("events", "{{ run_slug(run_id) }}", "hourly/manifest.
     on_failure_callback=after_failed_run,
     params={
         "hour": Param(
-            None, type=["null", "string"], format="date-time", description="hour to process, if not the logical date"
+            None,
+            type=["null", "string"],
+            format="date-time",
+            pattern=HOUR_PATTERN,
+            description="hour to process, if not the logical date, such as 2024-04-07T17:00:00+00:00",
         ),
         "reason": Param(None, type=["null", "string"], description="why the hour is processed"),
     },

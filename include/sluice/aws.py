@@ -11,6 +11,7 @@ import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 import boto3
@@ -19,6 +20,7 @@ import botocore.session
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
+from sluice.errors import TerminalError
 from sluice.settings import Settings, load_settings
 
 if TYPE_CHECKING:
@@ -140,7 +142,10 @@ class _Clients:
         config = EMBEDDED_CLIENT_CONFIG if settings.endpoint_url else CLIENT_CONFIG
         if hasty:
             config = config.merge(HASTY)
-        return self._session.client(service, config=config, **connection_arguments(settings))
+        made = self._session.client(service, config=config, **connection_arguments(settings))
+        made.meta.events.register("before-parameter-build", _keep_parameters)
+        made.meta.events.register("after-call", partial(_raise_where_missing, settings))
+        return made
 
     def cache_clear(self) -> None:
         """Forget the session and its clients, with a new lock: in a forked child another thread may hold the old."""
@@ -173,3 +178,52 @@ def error_code(error: BaseException) -> str:
         return ""
     code = str(error.response.get("Error", {}).get("Code", ""))
     return _SAME_CODES.get(code, code)
+
+
+class ResourceMissing(ClientError, TerminalError):
+    """A queue, topic, table, stream or bucket that a request names does not exist; every client of ours raises it.
+
+    Also a ClientError: code that expects the error catches it by its code as any other.
+    """
+
+    def __init__(self, error_response: Any, operation_name: str) -> None:
+        super().__init__(error_response, operation_name)
+        self.args = (error_response["Error"]["Message"],)
+
+
+_RESOURCES: dict[tuple[str, str], tuple[str, tuple[str, ...]]] = {
+    ("sqs", "QueueDoesNotExist"): ("SQS queue", ("QueueName", "QueueUrl")),
+    ("sns", "NotFound"): ("SNS topic", ("TopicArn",)),
+    ("dynamodb", "ResourceNotFoundException"): ("DynamoDB table", ("TableName", "RequestItems", "TransactItems")),
+    ("kinesis", "ResourceNotFoundException"): ("Kinesis stream", ("StreamName",)),
+    ("s3", "NoSuchBucket"): ("S3 bucket", ("Bucket",)),
+}
+"""(service, error code) -> what is missing, and the parameters of a request that name it."""
+
+
+def _keep_parameters(params: Any, context: Any, **_: Any) -> None:
+    context["sluice_parameters"] = params
+
+
+def _raise_where_missing(settings: Settings, parsed: Any, model: Any, context: Any, **_: Any) -> None:
+    """Raise ResourceMissing for an answer that says so, with the command that makes the resource."""
+    response: Any = parsed if isinstance(parsed, dict) and "Error" in parsed else {}
+    code = error_code(ClientError(response, model.name))
+    what, parameters = _RESOURCES.get((model.service_model.service_name, code), ("", ()))
+    given = context.get("sluice_parameters") or {}
+    name = next((_resource_name(given[each]) for each in parameters if each in given), "")
+    # A shard that is missing has the same code as its stream.
+    if not name or "ShardId" in given:
+        return
+    variable = next((field for field, value in settings if value == name), "environment")
+    message = f"{what} {name} does not exist: run `sluice deploy`, or set SLUICE_{variable.upper()}"
+    raise ResourceMissing({**response, "Error": {**response["Error"], "Message": message}}, model.name)
+
+
+def _resource_name(value: Any) -> str:
+    """The name in a parameter: a name, an address, an ARN, or the tables of a batch or transaction."""
+    if isinstance(value, dict):
+        return ", ".join(value)
+    if isinstance(value, list):
+        return ", ".join(dict.fromkeys(table["TableName"] for each in value for table in each.values()))
+    return str(value).rpartition("/")[2].rpartition(":")[2]

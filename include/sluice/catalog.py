@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 from botocore.exceptions import ClientError
 
 from sluice.aws import client, error_code
-from sluice.errors import SluiceError
+from sluice.errors import SluiceError, TerminalError
 from sluice.threads import in_parallel
 
 if TYPE_CHECKING:
@@ -42,8 +42,12 @@ TABLE_INPUT_FIELDS = (
 """What GetTable tells and UpdateTable takes back (Glue API reference, TableInput)."""
 
 
-class CatalogError(SluiceError):
+class CatalogError(TerminalError):
     """The catalog lacks a table, or something is in the lake that cannot be registered."""
+
+
+class CatalogBusy(SluiceError):
+    """Glue refused a change for now, or others changed the same again and again."""
 
 
 class ColumnConflict(CatalogError):
@@ -175,7 +179,8 @@ def add_columns(database: str, table: str, columns: dict[str, str]) -> list[str]
 
     Raises:
         ColumnConflict: the table has one of them under another type; nothing was added.
-        CatalogError: there is no such table, or others changed it again and again.
+        CatalogError: there is no such table.
+        CatalogBusy: others changed it again and again.
     """
     glue = client("glue")
     for _ in range(UPDATE_ATTEMPTS):
@@ -201,7 +206,7 @@ def add_columns(database: str, table: str, columns: dict[str, str]) -> list[str]
             continue
         log.info("table %s.%s: added %s", database, table, ", ".join(f"{name} {merged[name]}" for name in new))
         return new
-    raise CatalogError(f"table {database}.{table} was changed by others {UPDATE_ATTEMPTS} times: try again later")
+    raise CatalogBusy(f"table {database}.{table} was changed by others {UPDATE_ATTEMPTS} times: try again later")
 
 
 def partition_location(database: str, table: str, values: Sequence[str]) -> str | None:
@@ -229,7 +234,8 @@ def point_partition(database: str, table: str, values: Sequence[str], location: 
         Whether anything changed.
 
     Raises:
-        CatalogError: there is no such table, or Glue refused.
+        CatalogError: there is no such table.
+        CatalogBusy: Glue refused, or others changed the partition again and again.
     """
     glue = client("glue")
     descriptor = cast(dict[str, Any], read_table(database, table)["StorageDescriptor"]) | {"Location": location}
@@ -247,7 +253,7 @@ def point_partition(database: str, table: str, values: Sequence[str], location: 
             if not codes:
                 return True
             if codes != ["AlreadyExistsException"]:
-                raise CatalogError(f"Glue did not create partition {values} of {database}.{table}: {codes}") from None
+                raise CatalogBusy(f"Glue did not create partition {values} of {database}.{table}: {codes}") from None
             continue
         old = cast(dict[str, Any], answer["Partition"]["StorageDescriptor"])
         if old.get("Location") == location and old.get("Columns") == descriptor.get("Columns"):
@@ -261,8 +267,8 @@ def point_partition(database: str, table: str, values: Sequence[str], location: 
         if not codes:
             return True
         if codes != ["EntityNotFoundException"]:
-            raise CatalogError(f"Glue did not move partition {values} of {database}.{table}: {codes}")
-    raise CatalogError(f"partition {values} of {database}.{table} was made and deleted by others again and again")
+            raise CatalogBusy(f"Glue did not move partition {values} of {database}.{table}: {codes}")
+    raise CatalogBusy(f"partition {values} of {database}.{table} was made and deleted by others again and again")
 
 
 def _errors(errors: Iterable[Any]) -> list[str]:

@@ -30,7 +30,7 @@ from rich.table import Table
 from sluice.aws import client_of, connection_arguments, error_code
 from sluice.console import console
 from sluice.drift import NOT_FOUND, cancel_key_deletions, missing_resources, stack_resources, template_without
-from sluice.errors import SluiceError
+from sluice.errors import TerminalError
 from sluice.notifications import is_test_event
 from sluice.settings import PROJECT_ROOT, Settings, load_settings
 from sluice.template import load_template
@@ -62,7 +62,7 @@ WAY_OUT = (
 )
 
 
-class DeployError(SluiceError):
+class DeployError(TerminalError):
     """A deployment failed; the message names the stack or resource, the reason and the way out."""
 
 

@@ -18,7 +18,7 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sluice.errors import SluiceError
+from sluice.errors import TerminalError
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -41,11 +41,11 @@ JAVA_MAX = 21
 """Spark 3.5 is made for 8, 11 and 17 and runs on 21; it does not start on 24, which has no security manager."""
 
 
-class EngineError(SluiceError):
+class EngineError(TerminalError):
     """An engine cannot run here; the message says what is missing and how to get it."""
 
 
-class MemoryLimitReached(SluiceError):
+class MemoryLimitReached(TerminalError):
     """DuckDB could not do its work within its memory limit, although it spills to disk."""
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from botocore.exceptions import ClientError
 
 from sluice.aws import client, error_code
-from sluice.errors import SluiceError
+from sluice.errors import SluiceError, TerminalError
 
 if TYPE_CHECKING:
     from mypy_boto3_kinesis.type_defs import PutRecordsRequestEntryTypeDef
@@ -37,10 +37,6 @@ PUT_ATTEMPTS = 10
 PUT_PAUSE_MAX_SECONDS = 5.0
 
 
-class StreamMissing(SluiceError):
-    """There is no stream of that name."""
-
-
 class IteratorsExpire(SluiceError):
     """Every iterator of a shard expired before it could be used."""
 
@@ -49,7 +45,7 @@ class PutFailed(SluiceError):
     """Kinesis refused records, each time that they were sent."""
 
 
-class RecordTooLarge(SluiceError):
+class RecordTooLarge(TerminalError):
     """A record is larger than Kinesis takes."""
 
 
@@ -111,17 +107,10 @@ def list_shards(stream: str) -> list[Shard]:
     """Every shard of the stream, closed ones too; a parent that was trimmed is left out.
 
     Raises:
-        StreamMissing: no such stream.
+        ResourceMissing: no such stream.
     """
     kinesis = client("kinesis")
-    try:
-        pages = [kinesis.list_shards(StreamName=stream)]
-    except ClientError as error:
-        if error_code(error) != "ResourceNotFoundException":
-            raise
-        raise StreamMissing(
-            f"Kinesis stream {stream} does not exist: run `sluice deploy`, or set SLUICE_EVENT_STREAM"
-        ) from None
+    pages = [kinesis.list_shards(StreamName=stream)]
     # Not by the paginator: it sends the name beside the token, and AWS takes only one of them.
     while token := pages[-1].get("NextToken"):
         pages.append(kinesis.list_shards(NextToken=token))
@@ -285,7 +274,7 @@ def put_batch(stream: str, batch: list[Entry]) -> int:
 
     Raises:
         PutFailed: some were refused ten times.
-        StreamMissing: no such stream.
+        ResourceMissing: no such stream.
     """
     kinesis = client("kinesis")
     waiting: list[PutRecordsRequestEntryTypeDef] = [
@@ -293,14 +282,7 @@ def put_batch(stream: str, batch: list[Entry]) -> int:
     ]
     sent_again = 0
     for attempt in range(PUT_ATTEMPTS):
-        try:
-            answer = kinesis.put_records(StreamName=stream, Records=waiting)
-        except ClientError as error:
-            if error_code(error) != "ResourceNotFoundException":
-                raise
-            raise StreamMissing(
-                f"Kinesis stream {stream} does not exist: run `sluice deploy`, or set SLUICE_EVENT_STREAM"
-            ) from None
+        answer = kinesis.put_records(StreamName=stream, Records=waiting)
         if not answer.get("FailedRecordCount"):
             return sent_again
         refused = [

@@ -16,7 +16,7 @@ from dotenv import dotenv_values
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from sluice.errors import SluiceError
+from sluice.errors import TerminalError
 
 PROJECT_ROOT = Path(__file__).resolve().parents[2]
 
@@ -28,7 +28,7 @@ SECRETS = ("database_url", "web_password", "airflow_secret", "fernet_key")
 """Settings whose value no message shows."""
 
 
-class SettingsError(SluiceError):
+class SettingsError(TerminalError):
     """A setting has a value that it may not have; the message names the variable and what it may be."""
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 from dataclasses import asdict, dataclass, fields
 
+from sluice.errors import TerminalError
+
 log = logging.getLogger(__name__)
 
 
-class TallyError(AssertionError):
+class TallyError(TerminalError):
     """Records were lost or counted twice."""
 
 

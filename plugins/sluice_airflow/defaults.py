@@ -7,7 +7,7 @@ from typing import Any
 
 from airflow.sdk.definitions.retry_policy import ExceptionRetryPolicy, RetryAction, RetryRule
 
-from sluice.quality import GateFailed
+from sluice.errors import TerminalError
 from sluice_airflow.alerts import after_failure, after_skip, after_success, before_task
 
 START = datetime(2013, 1, 1, tzinfo=UTC)
@@ -22,7 +22,7 @@ TASK_DEFAULTS: dict[str, Any] = {
     "max_retry_delay": timedelta(minutes=5),
     "execution_timeout": timedelta(minutes=30),
     "retry_policy": ExceptionRetryPolicy(
-        rules=[RetryRule(GateFailed, RetryAction.FAIL, reason="the same data fails the gate again")]
+        rules=[RetryRule(TerminalError, RetryAction.FAIL, reason="another try would fail in the same way")]
     ),
     "on_execute_callback": before_task,
     "on_success_callback": after_success,

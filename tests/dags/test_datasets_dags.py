@@ -10,6 +10,7 @@ import pytest
 
 from datasets_world import World, csv_of, row
 from sluice.datasets import expectations
+from sluice.datasets.records import BadSource
 from sluice.environment import aws_connection
 from sluice.lake import run_slug
 from sluice.settings import Settings
@@ -115,10 +116,10 @@ def test_a_source_that_is_no_dataset_fails_at_once_and_says_why(
 def test_what_names_no_source_is_refused_by_the_form_and_by_the_step(
     world: World, dags: dict[str, Any], source: str
 ) -> None:
-    from airflow.sdk.exceptions import AirflowFailException, ParamValidationError
+    from airflow.sdk.exceptions import ParamValidationError
 
     with pytest.raises(ParamValidationError):
         dags["datasets_aggregate"].params.get_param("source").resolve(source)
     collect = dags["datasets_aggregate"].get_task("collect").python_callable
-    with pytest.raises(AirflowFailException, match="source "):
+    with pytest.raises(BadSource, match="source "):
         collect(run_id="r", dag_run=SimpleNamespace(conf={"source": source}))

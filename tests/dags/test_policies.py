@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from sluice.errors import SluiceError, TerminalError
 from sluice.quality import GateFailed
 from sluice.settings import PROJECT_ROOT
 
@@ -72,11 +73,13 @@ def test_a_task_has_an_owner_is_retried_and_does_not_run_for_ever(dag: Any) -> N
         assert isinstance(task.execution_timeout, timedelta), task.task_id
 
 
-def test_a_failed_gate_is_not_retried_and_what_may_pass_is(dag: Any) -> None:
+def test_what_only_a_person_can_change_is_not_retried_and_all_else_is(dag: Any) -> None:
     for task in dag.tasks:
         if task.task_type == "EmptyOperator":
             continue
-        assert task.retry_policy.evaluate(GateFailed("bad data"), 1, 2).action.value == "fail", task.task_id
+        for error in (GateFailed("bad data"), TerminalError("no such queue")):
+            assert task.retry_policy.evaluate(error, 1, 2).action.value == "fail", task.task_id
+        assert task.retry_policy.evaluate(SluiceError("throttled"), 1, 2).action.value == "default", task.task_id
         assert task.retry_policy.evaluate(ConnectionError(), 1, 2).action.value == "default", task.task_id
 
 
@@ -124,3 +127,23 @@ def test_reading_a_dag_file_imports_nothing_heavy(file: Path) -> None:
 def test_reading_a_dag_file_imports_no_boto3_unless_it_uses_an_operator_of_amazon(file: Path) -> None:
     if "airflow.providers.amazon" not in file.read_text():
         assert "boto3" not in imports_of(file)
+
+
+@pytest.mark.parametrize("file", FILES, ids=IDS)
+def test_no_dag_file_decides_by_itself_which_errors_are_retried(file: Path) -> None:
+    text = file.read_text()
+    assert "retry_policy" not in text
+    assert "AirflowFailException" not in text
+
+
+@pytest.mark.parametrize("hour", ["yesterday", "17", "2024-04-07", "07.04.2024 17:00", ""])
+def test_a_bad_hour_is_refused_when_the_run_is_triggered(hour: str, dags: dict[str, Any]) -> None:
+    from airflow.sdk.exceptions import ParamValidationError
+
+    with pytest.raises(ParamValidationError):
+        dags["events_hourly"].params.get_param("hour").resolve(hour)
+
+
+@pytest.mark.parametrize("hour", [None, "2024-04-07T17", "2024-04-07T17:00:00+00:00", "2024-04-07T17:00:00.000Z"])
+def test_an_hour_in_iso_8601_is_accepted(hour: str | None, dags: dict[str, Any]) -> None:
+    assert dags["events_hourly"].params.get_param("hour").resolve(hour) == hour

@@ -13,7 +13,7 @@ from sluice.accommodations import PIPELINE, storage
 from sluice.accommodations.current import CANDIDATES_PREFIX, manifest_key, next_manifest
 from sluice.accommodations.records import output_key
 from sluice.accommodations.storage import Announcement
-from sluice.errors import SluiceError
+from sluice.errors import TerminalError
 from sluice.scratch import scratch_folder
 from sluice.settings import Settings, load_settings
 
@@ -37,7 +37,7 @@ EMPTY_MANIFEST: dict[str, Any] = {
 """Before the first batch."""
 
 
-class StagingGone(SluiceError):
+class StagingGone(TerminalError):
     """An announced batch cannot be published any more."""
 
 
@@ -139,7 +139,7 @@ def _remove_expired(bucket: str, plan: dict[str, Any], manifest: dict[str, Any])
 # Reading, as an engine would
 
 
-class CatalogueNotPublished(SluiceError):
+class CatalogueNotPublished(TerminalError):
     """The catalog has no current catalogue yet."""
 
 

@@ -19,7 +19,7 @@ from botocore.exceptions import ClientError
 from sluice import s3
 from sluice.accommodations.records import PartnerFile, epoch_microseconds
 from sluice.aws import client, error_code
-from sluice.errors import SluiceError
+from sluice.errors import TerminalError
 from sluice.threads import in_parallel
 
 LEDGER_DAYS = 90
@@ -28,11 +28,11 @@ LEDGER_DAYS = 90
 CATALOGUE = {"PK": {"S": "#catalogue"}}
 
 
-class PriorityListError(SluiceError):
+class PriorityListError(TerminalError):
     """The priority list is missing, empty or no list of names; nothing can be decided without it."""
 
 
-class BatchTaken(SluiceError):
+class BatchTaken(TerminalError):
     """Another run is publishing, or has published, since this one began."""
 
 

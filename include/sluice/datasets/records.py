@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from urllib.parse import quote, unquote, urlsplit
 
-from sluice.errors import SluiceError
+from sluice.errors import TerminalError
 
 SOURCE_PREFIX = "datasets/"
 """Where others drop their files in the landing bucket."""
@@ -69,7 +69,7 @@ DETAILS = {
 """What a person reads of a value that breaks its rule."""
 
 
-class BadSource(SluiceError):
+class BadSource(TerminalError):
     """The parameter `source` names nothing that can be read."""
 
 

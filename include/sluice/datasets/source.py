@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx
 
 from sluice.datasets.storage import Version
-from sluice.errors import SluiceError
+from sluice.errors import SluiceError, TerminalError
 
 REDIRECTS_MAX = 5
 
@@ -25,7 +25,7 @@ class UrlUnreachable(SluiceError):
     """No whole answer came; another try may get one."""
 
 
-class UrlRefused(SluiceError):
+class UrlRefused(TerminalError):
     """The answer is not one that can be used; another try would not change that."""
 
 

@@ -12,7 +12,7 @@ from sluice.datasets import PIPELINE, expectations, storage
 from sluice.datasets.records import SOURCE_PREFIX, Reason, Source, parse_source, source_of_key
 from sluice.datasets.source import fetch_url
 from sluice.datasets.storage import Published, Version
-from sluice.errors import SluiceError
+from sluice.errors import TerminalError
 from sluice.notifications import announced_objects
 from sluice.quality.gate import run_gate
 from sluice.quarantine import RejectedRecord, Rejection, write_quarantine
@@ -32,11 +32,11 @@ RECORD_SHOWN_BYTES = 1000
 """Beginning of a file that is rejected as a whole, in its line of the quarantine."""
 
 
-class SourceRejected(SluiceError):
+class SourceRejected(TerminalError):
     """The file that a person asked for cannot be published; it is in quarantine."""
 
 
-class PublishedMeanwhile(SluiceError):
+class PublishedMeanwhile(TerminalError):
     """Someone else published the output while this run worked on a URL, whose versions nobody can put in order."""
 
 

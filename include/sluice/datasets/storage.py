@@ -12,13 +12,13 @@ from botocore.exceptions import ClientError
 from sluice import s3
 from sluice.aws import client, error_code
 from sluice.datasets.records import OUTPUT_PREFIX, Source
-from sluice.errors import SluiceError
+from sluice.errors import TerminalError
 from sluice.s3 import ObjectMissing
 from sluice.scratch import scratch_folder
 from sluice.settings import Settings, load_settings
 
 
-class NoDataset(SluiceError):
+class NoDataset(TerminalError):
     """No dataset of that name is published."""
 
 

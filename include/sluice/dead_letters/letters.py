@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from functools import partial
 
 from sluice import s3, sqs
+from sluice.aws import ResourceMissing
 from sluice.errors import TerminalError
 from sluice.modules.records import parse_diagnostic, parse_message
 from sluice.notifications import parse_notification
@@ -16,7 +17,7 @@ from sluice.quarantine import RejectedRecord, printable
 from sluice.settings import Settings
 from sluice.threads import in_parallel
 from sluice.watch.pipelines import Pipeline, pipelines
-from sluice.watch.runs import Failure, RunsTableMissing, read_runs, utc_now
+from sluice.watch.runs import Failure, read_runs, utc_now
 
 log = logging.getLogger(__name__)
 
@@ -128,7 +129,7 @@ def find_pipeline(settings: Settings, name: str) -> Pipeline:
 def _failures(settings: Settings) -> tuple[Failure, ...]:
     try:
         return read_runs(settings.runs_table, utc_now()).failures
-    except RunsTableMissing:
+    except ResourceMissing:
         return ()
 
 

@@ -20,6 +20,7 @@ from sluice.dockerhub.transform import (
     latest_push,
     partition_key,
 )
+from sluice.errors import TerminalError
 from sluice.notifications import announced_objects
 from sluice.quality.gate import run_gate
 from sluice.quarantine import RejectedRecord, Rejection, write_quarantine
@@ -37,6 +38,10 @@ def utc_now() -> datetime:
 
 class SourceUnreachable(ConnectionError):
     """Not one repository could be asked."""
+
+
+class NoMonth(TerminalError):
+    """Nothing says which month a run is for."""
 
 
 # dockerhub_pull: fetch -> check_answers -> publish_answers
@@ -195,8 +200,17 @@ def collect_all(run: str, clock: Callable[[], datetime] = utc_now) -> dict[str, 
     return _collect_keys(run, settings, s3.list_keys(settings.lake_bucket, RAW_PREFIX), clock())
 
 
-def collect_month(run: str, month: datetime, clock: Callable[[], datetime] = utc_now) -> dict[str, int]:
-    """Stage the objects of one month of `raw/dockerhub/`, for a rebuild of a past range."""
+def collect_month(run: str, month: datetime | None, clock: Callable[[], datetime] = utc_now) -> dict[str, int]:
+    """Stage the objects of one month of `raw/dockerhub/`, for a rebuild of a past range.
+
+    Raises:
+        NoMonth: the run has no logical date, by which it would be for a month.
+    """
+    if month is None:
+        raise NoMonth(
+            "this run has no logical date, so it is for no month: run"
+            " `sluice airflow dags trigger dockerhub_rebuild --logical-date 2023-09-01` with a date in the month"
+        )
     settings = load_settings()
     return _collect_keys(run, settings, storage.list_month(settings.lake_bucket, month.year, month.month), clock())
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from botocore.exceptions import ClientError
 
 from sluice.aws import client, error_code
-from sluice.errors import SluiceError
+from sluice.errors import TerminalError
 from sluice.events.items import item_key, query_items
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ TRANSACTION_ITEMS = 100
 """DynamoDB, TransactWriteItems."""
 
 
-class BatchTaken(SluiceError):
+class BatchTaken(TerminalError):
     """Another run has published records of this batch, or is about to."""
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sluice import catalog, lake, s3
-from sluice.errors import SluiceError
+from sluice.errors import TerminalError
 from sluice.events import PIPELINE, marks, publications, storage
 from sluice.events.publications import Publication
 from sluice.settings import Settings
@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 JOB_FOLDER = "hourly/job/"
 
 
-class JobResultMissing(SluiceError):
+class JobResultMissing(TerminalError):
     """The Glue job of a run left no counts in staging."""
 
 

@@ -221,7 +221,8 @@ def produce(
 
     Raises:
         ValueError: a share is out of range, or `until` is not after `start`.
-        StreamMissing, PutFailed: see `sluice.kinesis`.
+        ResourceMissing: no such stream.
+        PutFailed: see `sluice.kinesis`.
     """
     stream = load_settings().event_stream
     start = start or datetime.now(UTC)

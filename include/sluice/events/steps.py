@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from sluice import catalog, lake, s3
-from sluice.errors import SluiceError
+from sluice.errors import TerminalError
 from sluice.events import PIPELINE, checkpoints, expectations, hourly, ingest, marks, publications, storage
 from sluice.events.checkpoints import ShardBatch
 from sluice.quality.gate import run_gate
@@ -28,11 +28,11 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-class NoHour(SluiceError):
+class NoHour(TerminalError):
     """Nothing says which hour a run is for."""
 
 
-class RawDataGone(SluiceError):
+class RawDataGone(TerminalError):
     """An hour has fewer raw files than its publication was made from."""
 
 
@@ -52,7 +52,8 @@ def drain(run: str) -> dict[str, int]:
         `records_in`, `rows`, `quarantined` and `files`.
 
     Raises:
-        StreamMissing, IteratorsExpire: see `sluice.kinesis`.
+        ResourceMissing: the stream is missing.
+        IteratorsExpire: see `sluice.kinesis`.
         CatalogError: the raw table is missing.
     """
     settings = load_settings()

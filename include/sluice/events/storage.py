@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from sluice import catalog, lake, s3
-from sluice.errors import SluiceError
+from sluice.errors import TerminalError
 from sluice.events import PIPELINE
 from sluice.scratch import scratch_folder
 from sluice.settings import load_settings
@@ -66,7 +66,7 @@ def list_raw(bucket: str, hour: datetime) -> list[s3.ListedObject]:
     return s3.list_objects(bucket, RAW_PREFIX + hour_partition(hour))
 
 
-class HourNotPublished(SluiceError):
+class HourNotPublished(TerminalError):
     """The catalog has no partition for an hour."""
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
 from sluice import lake, s3, sns, sqs
-from sluice.errors import SluiceError
+from sluice.errors import TerminalError
 from sluice.modules import PIPELINE, expectations, storage
 from sluice.modules.records import MessageKey, ReceivedDiagnostic, parse_diagnostic, parse_message
 from sluice.modules.transform import Diagnostic, Due, Judgement, Verdict, find_due, judge, publication
@@ -30,7 +30,7 @@ HOLD_SECONDS = 30
 GATE = f"{PIPELINE}/rates"
 
 
-class RatesOutdated(SluiceError):
+class RatesOutdated(TerminalError):
     """Another run judged the same diagnostics meanwhile."""
 
 

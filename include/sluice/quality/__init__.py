@@ -1,8 +1,10 @@
 """Data-quality gates: what is read in staging must pass before it is published."""
 
+from sluice.errors import TerminalError
 
-class GateFailed(RuntimeError):
+
+class GateFailed(TerminalError):
     """A critical expectation does not hold; nothing is published and staging is left for a look.
 
-    The same data fails again, so Airflow does not retry it. It is here so that a Dag file can name it for nothing.
+    The same data fails again.
     """

@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 from sluice import kinesis, sqs
+from sluice.aws import ResourceMissing
 from sluice.settings import Settings
 from sluice.threads import in_parallel
 from sluice.watch.pipelines import Pipeline, Stream, WatchedDag
@@ -72,7 +73,7 @@ def look(settings: Settings, watched: Sequence[Pipeline], now: datetime) -> Obse
     """Look at every Dag, queue and stream of the pipelines.
 
     Raises:
-        RunsTableMissing: the platform's stack is not deployed.
+        ResourceMissing: the platform's stack is not deployed.
     """
     dags = [dag for pipeline in watched for dag in pipeline.dags]
     queues = [queue for dag in dags for queue in dag.queues]
@@ -144,7 +145,7 @@ def stream_lag_seconds(stream: Stream, now: datetime) -> float | None:
 
     try:
         shards = kinesis.list_shards(stream.name)
-    except kinesis.StreamMissing:
+    except ResourceMissing:
         return None
     checkpoints = read_checkpoints(stream.checkpoint_table, stream.name)
     found = [(shard.shard_id, checkpoints.get(shard.shard_id, Checkpoint())) for shard in shards]

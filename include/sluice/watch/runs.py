@@ -14,7 +14,6 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from sluice.aws import client, error_code, hasty_client
-from sluice.errors import SluiceError
 
 FORGOTTEN_AFTER = timedelta(days=7)
 """A failure that nobody made up for in this time is no news any more; Airflow itself still has it."""
@@ -23,10 +22,6 @@ HANGING_AFTER = timedelta(hours=6)
 """A run that began before this and has not ended was killed, without a task of its Dag running since."""
 
 MESSAGE_MAX_CHARACTERS = 4000
-
-
-class RunsTableMissing(SluiceError):
-    """There is no table of runs."""
 
 
 def utc_now() -> datetime:
@@ -293,17 +288,10 @@ def read_runs(table: str, now: datetime) -> Runs:
     """The whole table, as of now: it holds a few items for each Dag.
 
     Raises:
-        RunsTableMissing: it is not deployed.
+        ResourceMissing: it is not deployed.
     """
     dynamodb = client("dynamodb")
-    try:
-        created_at = dynamodb.describe_table(TableName=table)["Table"]["CreationDateTime"].astimezone(UTC)
-    except ClientError as error:
-        if error_code(error) != "ResourceNotFoundException":
-            raise
-        raise RunsTableMissing(
-            f"DynamoDB table {table} does not exist: run `sluice deploy`, or set SLUICE_RUNS_TABLE"
-        ) from None
+    created_at = dynamodb.describe_table(TableName=table)["Table"]["CreationDateTime"].astimezone(UTC)
     found: dict[str, dict[str, dict[str, Any]]] = {
         "dag": {},
         "failure": {},

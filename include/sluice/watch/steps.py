@@ -123,7 +123,7 @@ def observe(
         `dags`, `queues`, `streams` and `problems`: how many of each were seen.
 
     Raises:
-        RunsTableMissing: the platform's stack is not deployed.
+        ResourceMissing: the platform's stack is not deployed.
     """
     settings = load_settings()
     watched = pipelines(settings) if watched is None else watched

@@ -12,7 +12,7 @@ from uuid import UUID
 import pytest
 
 from embedded_aws import FaultInjection
-from sluice import catalog, kinesis, s3
+from sluice import aws, catalog, kinesis, s3
 from sluice.events import checkpoints, ingest, steps, storage
 from sluice.events.records import Reason
 from sluice.quality.gate import GateFailed
@@ -231,7 +231,7 @@ def test_a_value_that_does_not_fit_its_column_goes_to_quarantine_and_the_others_
 
 
 def test_a_missing_stream_or_table_names_itself_and_the_way_out(settings: Any) -> None:
-    with pytest.raises(kinesis.StreamMissing, match=r"sluice-events does not exist.*sluice deploy"):
+    with pytest.raises(aws.ResourceMissing, match=r"sluice-events does not exist.*sluice deploy"):
         kinesis.list_shards("sluice-events")
     with pytest.raises(catalog.CatalogError, match=r"sluice\.events does not exist.*sluice deploy"):
         catalog.read_table("sluice", "events")

@@ -1,0 +1,41 @@
+"""Every error is of one of two kinds, by its class: a retry may cure it, or only a person can."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Iterator
+
+import sluice
+from sluice.errors import SluiceError, TerminalError
+
+TRANSIENT = {
+    "sluice.catalog.CatalogBusy",
+    "sluice.datasets.source.UrlUnreachable",
+    "sluice.dynamodb.ItemsRefused",
+    "sluice.events.publications.HourTaken",
+    "sluice.kinesis.IteratorsExpire",
+    "sluice.kinesis.PutFailed",
+    "sluice.s3.DeleteFailed",
+    "sluice.sns.PublishFailed",
+    "sluice.watch.cli.StatusUnknown",
+}
+"""Another try may succeed: throttling, a network, another run at the same moment."""
+
+
+def subclasses(of: type) -> Iterator[type]:
+    for each in of.__subclasses__():
+        yield each
+        yield from subclasses(each)
+
+
+def test_every_error_that_a_task_can_raise_is_terminal_or_listed_as_transient() -> None:
+    for module in pkgutil.walk_packages(sluice.__path__, "sluice."):
+        # The emulator's processes are started by commands, never by a task.
+        if not module.name.startswith(("sluice.embedded", "sluice.__main__")):
+            importlib.import_module(module.name)
+    found = {
+        f"{each.__module__}.{each.__name__}": each for each in subclasses(SluiceError) if each is not TerminalError
+    }
+    errors = {name: each for name, each in found.items() if name.startswith("sluice.") and ".embedded." not in name}
+    assert {name for name, each in errors.items() if not issubclass(each, TerminalError)} == TRANSIENT
