@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import hypothesis
 import pytest
@@ -24,6 +26,8 @@ def _nothing_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
     for name in [name for name in os.environ if name.startswith("AWS_") or name.lower().endswith("_proxy")]:
         monkeypatch.delenv(name)
+    # Messages name the command as the shell finds it: the tests run where it does, as after `source .venv/bin/activate`.
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}")
     use_settings(monkeypatch)
     load_settings.cache_clear()
     yield

@@ -57,12 +57,14 @@ class Watch:
                 if dag.dag_id not in but:
                     self.ran(dag.dag_id, at=at)
 
-    def ran(self, dag_id: str, *, at: datetime | None = None, **tally: int) -> None:
-        """Let a Dag have succeeded."""
+    def ran(self, dag_id: str, *, at: datetime | None = None, is_drained: bool = True, **tally: int) -> None:
+        """Let a Dag have succeeded, and emptied its queues."""
         at = at or self.now
         counts = {"records_in": 0, "published": 0, "duplicates": 0, "quarantined": 0} | tally if tally else None
         started_at = at - timedelta(seconds=5)
-        runs.record_success(self.table, dag_id, f"run-{at:%H%M}", started_at=started_at, at=at, tally=counts)
+        runs.record_success(
+            self.table, dag_id, f"run-{at:%H%M}", started_at=started_at, at=at, tally=counts, is_drained=is_drained
+        )
 
     def look(self, run: str = "run") -> dict[str, int]:
         """One run of platform_watch."""

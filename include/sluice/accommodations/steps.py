@@ -64,7 +64,7 @@ def collect(run: str, clock: Callable[[], datetime] = utc_now) -> dict[str, int]
     if not found.number and not sqs.queue_depth(url):
         return {}
     lists = storage.read_lists(settings.partner_priority_table)
-    messages = sqs.drain(url, settings.batch_size).messages
+    messages, is_drained = sqs.drain(url, settings.batch_size)
     if not messages and digest_lists(*lists) == read_manifest(settings.lake_bucket, found.number)["digest"]:
         return {}
     events, rejections = announced_objects(
@@ -80,6 +80,7 @@ def collect(run: str, clock: Callable[[], datetime] = utc_now) -> dict[str, int]
         "files": len(files),
         "duplicate_events": len(events) - len(deleted) - len(files),
         "quarantined_events": len(rejections),
+        "is_drained": is_drained,
     }
     collected = {
         "messages": {each.message_id: each.receipt_handle for each in messages},

@@ -61,7 +61,7 @@ def collect(run: str, source: str | None = None) -> dict[str, int]:
     if source:
         parse_source(source, settings.landing_bucket)
         return {"messages": 0, "files": 1, "duplicates": 0, "quarantined": 0}
-    messages = sqs.drain(sqs.queue_url(settings.datasets_queue), settings.datasets_max_files).messages
+    messages, is_drained = sqs.drain(sqs.queue_url(settings.datasets_queue), settings.datasets_max_files)
     if not messages:
         return {}
     s3.write_json_lines(
@@ -79,6 +79,7 @@ def collect(run: str, source: str | None = None) -> dict[str, int]:
         "files": len(distinct),
         "duplicates": len(announced) - len(distinct),
         "quarantined": len(rejections),
+        "is_drained": is_drained,
     }
 
 

@@ -178,11 +178,11 @@ def collect(run: str, clock: Callable[[], datetime] = utc_now) -> dict[str, int]
         clock: tells the time (UTC); a push after it is in the future.
 
     Returns:
-        `messages`, `records_in` (object events), `duplicates` (events of an object named twice) and `quarantined`;
-        an empty dict when no message waited.
+        `messages`, `records_in` (object events), `duplicates` (events of an object named twice), `quarantined` and
+        `is_drained` (no message was left in the queue); an empty dict when no message waited.
     """
     settings = load_settings()
-    messages = sqs.drain(sqs.queue_url(settings.dockerhub_queue), settings.drain_max_messages).messages
+    messages, is_drained = sqs.drain(sqs.queue_url(settings.dockerhub_queue), settings.drain_max_messages)
     if not messages:
         return {}
     s3.write_json_lines(
@@ -191,7 +191,8 @@ def collect(run: str, clock: Callable[[], datetime] = utc_now) -> dict[str, int]
     announced, rejections = announced_objects(messages, settings.dockerhub_queue, settings.lake_bucket)
     keys = [each.key for each in announced]
     records_in = len(keys) + len(rejections)
-    return {"messages": len(messages)} | _stage_objects(run, settings, keys, rejections, records_in, clock())
+    counts = _stage_objects(run, settings, keys, rejections, records_in, clock())
+    return {"messages": len(messages), "is_drained": is_drained} | counts
 
 
 def collect_all(run: str, clock: Callable[[], datetime] = utc_now) -> dict[str, int]:

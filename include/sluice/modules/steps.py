@@ -48,14 +48,14 @@ def collect(run: str) -> dict[str, int]:
         run: the run as a part of a key.
 
     Returns:
-        `records_in`, `messages` (distinct), `diagnostics` (distinct), `duplicates` and `quarantined`; an empty dict
-        when nothing waited that can be used now.
+        `records_in`, `messages` (distinct), `diagnostics` (distinct), `duplicates`, `quarantined`
+        and `is_drained` (both queues are empty now); an empty dict when nothing waited that can be used now.
 
     Raises:
         sqs.QueueMissing: nothing is deployed.
     """
     settings = load_settings()
-    messages, diagnostics = _drain(settings)
+    messages, diagnostics, is_drained = _drain(settings)
     if not messages and not diagnostics:
         return {}
     queues = (settings.recv_message_queue, settings.weekly_diagnostic_queue)
@@ -84,13 +84,14 @@ def collect(run: str) -> dict[str, int]:
         "diagnostics": len(latest),
         "duplicates": len(found) - len(distinct) + len(reported) - len(latest),
         "quarantined": len(rejections),
+        "is_drained": is_drained,
     }
     log.info("collected %s", counts)
     return counts
 
 
-def _drain(settings: Settings) -> tuple[list[sqs.Message], list[sqs.Message]]:
-    """Messages, and the diagnostics whose messages are all stored or among them."""
+def _drain(settings: Settings) -> tuple[list[sqs.Message], list[sqs.Message], bool]:
+    """Messages, the diagnostics whose messages are all stored or among them, and whether both queues are empty now."""
     limit = settings.modules_max_messages
     waiting, in_flight = sqs.queue_counts(settings.recv_message_queue)
     reported, _ = sqs.queue_counts(settings.weekly_diagnostic_queue)
@@ -99,14 +100,14 @@ def _drain(settings: Settings) -> tuple[list[sqs.Message], list[sqs.Message]]:
     if waiting:
         messages, is_empty = sqs.drain(messages_url, limit, LONG_POLL_SECONDS, receivers=THREADS)
     if not reported:
-        return messages, []
+        return messages, [], is_empty
     # Looked at before any diagnostic is received: each receive brings it nearer to the dead letters.
     if in_flight or not is_empty:
         left = "more messages wait before them" if not is_empty else f"{in_flight} messages are in flight"
         log.info("%d diagnostics wait: %s", reported, left)
-        return messages, []
+        return messages, [], False
     diagnostics_url = sqs.queue_url(settings.weekly_diagnostic_queue)
-    diagnostics = sqs.drain(diagnostics_url, limit, LONG_POLL_SECONDS, receivers=THREADS).messages
+    diagnostics, no_diagnostic_left = sqs.drain(diagnostics_url, limit, LONG_POLL_SECONDS, receivers=THREADS)
     if diagnostics:
         room = limit - len(messages)
         more, is_empty = sqs.drain(messages_url, room, LONG_POLL_SECONDS, receivers=THREADS, until_empty=True)
@@ -114,8 +115,8 @@ def _drain(settings: Settings) -> tuple[list[sqs.Message], list[sqs.Message]]:
         if not is_empty or sqs.queue_counts(settings.recv_message_queue)[1] > len(messages):
             log.info("%d diagnostics held back: not all messages before them are in hand", len(diagnostics))
             sqs.hold_back(diagnostics_url, [each.receipt_handle for each in diagnostics], HOLD_SECONDS)
-            diagnostics = []
-    return messages, diagnostics
+            return messages, [], False
+    return messages, diagnostics, is_empty and no_diagnostic_left
 
 
 def _parse(

@@ -128,14 +128,14 @@ def _counts(queue: str) -> tuple[int, int] | None:
 def _last_empty(runs: Runs, dags: Iterable[WatchedDag], queue: str) -> datetime:
     """A time at which no message of the queue had arrived that is still there.
 
-    It was seen empty, or a run began that drained it to the end. SQS tells the age of its oldest message to nobody but
-    CloudWatch, and who receives a message to look at it uses up its receives.
+    It was seen empty, or a run began that emptied it and succeeded. SQS tells the age of its oldest message to
+    CloudWatch only, and a receive to look at a message counts as one of its receives.
     """
     times = [runs.empty_at.get(queue, runs.created_at)]
     for dag in dags:
         last = runs.dags.get(dag.dag_id)
-        if queue in dag.queues and dag.drains_all and last and last.started_at:
-            times.append(last.started_at)
+        if queue in dag.queues and last and last.drained_at:
+            times.append(last.drained_at)
     return max(times)
 
 

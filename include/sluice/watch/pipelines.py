@@ -36,7 +36,6 @@ class WatchedDag:
         tables: curated tables that it publishes to.
         queues: work queues that it drains; each has a dead-letter queue `<name>-dead-letters`.
         streams: streams that it drains.
-        drains_all: a run empties its queues; False where it takes only some messages at a time.
         partitioned: each run owns its hour or month, and a later run does not make up for one that failed.
     """
 
@@ -46,7 +45,6 @@ class WatchedDag:
     tables: tuple[str, ...] = ()
     queues: tuple[str, ...] = ()
     streams: tuple[Stream, ...] = ()
-    drains_all: bool = True
     partitioned: bool = False
 
     def due(self, now: datetime) -> datetime | None:
@@ -129,7 +127,6 @@ def pipelines(settings: Settings) -> tuple[Pipeline, ...]:
                     deadline_seconds=900,
                     tables=("accommodations", "accommodations_current"),
                     queues=(settings.accommodations_queue,),
-                    drains_all=False,
                 ),
             ),
         ),
@@ -142,7 +139,6 @@ def pipelines(settings: Settings) -> tuple[Pipeline, ...]:
                     deadline_seconds=900,
                     tables=("datasets",),
                     queues=(settings.datasets_queue,),
-                    drains_all=False,
                 ),
             ),
         ),

@@ -45,6 +45,7 @@ class LastRun:
         tally: counts of the last run that had something to do.
         tally_at: when that was.
         published_at: end of the last run that published a record.
+        drained_at: begin of the last run that emptied its queues and succeeded.
     """
 
     success_at: datetime | None = None
@@ -53,6 +54,7 @@ class LastRun:
     tally: dict[str, int] = field(default_factory=dict)
     tally_at: datetime | None = None
     published_at: datetime | None = None
+    drained_at: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -146,13 +148,31 @@ def record_start(table: str, dag_id: str, run_id: str, started_at: datetime) -> 
     _update_unless_older(table, "running", dag_id, "SET started_at = :at, run_id = :run", "started_at", values)
 
 
-def record_end(table: str, dag_id: str, run_id: str) -> None:
-    """Forget that a run has begun, now that it has ended, well or not; safe to repeat."""
-    _conditional_delete(table, _key("running", dag_id), "run_id = :run", {}, {":run": {"S": run_id}})
+def record_drain(table: str, dag_id: str, run_id: str) -> None:
+    """Note that a run that has begun has emptied its queues."""
+    values = {":run": {"S": run_id}, ":yes": {"BOOL": True}}
+    _conditional_update(table, _key("running", dag_id), "SET is_drained = :yes", "run_id = :run", {}, values)
+
+
+def record_end(table: str, dag_id: str, run_id: str) -> bool:
+    """Forget that a run has begun, now that it has ended, well or not; safe to repeat.
+
+    Returns:
+        Whether it had emptied its queues; False where its end was noted before.
+    """
+    ended = _conditional_delete(table, _key("running", dag_id), "run_id = :run", {}, {":run": {"S": run_id}})
+    return "is_drained" in ended
 
 
 def record_success(
-    table: str, dag_id: str, run_id: str, *, started_at: datetime, at: datetime, tally: Mapping[str, int] | None
+    table: str,
+    dag_id: str,
+    run_id: str,
+    *,
+    started_at: datetime,
+    at: datetime,
+    tally: Mapping[str, int] | None,
+    is_drained: bool = False,
 ) -> bool:
     """Note that a run came to its end well.
 
@@ -163,6 +183,7 @@ def record_success(
         started_at: when it began (UTC).
         at: when it ended (UTC).
         tally: its counts, None where it found nothing to do or counts nothing.
+        is_drained: it emptied its queues: what waits there now has come since it began.
 
     Returns:
         False when a later one was noted already.
@@ -178,6 +199,8 @@ def record_success(
         values[":tally"] = {"M": {name: {"N": str(count)} for name, count in tally.items()}}
         if tally.get("published"):
             update += ", published_at = :at"
+    if is_drained:
+        update += ", drained_at = :started"
     return _update_unless_older(table, "dag", dag_id, update, "success_at", values)
 
 
@@ -337,6 +360,7 @@ def _last_run(item: dict[str, Any]) -> LastRun:
         {name: int(count["N"]) for name, count in item.get("tally", {"M": {}})["M"].items()},
         _time(item, "tally_at"),
         _time(item, "published_at"),
+        _time(item, "drained_at"),
     )
 
 
@@ -376,16 +400,24 @@ def _update_unless_older(
 
 def _conditional_delete(
     table: str, key: dict[str, Any], condition: str, names: dict[str, str], values: dict[str, Any]
-) -> None:
-    """Delete an item where the condition holds."""
+) -> dict[str, Any]:
+    """Delete an item where the condition holds; the item, empty where nothing was deleted."""
     arguments: dict[str, Any] = {"ExpressionAttributeNames": names} if names else {}
     try:
-        hasty_client("dynamodb").delete_item(
-            TableName=table, Key=key, ConditionExpression=condition, ExpressionAttributeValues=values, **arguments
+        answer = hasty_client("dynamodb").delete_item(
+            TableName=table,
+            Key=key,
+            ConditionExpression=condition,
+            ExpressionAttributeValues=values,
+            ReturnValues="ALL_OLD",
+            **arguments,
         )
     except ClientError as error:
         if error_code(error) != "ConditionalCheckFailedException":
             raise
+        return {}
+    deleted: dict[str, Any] = answer.get("Attributes", {})
+    return deleted
 
 
 def _conditional_update(

@@ -59,10 +59,13 @@ def task_succeeded(
     for made_up in {partition, ""} if dag.partitioned else {""}:
         for of_task in (task_id, "") if ends_run else (task_id,):
             runs.clear_failure(settings.runs_table, dag_id, of_task, made_up, at)
-    if ends_run:
-        runs.record_end(settings.runs_table, dag_id, run_id)
+    if isinstance(result, Mapping) and result.get("is_drained"):
+        runs.record_drain(settings.runs_table, dag_id, run_id)
+    is_drained = ends_run and runs.record_end(settings.runs_table, dag_id, run_id)
     if tally or ends_run:
-        runs.record_success(settings.runs_table, dag_id, run_id, started_at=started_at, at=at, tally=tally)
+        runs.record_success(
+            settings.runs_table, dag_id, run_id, started_at=started_at, at=at, tally=tally, is_drained=is_drained
+        )
     if tally:
         metrics.send(metrics.run_points(settings, pipeline, dag_id, tally, at))
 

@@ -13,6 +13,7 @@ from embedded_aws import FaultInjection
 from platform_world import WEB_URL, Watch
 from sluice import sqs
 from sluice.aws import client
+from sluice.tally import COUNTS
 from sluice.watch import runs, steps
 from sluice.watch.problems import at_text
 from sluice.watch.runs import Failure
@@ -274,10 +275,29 @@ def test_a_queue_that_nobody_drains_is_told_and_one_that_is_drained_again_and_ag
     assert watch.look("busy")["problems"] == 0, "a run has drained it since, and another message came"
     watch.now += timedelta(minutes=30)
     watch.all_ran("dockerhub_aggregate")
+    watch.ran("dockerhub_aggregate", at=watch.now, is_drained=False)
     watch.look("stuck")
     assert "[sluice-test] dockerhub_aggregate does not drain its queue" in watch.subjects()
     assert watch.metric("QueueAge", Pipeline="dockerhub")[-1] == 31 * 60 + 5
     assert watch.metric("QueueDepth", Pipeline="dockerhub", Queue=watch.settings.dockerhub_queue)[-1] == 1.0
+
+
+@pytest.mark.parametrize("is_drained", [True, False])
+def test_only_a_run_that_emptied_its_queue_and_succeeded_makes_it_young(watch: Watch, is_drained: bool) -> None:
+    began = watch.now
+    dag_id, result = "dockerhub_aggregate", {"messages": 1, "is_drained": is_drained}
+
+    def succeed(task_id: str, result: object, *, ends_run: bool) -> None:
+        at = began + timedelta(seconds=9)
+        steps.task_succeeded(
+            dag_id, task_id, "run", partition="", started_at=began, at=at, result=result, ends_run=ends_run
+        )
+
+    steps.run_started(dag_id, "run", began)
+    succeed("collect", result, ends_run=False)
+    assert dag_id not in watch.read().dags
+    succeed("publish_aggregates", dict.fromkeys(COUNTS, 0), ends_run=True)
+    assert watch.read().dags[dag_id].drained_at == (began if is_drained else None)
 
 
 def test_a_queue_that_is_not_there_is_told_and_stops_no_other_look(watch: Watch) -> None:
