@@ -26,7 +26,7 @@ def _nothing_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
     for name in [name for name in os.environ if name.startswith("AWS_") or name.lower().endswith("_proxy")]:
         monkeypatch.delenv(name)
-    # Messages name the command as the shell finds it: the tests run where it does, as after `source .venv/bin/activate`.
+    # Messages name the command as the shell finds it: the tests run where it does, as in an activated environment.
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}")
     use_settings(monkeypatch)
     load_settings.cache_clear()
