@@ -111,7 +111,7 @@ def _is_for_arrow(data: bytes) -> bool:
 
     To Arrow a bare CR ends a row, and a byte order mark is none of the first field's bytes.
     """
-    if data.startswith(_BOM) or data.count(b"\r") != data.count(b"\r\n"):
+    if data.startswith(_BOM) or (b"\r" in data and data.count(b"\r") != data.count(b"\r\n")):
         return False
     if data.isascii():
         return True

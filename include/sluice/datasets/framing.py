@@ -100,10 +100,10 @@ def read_blocks(file: BinaryIO, block_bytes: int = BLOCK_BYTES) -> Iterator[Bloc
             rest += read
         if not rest:
             return
-        block = _first_block(rest, line, is_all)
+        block, lines = _first_block(rest, line, is_all)
         if block:
             yield block
-            line += block.data.count(b"\n")
+            line += lines
             rest, wanted = rest[len(block.data) :], block_bytes
         elif len(rest) <= RECORD_MAX_BYTES:
             # Twice as much: a record that is much longer than a block is not looked at many times.
@@ -121,8 +121,8 @@ def _skip_line(file: BinaryIO) -> None:
         pass
 
 
-def _first_block(data: bytes, line: int, is_all: bool) -> Block | None:
-    """The whole records that some bytes begin with; None where the end of not even one is in them.
+def _first_block(data: bytes, line: int, is_all: bool) -> tuple[Block | None, int]:
+    """The whole records that some bytes begin with and their lines; None where the end of not even one is in them.
 
     Args:
         data: from the start of a record.
@@ -134,7 +134,7 @@ def _first_block(data: bytes, line: int, is_all: bool) -> Block | None:
         end = len(data) if is_all else data.rfind(b"\n") + 1
         whole = data[:end]
         if whole and not _has_long_line(whole) and (b'"' not in whole or _each_line_is_whole(whole)):
-            return Block(whole, line)
+            return Block(whole, line), lines
     return _split(data, line, is_all)
 
 
@@ -162,19 +162,19 @@ def _each_line_is_whole(data: bytes) -> bool:
         if not end or len(quotes) % 2:
             return False
         # While each is at the start of a field or the second of a pair, they take turns to open and to close.
-        opening, closing = quotes[::2], quotes[1::2]
+        opening = quotes[::2]
         before = found[np.maximum(opening, 1) - 1]
         newlines = np.flatnonzero(found == ord("\n"))
         if not (
             np.all((before == ord(",")) | (before == ord("\n")) | (before == ord('"')) | (opening == 0))
-            and np.array_equal(np.searchsorted(newlines, opening), np.searchsorted(newlines, closing))
+            and not np.any(np.searchsorted(quotes, newlines) % 2)
         ):
             return False
         start = end
     return True
 
 
-def _split(data: bytes, first_line: int, is_all: bool) -> Block | None:
+def _split(data: bytes, first_line: int, is_all: bool) -> tuple[Block | None, int]:
     """As `_first_block`, line by line."""
     ends = [each.start() for each in islice(_LINE_END.finditer(data), BLOCK_MAX_LINES)]
     # Behind the last of so many lines the data goes on; the next block begins where these leave off.
@@ -206,9 +206,9 @@ def _split(data: bytes, first_line: int, is_all: bool) -> Block | None:
         records.append(Record(first_line + index, start, end, fault))
         index, start = last + 1, ends[last] + 1
     if not records:
-        return None
+        return None, 0
     is_plain = len(records) == index and all(each.fault is None for each in records)
-    return Block(data[:start], first_line, None if is_plain else records)
+    return Block(data[:start], first_line, None if is_plain else records), index
 
 
 def _is_open(data: bytes, start: int, end: int) -> bool:
