@@ -29,8 +29,8 @@ _NAME_LINE = re.compile(r"^-- name: *(\w+) *$", re.MULTILINE)
 _IS_JSON = r"""
 CREATE OR REPLACE TEMP MACRO is_json(text) AS CASE
     WHEN NOT coalesce(json_valid(text), FALSE) THEN FALSE
-    -- few texts need a closer look: at what is left of them without their strings
-    WHEN contains(lower(text), 'nan') OR contains(lower(text), 'inf') OR regexp_matches(text, ',\s*[}\]]')
+    -- few texts hold what may be one of these; what is left of them without their strings decides
+    WHEN regexp_matches(text, '(?i)(?:^|[:,\[])\s*-?(?:nan|inf(?:inity)?)\s*(?:[,}\]]|$)|,\s*[}\]]')
     THEN NOT regexp_matches(regexp_replace(text, '"(?:[^"\\]|\\.)*"', '""', 'g'), '(?i)nan|inf|,\s*[}\]]')
     ELSE TRUE
 END"""

@@ -120,7 +120,7 @@ def test_no_run_of_a_new_stack_has_failed(page: Page) -> None:
 
 
 def test_a_second_up_says_that_it_is_up(stack: RunningStack) -> None:
-    with pytest.raises(AssertionError, match=r"it is up already \(process \d+, .*`sluice down` stops it"):
+    with pytest.raises(AssertionError, match=r"it is up already \(process \d+, .*sluice down` stops it"):
         stack.sluice("up")
 
 
