@@ -1,12 +1,13 @@
-"""Commands of the pipeline: `sluice produce dataset` and `sluice datasets show`."""
+"""Commands of the pipeline: `sluice produce dataset`, `sluice datasets list` and `sluice datasets show`."""
 
 from __future__ import annotations
 
-import json
 import secrets
 from dataclasses import replace
 
 import click
+
+from sluice.console import Column, print_json_lines, print_table
 
 
 @click.command("dataset")
@@ -43,6 +44,29 @@ def datasets() -> None:
     """CSV in, aggregated parquet out."""
 
 
+@datasets.command("list")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON Lines instead of a table.")
+def list_datasets(as_json: bool) -> None:
+    """The published datasets: rows of the source, the source and its version, and when it was published."""
+    from sluice.datasets.storage import list_outputs
+
+    found = list_outputs()
+    if as_json:
+        print_json_lines(found)
+        return
+    if not found:
+        click.echo("no dataset is published yet: `sluice produce dataset` drops a sample off")
+        return
+    columns = (
+        Column("name"),
+        Column("rows", "number"),
+        Column("source"),
+        Column("published (UTC)", "time"),
+        Column("version"),
+    )
+    print_table(columns, [tuple(each.values()) for each in found])
+
+
 @datasets.command()
 @click.argument("name")
 @click.option("--limit", default=20, show_default=True, type=click.IntRange(min=0), help="Rows to print.")
@@ -51,24 +75,16 @@ def show(name: str, limit: int, as_json: bool) -> None:
     """The published dataset NAME, and which source it was made of."""
     from urllib.parse import unquote
 
-    from rich.table import Table
-
-    from sluice.console import console
     from sluice.datasets.storage import read_output
 
     found, published = read_output(name)
     if as_json:
-        for row in found[:limit]:
-            click.echo(json.dumps(row, ensure_ascii=False))
+        print_json_lines(found[:limit])
         return
     click.echo(f"{name}: {len(found)} dps of {published.records} rows, from {unquote(published.source)}")
     if not found:
         return
-    table = Table(box=None)
-    for column in found[0]:
-        table.add_column(column, justify="left" if column == "dp" else "right", overflow="fold")
-    for row in found[:limit]:
-        table.add_row(*(str(value) for value in row.values()))
-    console().print(table)
+    columns = [Column(name, "text" if name == "dp" else "number") for name in found[0]]
+    print_table(columns, [tuple(row.values()) for row in found[:limit]])
     if len(found) > limit:
         click.echo(f"{limit} of {len(found)} rows shown; --limit shows more")

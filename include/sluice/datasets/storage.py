@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 from botocore.exceptions import ClientError
 
@@ -16,6 +17,9 @@ from sluice.errors import TerminalError
 from sluice.s3 import ObjectMissing
 from sluice.scratch import scratch_folder
 from sluice.settings import Settings, load_settings
+
+HEADS_AT_ONCE = 8
+"""Outputs whose metadata are read side by side."""
 
 
 class NoDataset(TerminalError):
@@ -64,8 +68,10 @@ def output_metadata(source: Source, version: Version, records: int | None = None
 def read_published(bucket: str, key: str) -> Published | None:
     """What an output was made of; None where there is none."""
     head = _head(bucket, key)
-    if head is None:
-        return None
+    return head and _published_of(head)
+
+
+def _published_of(head: Any) -> Published:
     metadata = head["Metadata"]
     version = Version(metadata.get("source-etag", ""), metadata.get("source-version", ""))
     return Published(head["ETag"].strip('"'), metadata.get("source", ""), version, int(metadata.get("records", 0)))
@@ -158,11 +164,31 @@ def read_output(name: str) -> tuple[list[dict[str, Any]], Published]:
     return rows, published
 
 
-def _known_names(settings: Settings) -> str:
-    names: Sequence[str] = [
-        key.removeprefix(OUTPUT_PREFIX).removesuffix(".parquet")
-        for key in s3.list_keys(settings.lake_bucket, OUTPUT_PREFIX)
+def list_outputs() -> list[dict[str, Any]]:
+    """Every published dataset, by name: `name`, `rows` (of its source), `source`, `published_at`, `version`."""
+    settings = load_settings()
+    keys = list(s3.list_keys(settings.lake_bucket, OUTPUT_PREFIX))
+    with ThreadPoolExecutor(HEADS_AT_ONCE) as pool:
+        heads = pool.map(lambda key: _head(settings.lake_bucket, key), keys)
+        found = [(_name_of(key), head, _published_of(head)) for key, head in zip(keys, heads, strict=True) if head]
+    return [
+        {
+            "name": name,
+            "rows": published.records,
+            "source": unquote(published.source),
+            "published_at": head["LastModified"],
+            "version": published.version.version_id or published.version.etag,
+        }
+        for name, head, published in found
     ]
+
+
+def _name_of(key: str) -> str:
+    return key.removeprefix(OUTPUT_PREFIX).removesuffix(".parquet")
+
+
+def _known_names(settings: Settings) -> str:
+    names = [_name_of(key) for key in s3.list_keys(settings.lake_bucket, OUTPUT_PREFIX)]
     if not names:
         return "no dataset is published yet"
     return f"published are {', '.join(names[:20])}" + (" and others" if len(names) > 20 else "")

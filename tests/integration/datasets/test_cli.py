@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime, timedelta
 
+import pytest
 from click.testing import CliRunner
 
 from datasets_world import KEY, World, csv_of, row
 from sluice import s3
 from sluice.cli import main
+from sluice.datasets import storage
 
 
 def sluice(*arguments: str, exit_code: int = 0) -> str:
@@ -30,6 +33,24 @@ def test_a_produced_dataset_is_the_same_for_the_same_seed_and_is_shown_once_it_i
     assert [json.loads(line) for line in sluice("datasets", "show", "sales", "--json").splitlines()] == world.rows(
         "curated/datasets/sales.parquet"
     )
+
+
+def test_the_list_names_rows_source_and_version_of_each_dataset(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "no dataset is published yet" in sluice("datasets", "list")
+    for name, rows in (("b", 1), ("a", 2)):
+        world.put(csv_of(*[row()] * rows), f"datasets/{name} ü.csv")
+        world.run(name, f"datasets/{name} ü.csv")
+    first, second = (json.loads(line) for line in sluice("datasets", "list", "--json").splitlines())
+    assert (first["name"], first["rows"], second["name"], second["rows"]) == ("a ü", 2, "b ü", 1)
+    assert first["source"] == world.address("datasets/a ü.csv")
+    assert datetime.fromisoformat(first["published_at"]).utcoffset() == timedelta(0)
+    version = storage.read_version(world.settings.landing_bucket, "datasets/a ü.csv")
+    assert version
+    assert first["version"] == version.version_id
+    monkeypatch.setenv("COLUMNS", "300")
+    table = sluice("datasets", "list")
+    assert world.address("datasets/b ü.csv") in table
+    assert first["published_at"] in table
 
 
 def test_a_size_may_be_given_instead_of_rows(world: World) -> None:
