@@ -30,7 +30,7 @@ _IS_JSON = r"""
 CREATE OR REPLACE TEMP MACRO is_json(text) AS CASE
     WHEN NOT coalesce(json_valid(text), FALSE) THEN FALSE
     -- few texts hold what may be one of these; what is left of them without their strings decides
-    WHEN regexp_matches(text, '(?i)(?:^|[:,\[])\s*-?(?:nan|inf(?:inity)?)\s*(?:[,}\]]|$)|,\s*[}\]]')
+    WHEN regexp_matches(text, '(?:^|[:,\[])\s*-?(?:[nN][aA][nN]|[iI][nN][fF])|,\s*[}\]]')
     THEN NOT regexp_matches(regexp_replace(text, '"(?:[^"\\]|\\.)*"', '""', 'g'), '(?i)nan|inf|,\s*[}\]]')
     ELSE TRUE
 END"""

@@ -110,7 +110,11 @@ def read_back(deployed: Settings) -> None:
         spec.loader.exec_module(module)
         names = [name for name in vars(module) if any(Path(name).match(pattern) for pattern in patterns)]
         readers = [getattr(module, name) for name in names]
-        taking_settings = [each for each in readers if list(each.__annotations__)[:-1] in (["deployed"], ["settings"])]
+        taking_settings = [
+            each
+            for each in readers
+            if list(each.__annotations__)[:-1] in (["deployed"], ["dockerhub_deployed"], ["settings"])
+        ]
         assert taking_settings, f"{file} has nothing of {patterns}"
         for each in taking_settings:
             if "email" not in each.__name__:
