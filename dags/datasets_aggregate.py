@@ -18,7 +18,8 @@ a person with a `source`. A run that finds the queue empty skips.
 * `source` (default none): the file to process instead of the queue: an `s3://` address below `datasets/` of the landing
   bucket, such a key, or an https URL. Example:
   `airflow dags trigger datasets_aggregate --conf '{"source": "datasets/sales.csv"}'`. A URL may hold a signature after
-  `?`: it is kept in the run's `conf` and nowhere else.
+  `?`: it is kept in the run's `conf` and nowhere else. Control characters, backslashes and `.` or `..` as a part of the
+  path are refused, in a URL also when they are percent-encoded.
 * `force` (default false): also process files that are unchanged; with `source`, also one whose name belongs to another.
 
 ## Reads and writes

@@ -125,14 +125,21 @@ def source_of_key(bucket: str, key: str) -> Source:
 def source_pattern(landing_bucket: str) -> str:
     """What the trigger form lets in for `source`, as a regular expression that Python and JavaScript read alike."""
     bucket = landing_bucket.replace(".", "[.]")
-    return rf"^(https://[^\s/?#@]+/\S+|(s3://{bucket}/)?{SOURCE_PREFIX}(.*[^/])?[^/.])$"
+    end = r"(?![\s\S])"  # in Python, `$` also matches before a newline at the end
+    slash, dot = "(/|%2[fF])", "([.]|%2[eE])"
+    bad_path = rf"[^?#]*(%([01][0-9a-fA-F]|7[fF]|5[cC])|{slash}{dot}{{1,2}}({slash}|[?#]|{end}))"
+    bad_key = rf"([\s\S]*/)?[.]{{1,2}}(/|{end})"
+    url = rf"https://(?!{bad_path})[^\s/?#@]+/\S+"
+    key = rf"(s3://{bucket}/)?{SOURCE_PREFIX}(?!{bad_key})[\s\S]*[^/]"
+    return rf"^(?![\s\S]*[\x00-\x1f\x7f\\])({url}|{key}){end}"
 
 
 def parse_source(text: str, landing_bucket: str) -> Source:
     """The source written as `s3://<landing bucket>/datasets/...`, as such a key, or as an https URL.
 
     Raises:
-        BadSource: it is none of these, or its file name cannot name an output.
+        BadSource: it is none of these, its path holds a control character, a backslash or a segment `.` or `..`, or
+            its file name cannot name an output.
     """
     if text.startswith(("https://", "http://")):
         source = _source_of_url(text)
@@ -144,6 +151,12 @@ def parse_source(text: str, landing_bucket: str) -> Source:
                 f" key ({SOURCE_PREFIX}...), or an https URL"
             )
         source = source_of_key(landing_bucket, key)
+    path = unquote(urlsplit(text).path) if source.is_url else source.location
+    if re.search(r"[\x00-\x1f\x7f\\]", text + path) or {".", ".."} & set(path.split("/")):
+        raise BadSource(
+            f"source {_shown(source.address)} holds a control character, a backslash, or '.' or '..' as a part of its"
+            " path: give the address without it"
+        )
     if not source.has_usable_name:
         raise BadSource(
             f"source {_shown(source.address)} has no file name that can name a dataset: name a file, such as"
