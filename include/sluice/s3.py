@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,6 +14,7 @@ from botocore.exceptions import ClientError
 
 from sluice.aws import client, error_code
 from sluice.errors import SluiceError
+from sluice.lake import STAGING_PREFIX, StagingExpired
 from sluice.threads import THREADS, in_parallel
 
 TRANSFER = TransferConfig(
@@ -55,18 +57,32 @@ class ObjectMissing(LookupError):
         super().__init__(f"s3://{bucket}/{key} does not exist")
 
 
+@contextmanager
+def naming_what_is_missing(bucket: str, key: str) -> Iterator[None]:
+    """Turn the answer of S3 that there is no such object into an error that names it.
+
+    Raises:
+        StagingExpired: there is none, and the key is one of staging.
+        ObjectMissing: there is none.
+    """
+    try:
+        yield
+    except ClientError as error:
+        # HEAD has no body, so its code is the status.
+        if error_code(error) not in ("NoSuchKey", "404"):
+            raise
+        raise (StagingExpired if key.startswith(STAGING_PREFIX) else ObjectMissing)(bucket, key) from None
+
+
 def read_object(bucket: str, key: str) -> StoredObject:
     """The whole object.
 
     Raises:
         ObjectMissing: no such key, or it was deleted.
+        StagingExpired: the same, of a key of staging.
     """
-    try:
+    with naming_what_is_missing(bucket, key):
         answer = client("s3").get_object(Bucket=bucket, Key=key)
-    except ClientError as error:
-        if error_code(error) == "NoSuchKey":
-            raise ObjectMissing(bucket, key) from None
-        raise
     return StoredObject(answer["Body"].read(), answer["LastModified"])
 
 
@@ -132,20 +148,34 @@ def read_json_lines(bucket: str, key: str) -> list[dict[str, Any]]:
     """Rows of a JSON Lines object that we wrote ourselves.
 
     Raises:
-        ObjectMissing: no such key.
+        ObjectMissing, StagingExpired: see `read_object`.
     """
     # Not splitlines(): a JSON string may hold U+2028 and its kin unescaped.
     return [json.loads(line) for line in read_object(bucket, key).body.decode().split("\n") if line]
 
 
+def download_file(bucket: str, key: str, path: Path) -> None:
+    """Fetch one object, a large one in parts side by side.
+
+    Raises:
+        ObjectMissing, StagingExpired: see `read_object`.
+    """
+    with naming_what_is_missing(bucket, key):
+        client("s3").download_file(bucket, key, str(path), Config=TRANSFER)
+
+
 def download_files(bucket: str, keys: Sequence[str], folder: Path) -> list[Path]:
-    """Fetch objects side by side; each is named by its place in `keys`, so that two never share a name."""
+    """Fetch objects side by side; each is named by its place in `keys`, so that two never share a name.
+
+    Raises:
+        ObjectMissing, StagingExpired: see `read_object`.
+    """
     folder.mkdir(parents=True, exist_ok=True)
 
     def fetch(place: tuple[int, str]) -> Path:
         index, key = place
         path = folder / f"{index:06d}-{key.rsplit('/', 1)[-1]}"
-        client("s3").download_file(bucket, key, str(path), Config=TRANSFER)
+        download_file(bucket, key, path)
         return path
 
     return in_parallel(fetch, enumerate(keys))
@@ -157,13 +187,18 @@ def upload_files(bucket: str, files: Iterable[tuple[Path, str]]) -> None:
 
 
 def copy_objects(bucket: str, keys: Iterable[tuple[str, str]]) -> None:
-    """Copy objects within the bucket, from key to key, side by side, without their bytes coming here."""
-    in_parallel(
-        lambda pair: client("s3").copy_object(
-            Bucket=bucket, CopySource={"Bucket": bucket, "Key": pair[0]}, Key=pair[1]
-        ),
-        keys,
-    )
+    """Copy objects within the bucket, from key to key, side by side, without their bytes coming here.
+
+    Raises:
+        ObjectMissing, StagingExpired: see `read_object`.
+    """
+
+    def copy(pair: tuple[str, str]) -> None:
+        source, target = pair
+        with naming_what_is_missing(bucket, source):
+            client("s3").copy_object(Bucket=bucket, CopySource={"Bucket": bucket, "Key": source}, Key=target)
+
+    in_parallel(copy, keys)
 
 
 def delete_objects(bucket: str, keys: Sequence[str]) -> None:

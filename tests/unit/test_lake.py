@@ -8,6 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sluice import lake
+from sluice.deploy import TEMPLATES
+from sluice.template import load_template
 
 RUN_ID = r"[A-Za-z0-9_.~:+-]+"
 """What Airflow allows as a run id (core.allowed_run_id_pattern)."""
@@ -46,3 +48,10 @@ def test_parts_of_a_partition_are_zero_padded() -> None:
 @given(st.dates(), st.dates())
 def test_partitions_sort_as_their_days(one: date, other: date) -> None:
     assert (lake.day_partition(one) < lake.day_partition(other)) == (one < other)
+
+
+def test_staging_is_kept_as_long_as_the_lifecycle_rule_of_the_lake_says() -> None:
+    template = load_template((TEMPLATES / "lake.yaml").read_text())
+    rules = template["Resources"]["Lake"]["Properties"]["LifecycleConfiguration"]["Rules"]
+    (rule,) = [each for each in rules if each.get("Prefix") == lake.STAGING_PREFIX]
+    assert rule["ExpirationInDays"] == lake.STAGING_DAYS

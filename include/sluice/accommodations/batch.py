@@ -28,6 +28,7 @@ from sluice.accommodations.records import PartnerFile, Reason, usable_partners
 from sluice.notifications import Announced
 from sluice.quarantine import Rejection
 from sluice.settings import Settings
+from sluice.staging import content_digest
 from sluice.threads import THREADS, in_parallel
 
 if TYPE_CHECKING:
@@ -116,6 +117,7 @@ def consolidate_files(settings: Settings, run: str, folder: Path, now: datetime)
     retention = timedelta(hours=settings.accommodations_retention_hours)
     return {
         "run": run,
+        "collected": content_digest(collected),
         "base": base,
         "outputs": [key for _, key in outputs],
         "quarantine": quarantine,

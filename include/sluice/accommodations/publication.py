@@ -16,6 +16,8 @@ from sluice.accommodations.storage import Announcement
 from sluice.errors import TerminalError
 from sluice.scratch import scratch_folder
 from sluice.settings import Settings, load_settings
+from sluice.staging import record_published
+from sluice.tally import Tally
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -37,10 +39,6 @@ EMPTY_MANIFEST: dict[str, Any] = {
 """Before the first batch."""
 
 
-class StagingGone(TerminalError):
-    """An announced batch cannot be published any more."""
-
-
 def read_manifest(bucket: str, number: int) -> dict[str, Any]:
     """What a version of the catalogue consists of (`current.next_manifest`)."""
     if not number:
@@ -56,21 +54,21 @@ def finish(settings: Settings, announcement: Announcement, clock: Callable[[], d
     messages last. Whoever dies on the way leaves the announcement, and the next run does all of it again.
 
     Raises:
-        StagingGone: its staging expired before any run finished it.
+        StagingExpired: its staging expired before any run finished it.
     """
     bucket, table = settings.lake_bucket, settings.accommodations_ledger_table
-    batch = _read_batch(settings, announcement)
-    plan = batch["catalogue"]
-    manifest = next_manifest(plan, announcement.number, announcement.before_settled_at)
-    copies = [(key, output_key(announcement.first_microsecond + place)) for place, key in enumerate(batch["outputs"])]
-    s3.copy_objects(bucket, [*batch["quarantine"], *copies, *_catalogue_copies(plan, manifest, announcement.run)])
-    s3.write_object(bucket, manifest_key(announcement.number), json.dumps(manifest).encode())
+    try:
+        batch, manifest = _write_files(settings, announcement)
+    except lake.StagingExpired as expired:
+        raise lake.StagingExpired(bucket, expired.key, _way_out(settings, announcement)) from None
     storage.commit(table, announcement)
     show(settings)
     storage.record_published(table, batch["sources"], announcement.number, announcement.at)
     sqs.delete(sqs.queue_url(settings.accommodations_queue), batch["receipt_handles"])
-    _remove_expired(bucket, plan, manifest)
+    _remove_expired(bucket, batch["catalogue"], manifest)
     storage.settle(table, announcement, clock())
+    tally = tally_of(announcement.run, batch["measures"])
+    record_published(bucket, PIPELINE, announcement.run, "publish", batch["collected"], tally)
 
 
 def finish_events(settings: Settings, batch: dict[str, Any]) -> None:
@@ -79,17 +77,37 @@ def finish_events(settings: Settings, batch: dict[str, Any]) -> None:
     sqs.delete(sqs.queue_url(settings.accommodations_queue), batch["receipt_handles"])
 
 
-def _read_batch(settings: Settings, announcement: Announcement) -> dict[str, Any]:
+def _write_files(settings: Settings, announcement: Announcement) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Copy what is staged to where it is read, and write the manifest; the batch and the manifest."""
+    bucket = settings.lake_bucket
     key = lake.staging_key(PIPELINE, announcement.run, "batch.json")
-    try:
-        batch: dict[str, Any] = json.loads(s3.read_object(settings.lake_bucket, key).body)
-    except s3.ObjectMissing as error:
-        raise StagingGone(
-            f"run {announcement.run} announced version {announcement.number} at {announcement.at:%Y-%m-%dT%H:%MZ} and"
-            f" died, and {error}. Bring back the older versions of that folder, or remove attribute `announced` of item"
-            f" #catalogue of table {settings.accommodations_ledger_table} and drop the files of that day again"
-        ) from None
-    return batch
+    batch: dict[str, Any] = json.loads(s3.read_object(bucket, key).body)
+    plan = batch["catalogue"]
+    manifest = next_manifest(plan, announcement.number, announcement.before_settled_at)
+    copies = [(key, output_key(announcement.first_microsecond + place)) for place, key in enumerate(batch["outputs"])]
+    s3.copy_objects(bucket, [*batch["quarantine"], *copies, *_catalogue_copies(plan, manifest, announcement.run)])
+    s3.write_object(bucket, manifest_key(announcement.number), json.dumps(manifest).encode())
+    return batch, manifest
+
+
+def _way_out(settings: Settings, announcement: Announcement) -> str:
+    return (
+        f"to give up version {announcement.number}, which that run announced at {announcement.at:%Y-%m-%dT%H:%MZ} and"
+        " did not finish, remove attribute `announced` of item #catalogue of table"
+        f" {settings.accommodations_ledger_table} and drop the files of that day again"
+    )
+
+
+def tally_of(run: str, measures: dict[str, Any]) -> dict[str, int]:
+    """The tally of a batch, and its `unlisted` and `blocked`, which count as duplicates in it."""
+    unusable = {name: measures[name] for name in ("unlisted", "blocked")}
+    tally = Tally(
+        measures["records_in"],
+        published=measures["published"],
+        duplicates=measures["duplicates"] + sum(unusable.values()),
+        quarantined=measures["quarantined"],
+    ).checked(run)
+    return tally | unusable
 
 
 def _catalogue_copies(plan: dict[str, Any], manifest: dict[str, Any], run: str) -> list[tuple[str, str]]:

@@ -23,8 +23,8 @@ from sluice.accommodations.records import LANDING_PREFIX, by_age
 from sluice.notifications import announced_objects
 from sluice.quality.gate import run_gate
 from sluice.scratch import scratch_folder
-from sluice.settings import load_settings
-from sluice.tally import Tally
+from sluice.settings import Settings, load_settings
+from sluice.staging import publish_once
 
 log = logging.getLogger(__name__)
 
@@ -83,6 +83,8 @@ def collect(run: str, clock: Callable[[], datetime] = utc_now) -> dict[str, int]
         "is_drained": is_drained,
     }
     collected = {
+        # Makes the batch one of its own where the lists changed and there is no message.
+        "at": clock().isoformat(),
         "messages": {each.message_id: each.receipt_handle for each in messages},
         "events": [[each.message_id, each.key] for each in events],
         "files": [
@@ -153,6 +155,17 @@ def publish(run: str, clock: Callable[[], datetime] = utc_now) -> dict[str, int]
     """
     settings = load_settings()
     batch = json.loads(s3.read_object(settings.lake_bucket, batch_key(run)).body)
+    return publish_once(
+        settings.lake_bucket,
+        PIPELINE,
+        run,
+        "publish",
+        batch["collected"],
+        lambda: _publish(settings, run, batch, clock),
+    )
+
+
+def _publish(settings: Settings, run: str, batch: dict[str, Any], clock: Callable[[], datetime]) -> dict[str, int]:
     if batch["sources"] or batch["catalogue"]["files"] or batch["catalogue"]["is_decided_anew"]:
         announcement = storage.announce(
             settings.accommodations_ledger_table, run, batch["base"], len(batch["outputs"]), clock()
@@ -161,12 +174,4 @@ def publish(run: str, clock: Callable[[], datetime] = utc_now) -> dict[str, int]
             publication.finish(settings, announcement, clock)
     else:
         publication.finish_events(settings, batch)
-    measures = batch["measures"]
-    unusable = {name: measures[name] for name in ("unlisted", "blocked")}
-    tally = Tally(
-        measures["records_in"],
-        published=measures["published"],
-        duplicates=measures["duplicates"] + sum(unusable.values()),
-        quarantined=measures["quarantined"],
-    ).checked(run)
-    return tally | unusable
+    return publication.tally_of(run, batch["measures"])

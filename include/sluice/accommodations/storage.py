@@ -246,7 +246,8 @@ def announce(table: str, run: str, base: int, outputs: int, now: datetime) -> An
     found = read_catalogue(table)
     if found.announced and found.announced.run == run:
         return found.announced
-    if found.settled_run == run:
+    # Not a new batch of that run, which is made on the version that it published before.
+    if found.settled_run == run and base < found.number:
         return None
     first = max(epoch_microseconds(now), found.last_microsecond + 1)
     announced: dict[str, Any] = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from sluice.quality.gate import run_gate
 from sluice.quarantine import RejectedRecord, Rejection, write_quarantine
 from sluice.scratch import scratch_folder
 from sluice.settings import Settings, load_settings
+from sluice.staging import publish_once
 from sluice.tally import Tally
 
 log = logging.getLogger(__name__)
@@ -320,12 +322,32 @@ def publish(run: str, collected: dict[str, int], source: str | None = None, *, f
     """
     settings = load_settings()
     files = s3.read_json_lines(settings.lake_bucket, _staged_files(run))
+    messages = s3.read_json_lines(settings.lake_bucket, _staged_messages(run)) if collected["messages"] else []
+    handles = [row["receipt_handle"] for row in messages]
+    return publish_once(
+        settings.lake_bucket,
+        *(PIPELINE, run, "publish"),
+        [collected, files, handles],
+        lambda: _publish_files(settings, run, files, handles, collected, source, force=force),
+    )
+
+
+def _publish_files(
+    settings: Settings,
+    run: str,
+    files: Sequence[dict[str, Any]],
+    handles: Sequence[str],
+    collected: dict[str, int],
+    source: str | None,
+    *,
+    force: bool,
+) -> dict[str, int]:
     by_address = {each.address: each for each in _sources(run, settings, source)}
     counts = {"published": 0, "duplicates": 0, "quarantined": collected["quarantined"]}
     counts["quarantined"] += sum(each["quarantined"] for each in files)
     counts["duplicates"] += sum(each["records_in"] for each in files if each["outcome"] == UNCHANGED)
     rejections: list[Rejection] = []
-    for file in _aggregated(run, settings):
+    for file in [each for each in files if each["outcome"] == AGGREGATED]:
         try:
             is_newest = _publish_one(settings, by_address[file["address"]], file, take_over=force and bool(source))
             counts["published" if is_newest else "duplicates"] += file["accepted"]
@@ -338,8 +360,7 @@ def publish(run: str, collected: dict[str, int], source: str | None = None, *, f
     tally = Tally(records_in, **counts).checked(run)
     if source and rejections:
         raise SourceRejected(str(rejections[0]))
-    if collected["messages"]:
-        handles = [row["receipt_handle"] for row in s3.read_json_lines(settings.lake_bucket, _staged_messages(run))]
+    if handles:
         sqs.delete(sqs.queue_url(settings.datasets_queue), handles)
     return tally
 

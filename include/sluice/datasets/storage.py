@@ -141,7 +141,7 @@ def _is_no_bucket(error: ClientError) -> bool:
 
 def download_output(bucket: str, key: str, path: Path) -> None:
     """Fetch a staged or published parquet file."""
-    client("s3").download_file(bucket, key, str(path), Config=s3.TRANSFER)
+    s3.download_file(bucket, key, path)
 
 
 def read_output(name: str) -> tuple[list[dict[str, Any]], Published]:

@@ -25,6 +25,7 @@ from sluice.notifications import announced_objects
 from sluice.quality.gate import run_gate
 from sluice.quarantine import RejectedRecord, Rejection, write_quarantine
 from sluice.settings import Settings, load_settings
+from sluice.staging import publish_once
 from sluice.tally import Tally
 from sluice.threads import in_parallel
 
@@ -156,6 +157,17 @@ def publish_answers(run: str, fetched: dict[str, int]) -> dict[str, int]:
     """
     settings = load_settings()
     rows = s3.read_json_lines(settings.lake_bucket, _staged_answers(run))
+    return publish_once(
+        settings.lake_bucket,
+        *(PIPELINE, run, "publish_answers"),
+        [fetched, rows],
+        lambda: _publish_answers(settings, run, rows, fetched),
+    )
+
+
+def _publish_answers(
+    settings: Settings, run: str, rows: Sequence[dict[str, Any]], fetched: dict[str, int]
+) -> dict[str, int]:
     observations = [(_stats_of(row), row["body"]) for row in rows]
     if rows:
         observed_at = datetime.fromisoformat(rows[0]["observed_at"])
@@ -306,6 +318,26 @@ def publish_aggregates(
     """
     settings = load_settings()
     rows = s3.read_json_lines(settings.lake_bucket, _staged_objects(run))
+    messages = s3.read_json_lines(settings.lake_bucket, _staged_messages(run)) if collected["messages"] else []
+    handles = [row["receipt_handle"] for row in messages]
+    return publish_once(
+        settings.lake_bucket,
+        *(PIPELINE, run, "publish_aggregates"),
+        [collected, rows, handles],
+        lambda: _publish_aggregates(settings, run, rows, handles, collected, rebuild=rebuild, clock=clock),
+    )
+
+
+def _publish_aggregates(
+    settings: Settings,
+    run: str,
+    rows: Sequence[dict[str, Any]],
+    handles: Sequence[str],
+    collected: dict[str, int],
+    *,
+    rebuild: bool,
+    clock: Callable[[], datetime],
+) -> dict[str, int]:
     groups = group_by_repository(_raw_object(row) for row in rows)
     in_parallel(lambda group: _write_repository(settings, *group, now=clock(), rebuild=rebuild), list(groups.items()))
     tally = Tally(
@@ -314,8 +346,7 @@ def publish_aggregates(
         duplicates=collected["duplicates"],
         quarantined=collected["quarantined"],
     ).checked(run)
-    if collected["messages"]:
-        handles = [row["receipt_handle"] for row in s3.read_json_lines(settings.lake_bucket, _staged_messages(run))]
+    if handles:
         sqs.delete(sqs.queue_url(settings.dockerhub_queue), handles)
     return tally
 

@@ -14,7 +14,8 @@ from sluice.events import PIPELINE, checkpoints, expectations, hourly, ingest, m
 from sluice.events.checkpoints import ShardBatch
 from sluice.quality.gate import run_gate
 from sluice.scratch import scratch_folder
-from sluice.settings import load_settings
+from sluice.settings import Settings, load_settings
+from sluice.staging import publish_once
 from sluice.tally import Tally
 
 log = logging.getLogger(__name__)
@@ -107,8 +108,17 @@ def publish_batch(run: str) -> dict[str, int]:
         ColumnConflict: another run gave a new column another type meanwhile.
     """
     settings = load_settings()
+    staged = json.loads(s3.read_object(settings.lake_bucket, _batch_key(run)).body)
+    return publish_once(
+        settings.lake_bucket,
+        *(PIPELINE, run, "publish_batch"),
+        staged,
+        lambda: _publish_batch(settings, run, staged),
+    )
+
+
+def _publish_batch(settings: Settings, run: str, staged: dict[str, Any]) -> dict[str, int]:
     bucket, table, stream = settings.lake_bucket, settings.events_checkpoint_table, settings.event_stream
-    staged = json.loads(s3.read_object(bucket, _batch_key(run)).body)
     shards = [ShardBatch(**each) for each in staged["shards"]]
     if shards and checkpoints.announce_batch(table, stream, run, shards):
         # Before the first file: what is drained again is planned with the same columns.
@@ -282,9 +292,25 @@ def publish_hour(run: str, hour: datetime, clock: Callable[[], datetime] = utc_n
         The tally of the hour.
     """
     settings = load_settings()
-    bucket, table, stream = settings.lake_bucket, settings.events_checkpoint_table, settings.event_stream
-    inputs = json.loads(s3.read_object(bucket, _inputs_key(run)).body)
-    output = json.loads(s3.read_object(bucket, _output_key(run)).body)
+    inputs = json.loads(s3.read_object(settings.lake_bucket, _inputs_key(run)).body)
+    output = json.loads(s3.read_object(settings.lake_bucket, _output_key(run)).body)
+    return publish_once(
+        settings.lake_bucket,
+        *(PIPELINE, run, "publish_hour"),
+        {"inputs": inputs, "output": output},
+        lambda: _publish_hour(settings, run, hour, inputs, output, clock),
+    )
+
+
+def _publish_hour(
+    settings: Settings,
+    run: str,
+    hour: datetime,
+    inputs: dict[str, Any],
+    output: dict[str, Any],
+    clock: Callable[[], datetime],
+) -> dict[str, int]:
+    table, stream = settings.events_checkpoint_table, settings.event_stream
     claim = f"publish:{run}"
     marks.claim_hour(table, stream, hour, claim, inputs["touched"], run, clock())
     current = hourly.publish_version(settings, run, hour, inputs, output, clock())

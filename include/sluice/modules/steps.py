@@ -16,6 +16,7 @@ from sluice.modules.transform import Diagnostic, Due, Judgement, Verdict, find_d
 from sluice.quality.gate import run_gate
 from sluice.quarantine import RejectedRecord, Rejection, write_quarantine
 from sluice.settings import Settings, load_settings
+from sluice.staging import publish_once
 from sluice.tally import Tally
 from sluice.threads import THREADS, in_parallel
 
@@ -285,6 +286,22 @@ def publish_rates(run: str, collected: dict[str, int]) -> dict[str, int]:
     """
     settings = load_settings()
     rows = _staged(run, "verdicts")
+    handles = _staged(run, "diagnostic_handles")
+    return publish_once(
+        settings.lake_bucket,
+        *(PIPELINE, run, "publish_rates"),
+        [collected, rows, handles, _staged(run, "message_handles")],
+        lambda: _publish_verdicts(settings, run, rows, handles, collected),
+    )
+
+
+def _publish_verdicts(
+    settings: Settings,
+    run: str,
+    rows: Sequence[dict[str, Any]],
+    handles: Sequence[dict[str, Any]],
+    collected: dict[str, int],
+) -> dict[str, int]:
     rejections = [Rejection(**row["rejection"]) for row in rows if row["outcome"] == "rejected"]
     write_quarantine(settings.lake_bucket, PIPELINE, run, "publish_rates", rejections)
     outdated = _publish(settings, [row for row in rows if row["outcome"] != "duplicate"])
@@ -301,7 +318,7 @@ def publish_rates(run: str, collected: dict[str, int]) -> dict[str, int]:
         duplicates=collected["duplicates"] + mine["duplicate"] + mine["unchanged"],
         quarantined=collected["quarantined"] + mine["rejected"],
     ).checked(run)
-    _delete(settings.weekly_diagnostic_queue, _staged(run, "diagnostic_handles"))
+    _delete(settings.weekly_diagnostic_queue, handles)
     return tally | {"rates": sum(row["outcome"] == "published" for row in rows)}
 
 

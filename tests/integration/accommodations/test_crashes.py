@@ -11,8 +11,8 @@ import pytest
 
 from accommodations_world import a_record
 from sluice.accommodations import steps, storage
-from sluice.accommodations.publication import StagingGone
 from sluice.aws import client
+from sluice.lake import StagingExpired
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -101,5 +101,5 @@ def test_names_of_outputs_are_never_used_again_where_the_clock_stands_still(worl
 
 def test_an_announced_batch_whose_staging_is_gone_says_what_to_do(world: Any) -> None:
     storage.announce(world.settings.accommodations_ledger_table, "lost", 0, 1, world.now)
-    with pytest.raises(StagingGone, match="remove attribute `announced`"):
+    with pytest.raises(StagingExpired, match="remove attribute `announced`"):
         world.consolidate()
