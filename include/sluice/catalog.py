@@ -15,6 +15,7 @@ from botocore.exceptions import ClientError
 
 from sluice.aws import client, error_code
 from sluice.errors import SluiceError, TerminalError
+from sluice.retries import until_done
 from sluice.threads import in_parallel
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ FOOTER_BYTES = 64 * 1024
 """Read from the end of a file at first; a longer footer takes one more request."""
 
 UPDATE_ATTEMPTS = 20
+UPDATE_FIRST_PAUSE_SECONDS = 0.01
 MAGIC = b"PAR1"
 
 TABLE_INPUT_FIELDS = (
@@ -183,7 +185,8 @@ def add_columns(database: str, table: str, columns: dict[str, str]) -> list[str]
         CatalogBusy: others changed it again and again.
     """
     glue = client("glue")
-    for _ in range(UPDATE_ATTEMPTS):
+
+    def add() -> list[str] | None:
         found = read_table(database, table)
         keys = {key["Name"] for key in found.get("PartitionKeys", [])}
         merged = _columns(found)
@@ -203,10 +206,14 @@ def add_columns(database: str, table: str, columns: dict[str, str]) -> list[str]
         except ClientError as error:
             if error_code(error) != "ConcurrentModificationException":
                 raise
-            continue
+            return None
         log.info("table %s.%s: added %s", database, table, ", ".join(f"{name} {merged[name]}" for name in new))
         return new
-    raise CatalogBusy(f"table {database}.{table} was changed by others {UPDATE_ATTEMPTS} times: try again later")
+
+    added = until_done(add, attempts=UPDATE_ATTEMPTS, first_pause_seconds=UPDATE_FIRST_PAUSE_SECONDS)
+    if added is None:
+        raise CatalogBusy(f"table {database}.{table} was changed by others {UPDATE_ATTEMPTS} times: try again later")
+    return added
 
 
 def partition_location(database: str, table: str, values: Sequence[str]) -> str | None:
@@ -240,7 +247,8 @@ def point_partition(database: str, table: str, values: Sequence[str], location: 
     glue = client("glue")
     descriptor = cast(dict[str, Any], read_table(database, table)["StorageDescriptor"]) | {"Location": location}
     partition = cast("PartitionInputTypeDef", {"Values": list(values), "StorageDescriptor": descriptor})
-    for _ in range(UPDATE_ATTEMPTS):
+
+    def point() -> bool | None:
         try:
             answer = glue.get_partition(DatabaseName=database, TableName=table, PartitionValues=list(values))
         except ClientError as error:
@@ -254,7 +262,7 @@ def point_partition(database: str, table: str, values: Sequence[str], location: 
                 return True
             if codes != ["AlreadyExistsException"]:
                 raise CatalogBusy(f"Glue did not create partition {values} of {database}.{table}: {codes}") from None
-            continue
+            return None
         old = cast(dict[str, Any], answer["Partition"]["StorageDescriptor"])
         if old.get("Location") == location and old.get("Columns") == descriptor.get("Columns"):
             return False
@@ -268,7 +276,12 @@ def point_partition(database: str, table: str, values: Sequence[str], location: 
             return True
         if codes != ["EntityNotFoundException"]:
             raise CatalogBusy(f"Glue did not move partition {values} of {database}.{table}: {codes}")
-    raise CatalogBusy(f"partition {values} of {database}.{table} was made and deleted by others again and again")
+        return None
+
+    moved = until_done(point, attempts=UPDATE_ATTEMPTS, first_pause_seconds=UPDATE_FIRST_PAUSE_SECONDS)
+    if moved is None:
+        raise CatalogBusy(f"partition {values} of {database}.{table} was made and deleted by others again and again")
+    return moved
 
 
 def _errors(errors: Iterable[Any]) -> list[str]:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import random
-import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from sluice.aws import client
 from sluice.errors import SluiceError
+from sluice.retries import until_done
 from sluice.threads import in_parallel
 
 Item = dict[str, Any]
@@ -19,7 +18,7 @@ READ_ITEMS = 100
 """Items of one BatchWriteItem and of one BatchGetItem at the most."""
 
 ATTEMPTS = 10
-PAUSE_MAX_SECONDS = 5.0
+FIRST_PAUSE_SECONDS = 0.05
 
 
 class ItemsRefused(SluiceError):
@@ -43,12 +42,14 @@ def put_items(table: str, items: Sequence[Item]) -> None:
 
 def _put_batch(table: str, items: Sequence[Item]) -> None:
     waiting: Any = {table: [{"PutRequest": {"Item": item}} for item in items]}
-    for attempt in range(ATTEMPTS):
+
+    def write() -> bool | None:
+        nonlocal waiting
         waiting = client("dynamodb").batch_write_item(RequestItems=waiting)["UnprocessedItems"]
-        if not waiting:
-            return
-        _pause(attempt)
-    raise _refused(table, len(waiting[table]), "written")
+        return None if waiting else True
+
+    if not until_done(write, attempts=ATTEMPTS, first_pause_seconds=FIRST_PAUSE_SECONDS):
+        raise _refused(table, len(waiting[table]), "written")
 
 
 def get_items(table: str, keys: Sequence[Item]) -> list[Item]:
@@ -66,18 +67,17 @@ def get_items(table: str, keys: Sequence[Item]) -> list[Item]:
 def _get_batch(table: str, keys: Sequence[Item]) -> list[Item]:
     waiting: Any = {table: {"Keys": list(keys), "ConsistentRead": True}}
     found: list[Item] = []
-    for attempt in range(ATTEMPTS):
+
+    def read() -> bool | None:
+        nonlocal waiting
         answer = client("dynamodb").batch_get_item(RequestItems=waiting)
-        found += answer["Responses"].get(table, [])
+        found.extend(answer["Responses"].get(table, []))
         waiting = answer["UnprocessedKeys"]
-        if not waiting:
-            return found
-        _pause(attempt)
-    raise _refused(table, len(waiting[table]["Keys"]), "read")
+        return None if waiting else True
 
-
-def _pause(attempt: int) -> None:
-    time.sleep(min(PAUSE_MAX_SECONDS, 0.05 * 2**attempt) * random.uniform(0.5, 1))
+    if not until_done(read, attempts=ATTEMPTS, first_pause_seconds=FIRST_PAUSE_SECONDS):
+        raise _refused(table, len(waiting[table]["Keys"]), "read")
+    return found
 
 
 def _refused(table: str, items: int, done: str) -> ItemsRefused:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import random
 import threading
 import time
 from collections.abc import Iterable, Iterator
@@ -14,6 +13,7 @@ from botocore.exceptions import ClientError
 
 from sluice.aws import client, error_code
 from sluice.errors import SluiceError, TerminalError
+from sluice.retries import until_done
 
 if TYPE_CHECKING:
     from mypy_boto3_kinesis.type_defs import PutRecordsRequestEntryTypeDef
@@ -34,7 +34,7 @@ PAUSE_SECONDS = 0.2
 EXPIRED_IN_A_ROW = 5
 EMPTY_IN_A_ROW = 10
 PUT_ATTEMPTS = 10
-PUT_PAUSE_MAX_SECONDS = 5.0
+PUT_FIRST_PAUSE_SECONDS = 0.1
 
 
 class IteratorsExpire(SluiceError):
@@ -281,18 +281,24 @@ def put_batch(stream: str, batch: list[Entry]) -> int:
         {"PartitionKey": entry.partition_key, "Data": entry.data} for entry in batch
     ]
     sent_again = 0
-    for attempt in range(PUT_ATTEMPTS):
+    reason = ""
+
+    def put() -> bool | None:
+        nonlocal waiting, sent_again, reason
         answer = kinesis.put_records(StreamName=stream, Records=waiting)
         if not answer.get("FailedRecordCount"):
-            return sent_again
+            return True
         refused = [
             (entry, result) for entry, result in zip(waiting, answer["Records"], strict=True) if result.get("ErrorCode")
         ]
         waiting = [entry for entry, _ in refused]
         reason = f"{refused[0][1]['ErrorCode']}: {refused[0][1].get('ErrorMessage', '')}"
         sent_again += len(waiting)
-        time.sleep(min(PUT_PAUSE_MAX_SECONDS, 0.1 * 2**attempt) * random.uniform(0.5, 1))
-    raise PutFailed(
-        f"Kinesis stream {stream} refused {len(waiting)} of {len(batch)} records {PUT_ATTEMPTS} times ({reason});"
-        " send slower, or give the stream more shards"
-    )
+        return None
+
+    if not until_done(put, attempts=PUT_ATTEMPTS, first_pause_seconds=PUT_FIRST_PAUSE_SECONDS):
+        raise PutFailed(
+            f"Kinesis stream {stream} refused {len(waiting)} of {len(batch)} records {PUT_ATTEMPTS} times ({reason});"
+            " send slower, or give the stream more shards"
+        )
+    return sent_again

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import random
-import time
 from collections.abc import Sequence
 
 from sluice.aws import client
 from sluice.errors import SluiceError
+from sluice.retries import until_done
 from sluice.settings import load_settings
 
 BATCH_SIZE = 10
 """Messages in one PublishBatch at the most."""
 
 ATTEMPTS = 8
-PAUSE_MAX_SECONDS = 5.0
+FIRST_PAUSE_SECONDS = 0.05
 
 
 class PublishFailed(SluiceError):
@@ -35,15 +34,20 @@ def publish_batch(arn: str, bodies: Sequence[str]) -> None:
         PublishFailed: some were refused eight times.
     """
     waiting = dict(enumerate(bodies))
-    for attempt in range(ATTEMPTS):
+    reason = ""
+
+    def publish() -> bool | None:
+        nonlocal waiting, reason
         answer = client("sns").publish_batch(
             TopicArn=arn,
             PublishBatchRequestEntries=[{"Id": str(place), "Message": body} for place, body in waiting.items()],
         )
         failed = answer.get("Failed", [])
         if not failed:
-            return
+            return True
         waiting = {int(each["Id"]): waiting[int(each["Id"])] for each in failed}
         reason = f"{failed[0]['Code']}: {failed[0].get('Message', '')}"
-        time.sleep(min(PAUSE_MAX_SECONDS, 0.05 * 2**attempt) * random.uniform(0.5, 1))
-    raise PublishFailed(f"{arn} refused {len(waiting)} of {len(bodies)} messages {ATTEMPTS} times ({reason})")
+        return None
+
+    if not until_done(publish, attempts=ATTEMPTS, first_pause_seconds=FIRST_PAUSE_SECONDS):
+        raise PublishFailed(f"{arn} refused {len(waiting)} of {len(bodies)} messages {ATTEMPTS} times ({reason})")

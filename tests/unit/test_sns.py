@@ -29,7 +29,7 @@ class Topic:
 @pytest.fixture(autouse=True)
 def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     found: list[float] = []
-    monkeypatch.setattr(sns.time, "sleep", found.append)
+    monkeypatch.setattr("sluice.retries.time.sleep", found.append)
     return found
 
 
