@@ -84,7 +84,7 @@ def collect(run: str, clock: Callable[[], datetime] = utc_now) -> dict[str, int]
     }
     collected = {
         # Makes the batch one of its own where the lists changed and there is no message.
-        "at": clock().isoformat(),
+        "version": found.number,
         "messages": {each.message_id: each.receipt_handle for each in messages},
         "events": [[each.message_id, each.key] for each in events],
         "files": [
