@@ -20,7 +20,7 @@ if child == 0:
     os.setpgid(0, 0)  # as Airflow's tasks
 if "stubborn" in sys.argv:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-print("ready", flush=True)
+os.write(1, b"ready\\n")  # at once: print may write the end of the line by itself
 while True:
     time.sleep(60)
 """
