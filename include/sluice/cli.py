@@ -43,12 +43,16 @@ def main(traceback: bool) -> None:
 
 @main.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
-def airflow(arguments: tuple[str, ...]) -> None:
+@click.pass_context
+def airflow(context: click.Context, arguments: tuple[str, ...]) -> None:
     """Run any Airflow command with the environment of this project: `sluice airflow dags list`."""
-    from sluice.embedded.airflow import prepare
+    from sluice.embedded import airflow, airflow_command
 
-    os.environ |= prepare(load_settings())
-    os.execv(sys.executable, [sys.executable, "-m", "airflow", *arguments])
+    os.environ |= airflow.prepare(load_settings())
+    module = "airflow"
+    if not (airflow_command.writes_logs(arguments) or context.find_root().params["traceback"]):
+        module = airflow_command.__name__
+    os.execv(sys.executable, [sys.executable, "-m", module, *arguments])
 
 
 @main.command()

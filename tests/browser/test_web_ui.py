@@ -79,9 +79,11 @@ def test_a_backfill_rebuilds_the_aggregates_of_a_past_range_from_raw(stack: Runn
             dynamodb.delete_item(TableName="dockerhub_stats", Key={"PK": item["PK"], "SK": item["SK"]})
 
     dates = ("--from-date", "2023-09-01", "--to-date", "2023-10-31")
-    stack.sluice("airflow", "backfill", "create", "--dag-id", "dockerhub_rebuild", *dates)
+    assert stack.sluice("airflow", "backfill", "create", "--dag-id", "dockerhub_rebuild", *dates) == ""
 
     eventually(lambda: months(stack, "backfill/image") == {"2023-09": 100, "2023-10": 120}, timeout_seconds=120)
+    runs = json.loads(stack.sluice("airflow", "dags", "list-runs", "dockerhub_rebuild", "--output", "json"))
+    assert {"backfill__2023-10-01", "backfill__2023-11-01"} <= {run["run_id"][:20] for run in runs}
 
 
 def test_the_page_of_a_dag_explains_it(page: Page) -> None:

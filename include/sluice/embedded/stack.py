@@ -248,7 +248,9 @@ def up(settings: Settings, console: Console, *, live: bool) -> None:
         try:
             password = airflow.password(settings)
             console.print(f"[bold]Airflow is up:[/] {web_url(settings)}  user {airflow.USER}  password {password}")
-            console.print(f"logs: {settings.home / 'logs'}   stop: ctrl-C, or `make down` in another shell")
+            console.print(
+                f"logs: {settings.home / 'logs'}   stop: ctrl-C, or `make down` in another shell", soft_wrap=True
+            )
             _watch(stack, console, stopping)
         finally:
             with console.status("stopping"), ExitStack() as last:
