@@ -305,13 +305,14 @@ def test_a_queue_that_is_not_there_is_told_and_stops_no_other_look(watch: Watch)
     name = f"{watch.settings.dockerhub_queue}-dead-letters"
     url = sqs.queue_url(name)
     attributes = client("sqs").get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"]
+    tags = client("sqs").list_queue_tags(QueueUrl=url)["Tags"]
     client("sqs").delete_queue(QueueUrl=url)
     try:
         watch.look()
         ((subject, text),) = watch.mail()
     finally:
         kept = {name: attributes[name] for name in ("MessageRetentionPeriod", "RedriveAllowPolicy", "Policy")}
-        client("sqs").create_queue(QueueName=name, Attributes=kept | {"SqsManagedSseEnabled": "true"})
+        client("sqs").create_queue(QueueName=name, Attributes=kept | {"SqsManagedSseEnabled": "true"}, tags=tags)
     assert subject == "[sluice-test] dockerhub_aggregate lacks its queue"
     assert f"{name} does not exist" in text
     assert "sluice deploy" in text

@@ -93,7 +93,7 @@ def judge(fields: list[str]) -> tuple[str, int, float, float] | None:
         return None
     if not (-(2**15) <= int(memory) < 2**15 and -(2**7) <= int(recovered) < 2**7):
         return None
-    if not (0 <= float(percentage) <= 1 and math.isfinite(float(ratio)) and dp.strip()):
+    if not (0 <= float(percentage) <= 1 and math.isfinite(float(ratio)) and dp.strip(" \t\n\f\r")):
         return None
     return dp, int(memory), float(percentage), float(ratio)
 
