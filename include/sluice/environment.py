@@ -59,6 +59,8 @@ def airflow_environment(settings: Settings, database_url: str, secret: str) -> d
         "AIRFLOW__API__PORT": str(settings.web_port),
         "AIRFLOW__API__BASE_URL": web_url(settings),
         "AIRFLOW__API__WORKERS": "1",
+        # The last lines of a failed log hold a sentence and a command; unwrapped they run off the page.
+        "AIRFLOW__API__DEFAULT_WRAP": "True",
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": "admin:admin",
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(home / "passwords.json"),
         "AIRFLOW__API_AUTH__JWT_SECRET": secret,

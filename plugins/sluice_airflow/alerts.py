@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from sluice.errors import SluiceError
 from sluice.tally import COUNTS
 
 if TYPE_CHECKING:
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from sluice.watch.runs import Failure
 
 log = logging.getLogger(__name__)
+
+REPORT = re.compile(r"s3://[^/\s]+/(?:quality|quarantine)/[^\s,;)'\"]+")
 
 QUERY_OF_URL = re.compile(r"(https?://[^\s\"?]*)\?[^\s\"]*")
 
@@ -88,7 +91,7 @@ def _note_success(context: Context, result: Any) -> None:
 def after_failure(context: Context) -> None:
     """Tell people that a task failed for good: `on_failure_callback` of every task; a try that is retried is none."""
     ti, error = context["ti"], context.get("exception")
-    said = f"{type(error).__name__}: {error}" if isinstance(error, BaseException) else str(error or KILLED)
+    said = _typed(error) if isinstance(error, BaseException) else str(error or KILLED)
 
     def tell() -> None:
         from sluice.watch import steps
@@ -96,6 +99,41 @@ def after_failure(context: Context) -> None:
         steps.task_failed(_failure(context, ti.dag_id, ti.task_id, ti.run_id, said, ti.log_url))
 
     _without_harm(tell, "nobody was told that this task failed")
+    _log_last_lines(context)
+
+
+def after_retry(context: Context) -> None:
+    """End the log of a failed try that Airflow retries: `on_retry_callback` of every task; sends no alert."""
+    _log_last_lines(context)
+
+
+def _log_last_lines(context: Context) -> None:
+    # Callbacks run in the group "Post Execute" of the log, which the web UI folds: end it, so that these lines show.
+    log.info("::endgroup::")
+    for line in last_lines(context):
+        log.error("%s", line)
+
+
+def last_lines(context: Context) -> list[str]:
+    """The end of a failed task's log: what failed, the report or quarantine to look at, how to run it again."""
+    ti, error = context["ti"], context.get("exception")
+    message = str(error or KILLED).strip()
+    # The messages of this project are sentences; those of other libraries often mean nothing without their type.
+    what = (
+        message
+        if (isinstance(error, SluiceError) and message) or not isinstance(error, BaseException)
+        else _typed(error)
+    )
+    reports = REPORT.findall(message)
+    return [
+        f"what: {what.strip().splitlines()[0].rstrip(':')}",
+        f"look at: {reports[-1].rstrip('.:') if reports else ti.log_url}",
+        f"run again: {run_again(context, ti.dag_id, ti.task_id)}",
+    ]
+
+
+def _typed(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"
 
 
 def after_failed_run(context: Context) -> None:
@@ -139,8 +177,6 @@ def _failure(context: Context, dag_id: str, task_id: str, run_id: str, said: str
 
 def _without_harm(work: Any, lost: str) -> None:
     from botocore.exceptions import BotoCoreError, ClientError
-
-    from sluice.errors import SluiceError
 
     try:
         work()

@@ -8,7 +8,7 @@ from typing import Any
 from airflow.sdk.definitions.retry_policy import ExceptionRetryPolicy, RetryAction, RetryRule
 
 from sluice.errors import TerminalError
-from sluice_airflow.alerts import after_failure, after_skip, after_success, before_task
+from sluice_airflow.alerts import after_failure, after_retry, after_skip, after_success, before_task
 
 START = datetime(2013, 1, 1, tzinfo=UTC)
 """Before any data that the lake may hold, so that every past partition can be backfilled: Docker Hub began in 2014, and
@@ -28,4 +28,5 @@ TASK_DEFAULTS: dict[str, Any] = {
     "on_success_callback": after_success,
     "on_skipped_callback": after_skip,
     "on_failure_callback": after_failure,
+    "on_retry_callback": after_retry,
 }

@@ -129,6 +129,17 @@ def test_a_failed_gate_of_a_pull_fails_the_run_at_once_with_the_expectation_and_
     logged = "".join(capfd.readouterr())
     assert "gate dockerhub/pull failed 1 of 1 expectations" in logged
     assert "expect_column_values_to_be_between(column=star_count, max_value=-1" in logged
+    places = [
+        logged.index(text)
+        for text in (
+            "::endgroup::",
+            "what: gate dockerhub/pull failed 1 of 1 expectations",
+            "look at: s3://",
+            f"/quality/dockerhub/pull/{run_slug(run.run_id)}.html",
+            "run again: sluice airflow tasks clear dockerhub_pull",
+        )
+    ]
+    assert places == sorted(places)
     assert account.keys("raw/") == account.keys("curated/") == []
     assert len(account.keys("staging/")) == 1
 

@@ -15,6 +15,7 @@ from platform_world import Watch
 from sluice import sqs
 from sluice.aws import client
 from sluice.dockerhub import expectations
+from sluice.errors import SluiceError
 from sluice.lake import run_slug
 from sluice.settings import load_settings
 from sluice.watch.pipelines import WATCH_DAG, pipelines
@@ -56,7 +57,7 @@ def test_a_dag_is_listed_in_the_pipeline_of_its_tag(dags: dict[str, Any]) -> Non
 def test_a_task_that_will_be_tried_again_tells_nobody(dags: dict[str, Any]) -> None:
     for dag in dags.values():
         for task in dag.tasks:
-            assert list(task.on_retry_callback) == [], task.task_id
+            assert [each.__name__ for each in task.on_retry_callback] == ["after_retry"], task.task_id
             assert [each.__name__ for each in task.on_failure_callback] == ["after_failure"], task.task_id
 
 
@@ -194,6 +195,45 @@ class ContextOf(dict[str, Any]):
         ti = SimpleNamespace(dag_id="d", task_id="t", run_id="run-1", log_url="http://airflow/log")
         run = SimpleNamespace(logical_date=logical_date, conf=conf, start_date=None)
         super().__init__(ti=ti, dag_run=run, **more)
+
+
+@pytest.mark.parametrize(
+    ("error", "what", "look_at"),
+    [
+        (
+            SluiceError("gate a/b failed 1 of 2:\n  stars\nreport: s3://b/quality/a/b/run.html"),
+            "gate a/b failed 1 of 2",
+            "s3://b/quality/a/b/run.html",
+        ),
+        (
+            SluiceError("x.csv: no header; see s3://b/quarantine/d/run.jsonl."),
+            "x.csv: no header; see s3://b/quarantine/d/run.jsonl.",
+            "s3://b/quarantine/d/run.jsonl",
+        ),
+        (SluiceError("s3://b/raw/x is no file"), "s3://b/raw/x is no file", "http://airflow/log"),
+        (KeyError("a"), "KeyError: 'a'", "http://airflow/log"),
+        (None, alerts.KILLED, "http://airflow/log"),
+        (ValueError(), "ValueError:", "http://airflow/log"),
+    ],
+)
+def test_the_last_lines_tell_what_failed_where_to_look_and_how_to_run_it_again(
+    error: Exception | None, what: str, look_at: str
+) -> None:
+    assert alerts.last_lines(ContextOf(exception=error)) == [
+        f"what: {what.rstrip(':')}",
+        f"look at: {look_at}",
+        "run again: sluice airflow dags trigger d",
+    ]
+
+
+def test_a_try_that_is_retried_ends_its_log_the_same_way_and_sends_no_alert(
+    watch: Watch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "sluice_airflow")
+    context = ContextOf(exception=SluiceError("no"))
+    alerts.after_retry(context)
+    assert caplog.messages == ["::endgroup::", *alerts.last_lines(context)]
+    assert watch.mail() == []
 
 
 def test_a_secret_in_an_address_does_not_go_out_by_email() -> None:
