@@ -19,7 +19,8 @@ a person with a `source`. A run that finds the queue empty skips.
   bucket, such a key, or an https URL. Example:
   `airflow dags trigger datasets_aggregate --conf '{"source": "datasets/sales.csv"}'`. A URL may hold a signature after
   `?`: it is kept in the run's `conf` and nowhere else. Control characters, backslashes and `.` or `..` as a part of the
-  path are refused, in a URL also when they are percent-encoded.
+  path are refused, in a URL also when they are percent-encoded. The host of a URL, and of each redirect, must have
+  public addresses only, unless `SLUICE_DATASETS_URL_ALLOW_PRIVATE` is set; proxies of the environment are not used.
 * `force` (default false): also process files that are unchanged; with `source`, also one whose name belongs to another.
 
 ## Reads and writes

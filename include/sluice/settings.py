@@ -178,7 +178,10 @@ class Settings(BaseSettings):
         600.0, gt=0, le=1800, description="time that the download of a dataset from a URL may take"
     )
     datasets_url_max_bytes: int = Field(
-        5 * 1024 * 1024 * 1024, ge=1, description="largest dataset that is taken from a URL"
+        5 * 1024 * 1024 * 1024, ge=1, description="largest dataset that is taken from a URL, once decoded"
+    )
+    datasets_url_allow_private: bool = Field(
+        False, description="also fetch datasets from URLs whose host has a private, loopback or link-local address"
     )
 
     # modules

@@ -190,6 +190,7 @@ def _fetch(
             known=known.etag if known else "",
             timeout_seconds=settings.datasets_url_timeout_seconds,
             max_bytes=settings.datasets_url_max_bytes,
+            allow_private=settings.datasets_url_allow_private,
         )
     version = storage.read_version(settings.landing_bucket, source.location)
     if version is None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
+import ssl
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,10 +14,12 @@ from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
 from datasets_world import OUTPUT, World, csv_of, row
-from https_server import https_server, make_certificate
+from https_server import https_server, make_certificate, slow_server
 from sluice import s3
-from sluice.datasets import steps
-from sluice.datasets.source import UrlRefused, UrlUnreachable, fetch_url
+from sluice.datasets import connections, source, steps
+from sluice.datasets.connections import UrlRefused, UrlUnreachable
+from sluice.datasets.source import fetch_url
+from sluice.settings import load_settings
 
 FIRST = csv_of(row(memory=1))
 SECOND = csv_of(row(memory=2))
@@ -28,12 +33,14 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def server(certificate: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HTTPServer]:
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    monkeypatch.setenv("SLUICE_DATASETS_URL_ALLOW_PRIVATE", "true")
+    load_settings.cache_clear()
     with https_server(certificate) as running:
         yield running
 
 
 def fetch(server: HTTPServer, path: str, to: Path, **arguments: Any) -> Any:
-    given: dict[str, Any] = {"timeout_seconds": 10, "max_bytes": 10_000} | arguments
+    given: dict[str, Any] = {"timeout_seconds": 10, "max_bytes": 10_000, "allow_private": True} | arguments
     return fetch_url(server.url_for(path), to / "fetched", **given)
 
 
@@ -107,11 +114,104 @@ def test_a_url_that_was_published_meanwhile_does_not_replace_it(world: World, se
     assert world.rows()[0]["memory_max"] == 2
 
 
-def test_what_is_no_csv_behind_a_url_fails_and_says_so(world: World, server: HTTPServer) -> None:
-    serve(server, (b"<!doctype html><title>Sign in</title>", {}))
-    with pytest.raises(steps.SourceRejected, match="the file is HTML and not CSV"):
+@pytest.mark.parametrize(
+    ("body", "name"),
+    [
+        (b"<!doctype html><title>Sign in</title>", "HTML"),
+        (gzip.compress(FIRST), "gzip"),
+        (b"PK\x03\x04" + FIRST, "zip"),
+    ],
+)
+def test_what_is_no_csv_behind_a_url_fails_and_says_so(
+    world: World, server: HTTPServer, body: bytes, name: str
+) -> None:
+    serve(server, (body, {}))
+    with pytest.raises(UrlRefused, match=rf"/x\.csv is {name}.* and not CSV"):
         world.run("run", server.url_for("/x.csv"))
     assert world.keys() == []
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        gzip.compress(FIRST * 100),
+        gzip.compress(FIRST) + bytes(7) + gzip.compress(FIRST * 99) + bytes(300),
+        b"".join(gzip.compress(bytes([each])) for each in FIRST * 100),
+    ],
+    ids=["one member", "padded members", "tiny members"],
+)
+def test_a_body_that_comes_as_gzip_is_decoded(server: HTTPServer, tmp_path: Path, body: bytes) -> None:
+    asked = serve(server, (body, {"Content-Encoding": "GZip"}))
+    version = fetch(server, "/x.csv", tmp_path, max_bytes=1_000_000)
+    assert asked[0].headers["Accept-Encoding"] == "gzip"
+    assert (tmp_path / "fetched").read_bytes() == FIRST * 100
+    assert fetch(server, "/x.csv", tmp_path, max_bytes=1_000_000, known=version.etag) is None
+
+
+@pytest.mark.parametrize(
+    ("encoding", "body", "error", "sentence"),
+    [
+        ("br", FIRST, UrlRefused, "Content-Encoding 'br', and only gzip is decoded"),
+        ("gzip, deflate", FIRST, UrlRefused, "Content-Encoding 'gzip, deflate', and only gzip is decoded"),
+        ("deflate", zlib.compress(FIRST), UrlRefused, "Content-Encoding 'deflate', and only gzip is decoded"),
+        ("gzip", FIRST, UrlRefused, "is no valid gzip"),
+        ("gzip", gzip.compress(FIRST) + b"more", UrlRefused, "is no valid gzip"),
+        ("gzip", gzip.compress(FIRST)[:-1], UrlUnreachable, "gzip body broke off"),
+        ("gzip", gzip.compress(bytes(50_000_000)), UrlRefused, "larger than SLUICE_DATASETS_URL_MAX_BYTES=100000"),
+        ("gzip", gzip.compress(b"<html>"), UrlRefused, "is HTML and not CSV"),
+    ],
+)
+def test_a_body_that_cannot_be_decoded_is_refused_by_name(
+    server: HTTPServer, tmp_path: Path, encoding: str, body: bytes, error: type[Exception], sentence: str
+) -> None:
+    serve(server, (body, {"Content-Encoding": encoding}))
+    with pytest.raises(error, match=sentence):
+        fetch(server, "/x.csv", tmp_path, max_bytes=100_000)
+    assert not (tmp_path / "fetched").exists() or (tmp_path / "fetched").stat().st_size <= 100_000
+
+
+def test_an_address_that_is_not_public_is_refused_also_after_a_redirect(
+    world: World, server: HTTPServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = serve(server, (FIRST, {}))
+    monkeypatch.delenv("SLUICE_DATASETS_URL_ALLOW_PRIVATE")
+    load_settings.cache_clear()
+    for host in ("127.0.0.1", "localhost", "[::ffff:127.0.0.1]", "2130706433", "0"):
+        with pytest.raises(UrlRefused, match=r"not public.*SLUICE_DATASETS_URL_ALLOW_PRIVATE=true"):
+            world.run("run", f"https://{host}:{server.port}/x.csv")
+    assert asked == []
+    with monkeypatch.context() as first_hop:
+        # The first hop is taken for public, as no test can have a public server.
+        first_hop.setattr(connections, "is_public", lambda address: address == "127.0.0.1")
+        for host in ("169.254.169.254", "127.0.0.2"):
+            server.expect_request("/to" + host).respond_with_data(
+                status=302, headers={"Location": f"https://{host}:{server.port}/x.csv"}
+            )
+            with pytest.raises(UrlRefused, match=f"host {host} has the address {host}, which is not public"):
+                fetch(server, "/to" + host, tmp_path, allow_private=False)
+    assert asked == []
+
+
+def test_a_host_is_known_to_its_certificate_by_its_name(server: HTTPServer, tmp_path: Path) -> None:
+    serve(server, (FIRST, {"ETag": '"1"'}))
+    arguments: dict[str, Any] = {"timeout_seconds": 10, "max_bytes": 10_000, "allow_private": True}
+    assert fetch_url(f"https://localhost:{server.port}/x.csv", tmp_path / "fetched", **arguments)
+    with pytest.raises(UrlUnreachable, match="CERTIFICATE_VERIFY_FAILED"):
+        fetch_url(f"https://127.1:{server.port}/x.csv", tmp_path / "fetched", **arguments)
+
+
+def test_a_proxy_of_the_environment_is_not_used(
+    server: HTTPServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    serve(server, (FIRST, {"ETag": '"1"'}))
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:1")
+    assert fetch(server, "/x.csv", tmp_path).etag == 'etag:"1"'
+
+
+@pytest.mark.parametrize("url", ["https://xn--zz/x.csv", "https://host/" + "x" * 70_000])
+def test_a_url_that_is_not_valid_is_refused(tmp_path: Path, url: str) -> None:
+    with pytest.raises(UrlRefused, match="is not a valid URL"):
+        fetch_url(url, tmp_path / "fetched", timeout_seconds=10, max_bytes=10_000)
 
 
 def test_a_redirect_is_followed_to_https_only(server: HTTPServer, tmp_path: Path) -> None:
@@ -149,13 +249,51 @@ def test_any_other_answer_says_whether_another_try_is_of_use(
     assert "secret" not in str(raised.value)
 
 
-def test_a_body_that_breaks_off_or_takes_too_long_is_no_file(server: HTTPServer, tmp_path: Path) -> None:
+def test_a_body_that_breaks_off_is_no_file(server: HTTPServer, tmp_path: Path) -> None:
     server.expect_request("/short").respond_with_response(Response(iter([FIRST]), headers={"Content-Length": "5000"}))
     with pytest.raises(UrlUnreachable, match="cannot be read"):
         fetch(server, "/short", tmp_path)
-    serve(server, (FIRST, {}))
-    with pytest.raises(UrlUnreachable, match=r"cannot be read|took longer than"):
-        fetch(server, "/x.csv", tmp_path, timeout_seconds=0.000001)
+
+
+@pytest.mark.parametrize(
+    ("start", "drip"),
+    [
+        (None, b""),
+        (b"", b""),
+        (b"HTTP/1.1 200 OK\r\nX-Slow: ", b"x"),
+        (b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 5000\r\n\r\ni", b""),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 5000\r\n\r\ni", b"x"),
+        (b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n\r\n", gzip.compress(b"")),
+    ],
+    ids=["handshake", "nothing", "headers", "informational", "one byte", "body", "empty gzip members"],
+)
+def test_a_slow_server_holds_no_download_beyond_the_time_limit(
+    certificate: Path, tmp_path: Path, start: bytes | None, drip: bytes
+) -> None:
+    tls = ssl.create_default_context(cafile=certificate)
+    arguments: dict[str, Any] = {"timeout_seconds": 0.3, "max_bytes": 10_000, "allow_private": True, "tls": tls}
+    with (
+        slow_server(certificate, start, drip) as url,
+        pytest.raises(
+            UrlUnreachable, match=r"took longer than SLUICE_DATASETS_URL_TIMEOUT_SECONDS=0\.3: only \d+ bytes"
+        ),
+    ):
+        fetch_url(url, tmp_path / "fetched", **arguments)
+
+
+def test_a_server_that_stalls_is_given_up_before_the_time_limit(
+    certificate: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(source, "STALL_SECONDS", 0.1)
+    tls = ssl.create_default_context(cafile=certificate)
+    start = b"HTTP/1.1 200 OK\r\nContent-Length: 5000\r\n\r\ni"
+    arguments: dict[str, Any] = {"timeout_seconds": 60, "max_bytes": 10_000, "allow_private": True, "tls": tls}
+    with (
+        slow_server(certificate, start, b"") as url,
+        pytest.raises(UrlUnreachable, match=r"sent nothing for 0\.1 seconds after 1 bytes"),
+    ):
+        fetch_url(url, tmp_path / "fetched", **arguments)
 
 
 def test_a_certificate_that_nobody_trusts_is_refused(
