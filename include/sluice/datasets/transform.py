@@ -109,6 +109,8 @@ def aggregate_file(
     ):
         names = read_header(file)
         records_in = 0
+        # Not TEMP: cursors share no temporary objects.
+        connection.execute(QUERIES["create_integer_of"])
         connection.execute(f"CREATE TEMP TABLE records ({_RECORDS})")
         connection.execute(f"CREATE TEMP VIEW judged AS {QUERIES['judged']}")
         connection.execute(f"CREATE TABLE partials AS {QUERIES['partial']}")

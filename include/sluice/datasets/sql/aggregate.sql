@@ -4,6 +4,51 @@
 --            and what the queries before gave, by their names
 -- A file is judged in blocks; each adds its partial aggregates, which are merged once at the end.
 
+-- Blanks around a number are passed over, a vertical tab too, which is none of \s.
+
+-- The integer of a text, however it is spelled: 12, 12.0, 1.2e1; null if it is no number or has a fraction. An integer of
+-- six digits or more gives 100000 or -100000, which is out of every range here. Digits are moved, nothing is computed that
+-- could round, overflow or take long. Lists of one hold what would be evaluated again at each use.
+
+-- name: create_integer_of
+CREATE MACRO integer_of(text) AS list_transform(
+    list_transform(
+        list_transform(
+            [regexp_extract(
+                text,
+                '^[\s\x0B]*([-+]?)(?:([0-9]+)\.?([0-9]*)|\.([0-9]+))(?:[eE]([-+]?[0-9]+))?[\s\x0B]*$',
+                ['sign', 'whole', 'fraction', 'bare_fraction', 'exponent']
+            )],
+            lambda part: {
+                'sign': part.sign,
+                'all_digits': part.whole || part.fraction || part.bare_fraction,
+                'fraction_length': length(part.fraction) + length(part.bare_fraction),
+                -- no text is long enough to make up for an exponent beyond this
+                'exponent': CASE
+                    WHEN part.exponent = '' THEN 0
+                    WHEN part.exponent LIKE '-%'
+                    THEN greatest(coalesce(TRY_CAST(part.exponent AS BIGINT), -1e12::BIGINT), -1e12::BIGINT)
+                    ELSE least(coalesce(TRY_CAST(part.exponent AS BIGINT), 1e12::BIGINT), 1e12::BIGINT)
+                END
+            }
+        ),
+        lambda number: {
+            'sign': number.sign,
+            'is_number': number.all_digits <> '',
+            'digits': trim(number.all_digits, '0'),
+            -- where the decimal point is, counted from the first digit that is not 0
+            'point': length(ltrim(number.all_digits, '0')) - number.fraction_length + number.exponent
+        }
+    ),
+    lambda number: CASE
+        WHEN NOT number.is_number THEN NULL
+        WHEN number.digits = '' THEN 0
+        WHEN length(number.digits) > number.point THEN NULL
+        WHEN number.point > 5 THEN CASE number.sign WHEN '-' THEN -100000 ELSE 100000 END
+        ELSE CAST(number.sign || rpad(number.digits, CAST(number.point AS INTEGER), '0') AS INTEGER)
+    END
+)[1]
+
 -- name: judged
 SELECT
     line,
@@ -13,19 +58,26 @@ SELECT
     __percentage + 0.0 AS percentage,
     __ratio + 0.0 AS ratio,
     CASE
-        -- nearly every row ends here; what follows only names the reason
-        WHEN __is_memory AND __is_recovered AND __percentage BETWEEN 0 AND 1 AND isfinite(__ratio)
-            AND NOT contains(__percentage_text, '_') AND NOT contains(__ratio_text, '_') AND __has_dp
+        -- Nearly every row ends here. A cast to DOUBLE takes 1_000 and +-1 for numbers: a text that begins with a plus sign or
+        -- a blank, which are below the comma, is looked at closer.
+        WHEN __memory BETWEEN -32768 AND 32767 AND __recovered BETWEEN -128 AND 127
+            AND __percentage BETWEEN 0 AND 1 AND isfinite(__ratio)
+            AND NOT contains(__percentage_text, '_') AND NOT contains(__ratio_text, '_')
+            AND __percentage_text > ',' AND __ratio_text > ',' AND __has_dp
         THEN NULL
-        WHEN NOT regexp_full_match(__memory_text, '\s*[-+]?[0-9]+\s*') THEN 'memory_not_integer'
-        WHEN NOT __is_memory THEN 'memory_out_of_range'
-        WHEN __percentage IS NULL OR NOT regexp_full_match(__percentage_text, '\s*[-+.0-9eE]+\s*') THEN 'percentage_not_number'
+        WHEN __memory IS NULL THEN 'memory_not_integer'
+        WHEN NOT __memory BETWEEN -32768 AND 32767 THEN 'memory_out_of_range'
+        WHEN __percentage IS NULL
+            OR NOT regexp_full_match(__percentage_text, '[\s\x0B]*[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?[\s\x0B]*')
+        THEN 'percentage_not_number'
         WHEN NOT __percentage BETWEEN 0 AND 1 THEN 'percentage_out_of_range'
-        WHEN __ratio IS NULL OR NOT regexp_full_match(__ratio_text, '\s*[-+.0-9eE]+\s*') THEN 'ratio_not_number'
+        WHEN __ratio IS NULL
+            OR NOT regexp_full_match(__ratio_text, '[\s\x0B]*[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?[\s\x0B]*')
+        THEN 'ratio_not_number'
         WHEN NOT isfinite(__ratio) THEN 'ratio_out_of_range'
-        WHEN NOT regexp_full_match(__recovered_text, '\s*[-+]?[0-9]+\s*') THEN 'recovered_not_integer'
-        WHEN NOT __is_recovered THEN 'recovered_out_of_range'
-        ELSE 'missing_dp'
+        WHEN __recovered IS NULL THEN 'recovered_not_integer'
+        WHEN NOT __recovered BETWEEN -128 AND 127 THEN 'recovered_out_of_range'
+        WHEN NOT __has_dp THEN 'missing_dp'
     END AS reason,
     CASE
         WHEN reason IS NULL THEN NULL
@@ -38,16 +90,23 @@ FROM (
     SELECT
         *,
         -- a cast takes 12.7, 1_000 and 0x10 for integers: what does not read the same written back is looked at closer
+        -- (integers with blanks or .0, then fractions; what is left needs integer_of, which takes longer)
         CASE
-            WHEN __memory IS NULL THEN FALSE
-            WHEN CAST(__memory AS VARCHAR) = __memory_text THEN TRUE
-            ELSE regexp_full_match(__memory_text, '\s*[-+]?[0-9]+\s*')
-        END AS __is_memory,
+            WHEN CAST(__memory_cast AS VARCHAR) = __memory_text THEN __memory_cast
+            WHEN __memory_cast IS NOT NULL
+                AND regexp_full_match(__memory_text, '[\s\x0B]*[-+]?[0-9]+(\.0*)?[\s\x0B]*')
+            THEN __memory_cast
+            WHEN regexp_full_match(__memory_text, '[^eE]*\.0*[1-9][^eE]*') THEN NULL
+            ELSE integer_of(__memory_text)
+        END AS __memory,
         CASE
-            WHEN __recovered IS NULL THEN FALSE
-            WHEN CAST(__recovered AS VARCHAR) = __recovered_text THEN TRUE
-            ELSE regexp_full_match(__recovered_text, '\s*[-+]?[0-9]+\s*')
-        END AS __is_recovered,
+            WHEN CAST(__recovered_cast AS VARCHAR) = __recovered_text THEN __recovered_cast
+            WHEN __recovered_cast IS NOT NULL
+                AND regexp_full_match(__recovered_text, '[\s\x0B]*[-+]?[0-9]+(\.0*)?[\s\x0B]*')
+            THEN __recovered_cast
+            WHEN regexp_full_match(__recovered_text, '[^eE]*\.0*[1-9][^eE]*') THEN NULL
+            ELSE integer_of(__recovered_text)
+        END AS __recovered,
         CASE WHEN dp >= '!' THEN TRUE ELSE regexp_matches(dp, '\S') END AS __has_dp
     FROM (
         SELECT
@@ -57,10 +116,10 @@ FROM (
             percentage AS __percentage_text,
             ratio AS __ratio_text,
             recovered AS __recovered_text,
-            TRY_CAST(memory AS SMALLINT) AS __memory,
+            TRY_CAST(memory AS INTEGER) AS __memory_cast,
             TRY_CAST(percentage AS DOUBLE) AS __percentage,
             TRY_CAST(ratio AS DOUBLE) AS __ratio,
-            TRY_CAST(recovered AS TINYINT) AS __recovered
+            TRY_CAST(recovered AS INTEGER) AS __recovered_cast
         FROM records
     ) AS typed
 ) AS checked
