@@ -129,6 +129,12 @@ class Settings(BaseSettings):
         100_000, ge=1_000, le=10_000_000, description="records that one ingest takes at the most"
     )
     dedup_lookback_hours: int = Field(1, ge=0, le=168, description="hours before in which a uuid counts as seen")
+    events_max_columns: int = Field(
+        500, ge=0, le=5_000, description="columns of additional fields of events; fields beyond them are rescued"
+    )
+    events_schema_contract: Literal["evolve", "freeze"] = Field(
+        "evolve", description="new fields of events: get columns (evolve), or go into rescued_data (freeze)"
+    )
     events_known_types: Annotated[tuple[str, ...], NoDecode] = Field(
         ("account", "job", "lesson", "order", "payment", "session"),
         description="event types that are expected, comma separated; others only warn",

@@ -41,7 +41,7 @@ def parse(document: str | bytes) -> Any:
     """
     try:
         text = (document.decode() if isinstance(document, bytes) else document).removeprefix("\ufeff")
-        _check_depth(text)
+        check_depth(text)
         return json.loads(
             text,
             parse_int=_parse_integer,
@@ -66,7 +66,8 @@ def integral(number: int | Decimal) -> int | None:
     return whole if whole == number else None
 
 
-def _check_depth(text: str) -> None:
+def check_depth(text: str) -> None:
+    """Raises ValueError where arrays and objects are nested more than `DEPTH_MAX` deep; in linear time."""
     if text.count("[") + text.count("{") <= DEPTH_MAX:
         return
     depth = 0

@@ -16,7 +16,7 @@ from sluice import catalog, kinesis, lake, s3
 from sluice.events import PIPELINE, checkpoints, expectations, marks, publications, storage
 from sluice.events.checkpoints import Checkpoint, ShardBatch
 from sluice.events.marks import Touched
-from sluice.events.records import Envelope, Reason, record_text
+from sluice.events.records import RESCUED_COLUMN, Envelope, Reason, record_text
 from sluice.quarantine import Rejection
 from sluice.settings import Settings
 from sluice.threads import THREADS
@@ -134,7 +134,10 @@ def stage_batch(settings: Settings, run: str, batch: Sequence[ShardBatch], folde
         known,
         folder / "out",
         memory_limit_mb=settings.events_memory_limit_mb,
+        max_columns=settings.events_max_columns,
+        evolve=settings.events_schema_contract == "evolve",
     )
+    _log_rescued(settings, result)
     measures = _measure(settings, batch, result)
     names = {each.shard_id: each.file_name for each in batch}
     files = [(each.path, _raw_file(run, each, names[each.shard_id])) for each in result.files]
@@ -148,9 +151,25 @@ def stage_batch(settings: Settings, run: str, batch: Sequence[ShardBatch], folde
         "shards": [asdict(each) for each in batch],
         "files": [each for _, each in files],
         "rejected": [each for _, each in rejected],
-        "columns": {name: GLUE_TYPES[kind] for name, kind in result.columns.items() if name not in known},
+        # The table may be older than `rescued_data`, so it is added like a new column.
+        "columns": {
+            name: GLUE_TYPES[kind]
+            for name, kind in {RESCUED_COLUMN: "VARCHAR", **result.columns}.items()
+            if name not in known
+        },
         "measures": measures,
     }
+
+
+def _log_rescued(settings: Settings, result: TransformResult) -> None:
+    rescued = result.rescued
+    log.info("%d of %d events have rescued_data, %d fields", rescued.records, result.rows_out, rescued.fields)
+    if rescued.over_limit and settings.events_schema_contract == "evolve":
+        log.warning(
+            "table %s has as many additional columns as it may have: %d fields were rescued instead;"
+            " SLUICE_EVENTS_MAX_COLUMNS is %d",
+            *(storage.RAW_TABLE, rescued.over_limit, settings.events_max_columns),
+        )
 
 
 def _duckdb_type(glue_type: str) -> str:

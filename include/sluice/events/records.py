@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import NamedTuple
@@ -33,14 +33,14 @@ RAW_COLUMNS = {
 PARTITION_COLUMNS = ("year", "month", "day", "hour")
 """In the path only (contract, section 2)."""
 
-ENGINE_COLUMNS = ("file_index", "file_row_number")
-"""Columns that DuckDB adds to a parquet file; one of a file would hide them."""
+ENGINE_COLUMNS = ("file_index", "file_row_number", "rowid")
+"""Columns that DuckDB adds to a parquet file or a table; one of the data would hide them."""
 
 FURTHER_TYPES = ("BIGINT", "DOUBLE", "BOOLEAN", "VARCHAR")
 """Types that the column of a further field may have."""
 
-FURTHER_COLUMNS_MAX = 500
-"""Further columns a table may have; a record with one more field is quarantined as `bad_field`."""
+RESCUED_COLUMN = "rescued_data"
+"""Behind `RAW_COLUMNS`: JSON object of the additional fields that no column holds, as received; null without any."""
 
 ENVELOPE_COLUMNS = ("shard_id", "sequence_number", "arrived_at", "record")
 """Columns of the files that the transform reads."""
@@ -59,8 +59,6 @@ class Reason(StrEnum):
     WRONG_TYPE = "wrong_type"
     BAD_UUID = "bad_uuid"
     BAD_TIME = "bad_time"
-    BAD_FIELD = "bad_field"
-    INCOMPATIBLE_TYPE = "incompatible_type"
 
     @property
     def detail(self) -> str:
@@ -72,14 +70,11 @@ _DETAILS = {
     Reason.EMPTY: "the record has no content",
     Reason.NOT_JSON: "the record is not JSON in UTF-8",
     Reason.NOT_OBJECT: "the record is JSON, but not an object",
-    Reason.REPEATED_FIELD: "two fields have one name, letter case aside",
+    Reason.REPEATED_FIELD: "two fields have one name",
     Reason.MISSING_FIELD: "event_uuid, event_name or created_at is missing or null",
     Reason.WRONG_TYPE: "event_uuid or event_name is not a string, or created_at is not a number",
     Reason.BAD_UUID: "event_uuid is not a uuid such as 123e4567-e89b-42d3-a456-426614174000",
     Reason.BAD_TIME: "created_at is before 2000 or more than a day after the arrival; it counts seconds since 1970",
-    Reason.BAD_FIELD: "a further field cannot be a column: its name is reserved, or not of letters, digits and _, "
-    f"or is one more than {FURTHER_COLUMNS_MAX}",
-    Reason.INCOMPATIBLE_TYPE: "a further field has a value that does not fit the type of its column",
 }
 
 
@@ -99,21 +94,6 @@ class Envelope(NamedTuple):
     record: str
 
 
-@dataclass(frozen=True)
-class FurtherColumn:
-    """The column of a further field.
-
-    Attributes:
-        name: of the column: that of the field in lower case, as in the Glue catalog.
-        type: one of `FURTHER_TYPES`.
-        fields: the spellings of the field in the batch; at least one.
-    """
-
-    name: str
-    type: str
-    fields: tuple[str, ...]
-
-
 def record_text(data: bytes) -> str:
     """The content of a record as text; bytes that are not UTF-8 become their Python literal, which is never JSON."""
     try:
@@ -128,62 +108,51 @@ def is_column_name(field: str) -> bool:
     return (
         field.isascii()
         and bool(_COLUMN_PATTERN.fullmatch(name))
-        and name not in {*RAW_COLUMNS, *PARTITION_COLUMNS, *ENGINE_COLUMNS}
+        and name not in {*RAW_COLUMNS, RESCUED_COLUMN, *PARTITION_COLUMNS, *ENGINE_COLUMNS}
     )
 
 
-def check_known_columns(known: Mapping[str, str]) -> dict[str, str]:
-    """The further columns that a table has, name -> type.
+def split_known_columns(known: Mapping[str, str]) -> tuple[dict[str, str], frozenset[str]]:
+    """The additional columns that a table has, name -> type, and the names of those whose type no field fits.
+
+    A field of such a name is rescued: nothing of it is lost, and no run fails.
 
     Args:
-        known: columns of the table, lower case -> type; raw and partition columns among them are passed over.
-
-    Raises:
-        ValueError: one has a type that no further field can have.
+        known: columns of the table, lower case -> type in DuckDB; columns of every event are passed over.
     """
-    further = {name: kind for name, kind in known.items() if name not in RAW_COLUMNS and name not in PARTITION_COLUMNS}
-    for name, kind in further.items():
-        if kind not in FURTHER_TYPES or not is_column_name(name) or name != name.lower():
-            raise ValueError(
-                f"column {name} of the events table has type {kind}; a further field can be"
-                f" {', '.join(FURTHER_TYPES)}: change the table"
-            )
-    return further
+    additional = {
+        name: kind
+        for name, kind in known.items()
+        if name not in RAW_COLUMNS and name not in PARTITION_COLUMNS and name != RESCUED_COLUMN
+    }
+    usable = {name: kind for name, kind in additional.items() if kind in FURTHER_TYPES and is_column_name(name)}
+    return usable, frozenset(additional.keys() - usable.keys())
 
 
-def plan_columns(known: Mapping[str, str], seen: Iterable[tuple[str, str]]) -> list[FurtherColumn]:
-    """The columns of the further fields of a batch; what the table has already stays as it is.
+def plan_columns(counts: Mapping[tuple[str, str], int], room: int) -> dict[str, str]:
+    """New columns, name -> type, by name.
 
-    A new field of integers is BIGINT, of numbers DOUBLE, of booleans BOOLEAN, and VARCHAR with anything else or a
-    mixture; VARCHAR takes every value, what is not a string as JSON text.
+    Where not all fit, those that most records have are taken, then the first by name: the most data becomes readable
+    as columns, and the same batch gives the same columns. The type is that of most values (numbers, booleans, all
+    else; in this order where they are equally many); numbers are BIGINT if all of them are, else DOUBLE.
 
     Args:
-        known: further columns of the table, name -> type.
-        seen: (field, kind) for each kind of value in the batch: BIGINT, DOUBLE, BOOLEAN or VARCHAR (all else).
-
-    Returns:
-        Columns of the table first, in its order, then new ones by name, `FURTHER_COLUMNS_MAX` at the most.
+        counts: (column, kind) -> records that have such a value; kinds of `rescue.count_kinds`.
+        room: number of columns that the table may still get.
     """
-    spellings: dict[str, set[str]] = {name: set() for name in known}
-    kinds: dict[str, set[str]] = {}
-    for field, kind in seen:
-        if is_column_name(field):
-            spellings.setdefault(field.lower(), set()).add(field)
-            kinds.setdefault(field.lower(), set()).add(kind)
-    new = sorted(spellings.keys() - known.keys())[: max(0, FURTHER_COLUMNS_MAX - len(known))]
-    types = {**known, **{name: _common_type(kinds[name]) for name in new}}
-    return [
-        FurtherColumn(name, kind, tuple(sorted(spellings[name] | ({name} if name in known else set()))))
-        for name, kind in types.items()
-    ]
+    records: Counter[str] = Counter()
+    for (name, _), count in counts.items():
+        records[name] += count
+    names = sorted(records, key=lambda name: (-records[name], name))[: max(0, room)]
+    return {name: _column_type({kind: counts.get((name, kind), 0) for kind in FURTHER_TYPES}) for name in sorted(names)}
+
+
+def _column_type(counts: Mapping[str, int]) -> str:
+    number = "DOUBLE" if counts["DOUBLE"] else "BIGINT"
+    totals = {number: counts["BIGINT"] + counts["DOUBLE"], "BOOLEAN": counts["BOOLEAN"], "VARCHAR": counts["VARCHAR"]}
+    return max(totals, key=lambda kind: totals[kind])
 
 
 def hour_of(created_at: float) -> datetime:
     """The hour, in UTC, whose partition holds an event; `created_at` in epoch seconds."""
     return datetime.fromtimestamp(int(created_at // 3600) * 3600, UTC)
-
-
-def _common_type(kinds: set[str]) -> str:
-    if len(kinds) == 1:
-        return next(iter(kinds))
-    return "DOUBLE" if kinds == {"BIGINT", "DOUBLE"} else "VARCHAR"

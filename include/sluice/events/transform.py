@@ -5,23 +5,20 @@ The rule itself is SQL (`sql/transform.sql`), run by DuckDB.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib import resources
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from sluice.engine import create_is_json, duckdb_connection, fill, read_queries, sql_list, sql_text
-from sluice.events.records import (
-    Envelope,
-    FurtherColumn,
-    Reason,
-    check_known_columns,
-    plan_columns,
-)
+from sluice.events.records import Envelope, is_column_name, plan_columns, split_known_columns
+from sluice.events.rescue import SplitRecord, count_kinds, is_too_deep, split_record
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -39,7 +36,10 @@ GROUPS_UNSORTED_MAX = 16
 """Files for which the rows are looked through as they lie; for more of them they are sorted first."""
 
 SAMPLE_ROWS = 2_000
-"""Records that are looked at first to plan the columns, so that the whole batch is seldom transformed twice."""
+"""Records that are looked at first for how the fields of known columns are spelled."""
+
+RECORDS_AT_A_TIME = 20_000
+"""Records that are not plain, in memory at a time."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class HourFile:
     Attributes:
         hour: its start, UTC.
         shard_id: the shard.
-        path: parquet file with `RAW_COLUMNS` and the further columns.
+        path: parquet file with `RAW_COLUMNS`, `rescued_data` and the additional columns.
         rows: at least one.
     """
 
@@ -57,6 +57,25 @@ class HourFile:
     shard_id: str
     path: Path
     rows: int
+
+
+class Rescued(NamedTuple):
+    """How much of a batch is in `rescued_data`: `records`, their `fields`, and of these `over_limit`, which only lack a
+    column because the table has as many as it may have; `looked_at` counts the accepted records that are not plain."""
+
+    records: int = 0
+    fields: int = 0
+    over_limit: int = 0
+    looked_at: int = 0
+
+    def plus(self, found: Sequence[SplitRecord]) -> Rescued:
+        """With some more records."""
+        return Rescued(
+            self.records + sum(each.rescued is not None for each in found),
+            self.fields + sum(each.rescued_fields for each in found),
+            self.over_limit + sum(each.over_limit for each in found),
+            self.looked_at + len(found),
+        )
 
 
 @dataclass(frozen=True)
@@ -69,6 +88,7 @@ class TransformResult:
         columns: the further columns of the files, name -> type: those known, then new ones.
         rows_in: records of the batch.
         rejected: number of records by reason.
+        rescued: what is in `rescued_data`.
     """
 
     files: list[HourFile]
@@ -76,6 +96,7 @@ class TransformResult:
     columns: dict[str, str]
     rows_in: int
     rejected: dict[str, int] = field(default_factory=dict)
+    rescued: Rescued = field(default_factory=lambda: Rescued())
 
     @property
     def rows_rejected(self) -> int:
@@ -111,28 +132,33 @@ def write_envelopes(envelopes: Iterable[Envelope], path: Path) -> int:
 
 
 def transform_batch(
-    envelopes: Sequence[Path], known_columns: Mapping[str, str], out_dir: Path, *, memory_limit_mb: int = 1024
+    envelopes: Sequence[Path],
+    known_columns: Mapping[str, str],
+    out_dir: Path,
+    *,
+    memory_limit_mb: int = 1024,
+    max_columns: int = 500,
+    evolve: bool = True,
 ) -> TransformResult:
     """Turn a batch of records into one parquet file for each hour and shard, and one file of rejected records.
 
     The same envelopes and known columns give the same bytes.
 
     Args:
-        envelopes: parquet files with `ENVELOPE_COLUMNS`; their order is that of the rows.
+        envelopes: parquet files with `ENVELOPE_COLUMNS`.
         known_columns: columns of the raw table, name -> type in DuckDB; only further columns count.
         out_dir: new or empty folder for the files.
         memory_limit_mb: memory of the engine before it spills to `out_dir`, MiB.
-
-    Raises:
-        ValueError: a known column has a type that no further field can have.
+        max_columns: additional columns that the table may have; fields beyond them are rescued.
+        evolve: whether new fields get columns; else they are rescued.
     """
-    known = check_known_columns(known_columns)
+    known, taken = split_known_columns(known_columns)
     out_dir.mkdir(parents=True, exist_ok=True)
     if not envelopes:
         return TransformResult([], None, known, 0)
     with duckdb_connection(memory_limit_mb, out_dir / "spill") as connection:
-        create_is_json(connection)
-        columns = _judge(connection, envelopes, known)
+        _judge(connection, envelopes, known)
+        columns, rescued = _rescue(connection, known, taken, max_columns, evolve)
         rejected = dict(
             connection.execute(
                 "SELECT __reason, count(*) FROM judged WHERE __reason IS NOT NULL GROUP BY 1 ORDER BY 1"
@@ -147,130 +173,142 @@ def transform_batch(
             )
         files = _write_hours(connection, columns, out_dir)
     rows_out = sum(each.rows for each in files)
-    return TransformResult(
-        files, rejected_path, {each.name: each.type for each in columns}, rows_out + sum(rejected.values()), rejected
-    )
+    return TransformResult(files, rejected_path, columns, rows_out + sum(rejected.values()), rejected, rescued)
 
 
-def transform_queries(columns: Sequence[FurtherColumn]) -> dict[str, str]:
-    """The queries of `transform.sql` with these further columns; each reads what those before gave, by their names."""
-    counts, values, faults = [], [], []
-    for column in columns:
-        texts = [f'CAST(__fields."{column.fields[0]}" AS VARCHAR)']
-        texts += [
-            f'CASE WHEN __fields IS NOT NULL THEN CAST((json_fields_{rank}(__record))."{spelling}" AS VARCHAR) END'
-            for rank, spelling in enumerate(column.fields[1:], 1)
-        ]
-        text = texts[0] if len(texts) == 1 else f"coalesce({', '.join(texts)})"
-        values.append(f'{_VALUES[column.type].format(text=text)} AS "{column.name}",')
-        counts += [f" + CAST({each} IS NOT NULL AS INTEGER)" for each in texts]
-        if column.type != "VARCHAR":
-            faults.append(f'({text} IS NOT NULL AND "{column.name}" IS NULL)')
-    incompatible = " OR ".join(faults)
+def transform_queries(columns: Mapping[str, str], spellings: Mapping[str, str]) -> dict[str, str]:
+    """The queries of `transform.sql`; each reads what those before gave, by their names.
+
+    Args:
+        columns: additional columns, name -> type.
+        spellings: of these, column -> the field that plain records have for it.
+    """
+    values = [f'{_VALUES[columns[name]].format(field=field)} AS "{name}",' for name, field in spellings.items()]
     queries = read_queries(SQL)
     return queries | {
         "judged": fill(
             queries["judged"],
-            further_columns=" ".join(f'"{column.name}",' for column in columns),
+            further_columns=" ".join(f'"{name}",' for name in spellings),
             further_values=" ".join(values),
-            further_count="".join(counts),
-            further_compatible=f"AND NOT ({incompatible})" if faults else "",
-            further_incompatible=f"WHEN {incompatible} THEN '{Reason.INCOMPATIBLE_TYPE}'" if faults else "",
+            further_count="".join(f' + CAST("{name}" IS NOT NULL AS INTEGER)' for name in spellings),
         ),
-        "transformed": fill(
-            queries["transformed"], further_columns=" ".join(f'judged."{column.name}",' for column in columns)
-        ),
+        "transformed": fill(queries["transformed"], further_columns=" ".join(f'judged."{name}",' for name in columns)),
     }
 
 
-def fields_by_rank(columns: Sequence[FurtherColumn]) -> list[dict[str, str]]:
-    """What the functions `json_fields_<rank>` read: field -> VARCHAR (strings as they are) or JSON (always its text).
-
-    The first reads the required fields and one spelling of each further field; a struct has only one field of a name,
-    letter case aside, so other spellings are read by others.
-    """
-    ranks = [{"event_uuid": "VARCHAR", "event_name": "VARCHAR", "created_at": "JSON"}]
-    for column in columns:
-        ranks += [{} for _ in range(len(column.fields) - len(ranks))]
-        for rank, spelling in enumerate(column.fields):
-            ranks[rank][spelling] = "VARCHAR" if column.type == "VARCHAR" else "JSON"
-    return ranks
-
-
 _VALUES = {
-    "VARCHAR": "{text}",
-    "DOUBLE": "TRY_CAST({text} AS DOUBLE)",
+    # anything but a string has become text: look closer where it may be one
+    "VARCHAR": 'CASE WHEN __fields."{field}" IS NULL THEN NULL'
+    " WHEN __fields.\"{field}\" >= 'A' AND __fields.\"{field}\" < '[' "
+    " AND upper(__fields.\"{field}\") NOT IN ('NAN', 'INF', 'INFINITY')"
+    ' THEN __fields."{field}"'
+    " WHEN json_kind(__record, '$.\"{field}\"') = 'VARCHAR' THEN __fields.\"{field}\" END",
+    "DOUBLE": 'CASE WHEN abs(TRY_CAST(__fields."{field}"::VARCHAR AS DOUBLE)) < 4000000000'
+    ' THEN TRY_CAST(__fields."{field}"::VARCHAR AS DOUBLE) END',
     # the cast alone would round 1.5 and 1e-7
-    "BIGINT": "CASE WHEN {text} LIKE '%.0' THEN TRY_CAST(left({text}, length({text}) - 2) AS BIGINT)"
-    " WHEN {text} LIKE '%.%' OR {text} LIKE '%e%' THEN NULL ELSE TRY_CAST({text} AS BIGINT) END",
-    "BOOLEAN": "CASE {text} WHEN 'true' THEN TRUE WHEN 'false' THEN FALSE END",
+    "BIGINT": "CASE WHEN NOT contains(__fields.\"{field}\"::VARCHAR, '.')"
+    " AND NOT contains(__fields.\"{field}\"::VARCHAR, 'e')"
+    ' THEN TRY_CAST(__fields."{field}"::VARCHAR AS BIGINT) END',
+    "BOOLEAN": "CASE __fields.\"{field}\"::VARCHAR WHEN 'true' THEN TRUE WHEN 'false' THEN FALSE END",
 }
-"""The value of a further column from the text that `json_fields` gives."""
+"""The value of a plain record for a column; null where it takes a closer look whether the column holds it exactly."""
 
 
-def _judge(connection: DuckDBPyConnection, envelopes: Sequence[Path], known: Mapping[str, str]) -> list[FurtherColumn]:
-    """Fill the table `judged`; gives the further columns that it has."""
-    seen: set[tuple[str, str]] = set()
-    columns = plan_columns(known, seen)
-    source = f"FROM read_parquet({sql_list(list(envelopes))})"
-    for relation in (f"{source} LIMIT {SAMPLE_ROWS}", source):
-        connection.execute(f"CREATE OR REPLACE TEMP VIEW envelopes AS {relation}")
-        while True:
-            _create_json_functions(connection, columns)
-            connection.execute(f"CREATE OR REPLACE TABLE judged AS {transform_queries(columns)['judged']}")
-            seen.update(connection.execute(_UNPLANNED).fetchall())
-            replanned = plan_columns(known, seen)
-            if replanned == columns:
-                break
-            columns = replanned
-    return columns
-
-
-_UNPLANNED = f"""
-    SELECT DISTINCT field, CASE
-        WHEN text LIKE '"%' OR text LIKE '{{%' OR text LIKE '[%' THEN 'VARCHAR'
-        WHEN text IN ('true', 'false') THEN 'BOOLEAN'
-        WHEN regexp_full_match(text, '-?[0-9]+')
-            THEN CASE WHEN TRY_CAST(text AS BIGINT) IS NULL THEN 'VARCHAR' ELSE 'BIGINT' END
-        ELSE 'DOUBLE' END
-    FROM (
-        SELECT field, CAST(json_extract(__record, '$.' || field) AS VARCHAR) AS text
-        FROM (
-            SELECT __record, unnest(json_keys(__record)) AS field
-            FROM judged WHERE __reason IN ('{Reason.BAD_FIELD}', '{Reason.INCOMPATIBLE_TYPE}')
-        )
-        WHERE regexp_full_match(field, '[A-Za-z_][A-Za-z0-9_]*')
-    )
-    WHERE text <> 'null'
-"""
-"""The fields, and the kinds of their values, of records that do not fit the planned columns."""
-
-
-def _create_json_functions(connection: DuckDBPyConnection, columns: Sequence[FurtherColumn]) -> None:
-    """The functions that `transform.sql` reads JSON with."""
-    import json
-
-    ranks = fields_by_rank(columns)
-    planned = sql_list([name for fields in ranks for name in fields])
-    pointer = "'/' || replace(replace(field, '~', '~0'), '/', '~1')"
+def _judge(connection: DuckDBPyConnection, envelopes: Sequence[Path], known: Mapping[str, str]) -> None:
+    """Fill the table `judged`; of records that are not plain the additional columns mean nothing yet."""
+    connection.execute(f"CREATE TEMP VIEW envelopes AS FROM read_parquet({sql_list(list(envelopes))})")
+    spellings = _spellings(connection, known)
+    create_is_json(connection)
+    fields = {"event_uuid": "VARCHAR", "event_name": "VARCHAR", "created_at": "JSON"}
+    fields |= {field: "VARCHAR" if known[name] == "VARCHAR" else "JSON" for name, field in spellings.items()}
     for signature, expression in {
-        **{
-            f"json_fields_{rank}(record)": f"json_transform(record, {sql_text(json.dumps(fields))})"
-            for rank, fields in enumerate(ranks)
-        },
+        "json_fields(record)": f"json_transform(record, {sql_text(json.dumps(fields))})",
         "json_kind(record, path)": "json_type(record, path)",
         "field_count(record)": "len(json_keys(record))",
-        "has_repeated_field(record)": "len(list_distinct(list_transform(json_keys(record), lambda name: lower(name))))"
-        " < len(json_keys(record))",
-        "has_unplanned_field(record)": "len(list_filter(json_keys(record), lambda field:"
-        f" NOT list_contains({planned}, field) AND json_type(record, {pointer}) <> 'NULL')) > 0",
+        "has_repeated_field(record)": "len(list_distinct(json_keys(record))) < len(json_keys(record))",
     }.items():
-        connection.execute(f"CREATE OR REPLACE TEMP MACRO {signature} AS {expression}")
+        connection.execute(f"CREATE TEMP MACRO {signature} AS {expression}")
+    connection.execute(f"CREATE TABLE judged AS {transform_queries(known, spellings)['judged']}")
 
 
-def _write_hours(connection: DuckDBPyConnection, columns: Sequence[FurtherColumn], out_dir: Path) -> list[HourFile]:
+def _spellings(connection: DuckDBPyConnection, known: Mapping[str, str]) -> dict[str, str]:
+    """Column -> the field that the first records have for it most often; the transform reads it fastest."""
+    counted = connection.execute(
+        "SELECT field FROM (SELECT unnest(json_keys(record)) AS field"
+        f" FROM (FROM envelopes LIMIT {SAMPLE_ROWS}) WHERE json_valid(record))"
+        " GROUP BY field ORDER BY count(*), field DESC"
+    ).fetchall()
+    found = {field.lower(): field for (field,) in counted if is_column_name(field)}
+    return {name: found.get(name, name) for name in known}
+
+
+def _rescue(
+    connection: DuckDBPyConnection, known: Mapping[str, str], taken: frozenset[str], max_columns: int, evolve: bool
+) -> tuple[dict[str, str], Rescued]:
+    """Give the accepted records of `judged` that are not plain the values of their columns and `rescued_data`.
+
+    Returns:
+        The additional columns, those known and then new ones, and what was rescued.
+    """
+    import pyarrow as pa
+
+    odd = "FROM judged WHERE __reason IS NULL AND NOT __is_plain"
+    deep = [
+        row
+        for rows, records in _records(connection, odd)
+        for row, record in zip(rows, records, strict=True)
+        if is_too_deep(record)
+    ]
+    if deep:
+        connection.execute("UPDATE judged SET __reason = 'not_json' WHERE list_contains($1, rowid)", [deep])
+    columns = dict(known)
+    room = max_columns - len(known) - len(taken) if evolve else 0
+    if room > 0:
+        counts: Counter[tuple[str, str]] = Counter()
+        for _, records in _records(connection, odd):
+            counts += count_kinds(records, known.keys() | taken)
+        columns |= plan_columns(counts, room)
+    connection.execute("CREATE TEMP TABLE split (row_id BIGINT, fields VARCHAR, rescued_data VARCHAR)")
+    rescued = Rescued()
+    for rows, records in _records(connection, odd):
+        found = [split_record(record, columns, taken) for record in records]
+        table = pa.table(
+            {"row_id": rows, "fields": [each.columns for each in found], "rescued": [each.rescued for each in found]},
+            schema=pa.schema([("row_id", pa.int64()), ("fields", pa.string()), ("rescued", pa.string())]),
+        )
+        connection.from_arrow(table).insert_into("split")
+        rescued = rescued.plus(found)
+    if not rescued.looked_at:
+        return columns, rescued
+    parsed = f"json_transform(split.fields, {sql_text(json.dumps(columns))})" if columns else "NULL"
+    values = "".join(
+        f', CASE WHEN split.row_id IS NULL THEN judged."{name}" ELSE parsed."{name}" END AS "{name}"'
+        if name in known
+        else f', parsed."{name}"'
+        for name in columns
+    )
+    replaced = ", ".join(["rescued_data", *(f'"{name}"' for name in known)])
+    connection.execute(KEEP_ORDER)
+    connection.execute(
+        f"CREATE TABLE joined AS SELECT judged.* EXCLUDE ({replaced}), split.rescued_data{values} FROM judged"
+        f" LEFT JOIN (SELECT row_id, rescued_data, {parsed} AS parsed FROM split) AS split"
+        " ON judged.rowid = split.row_id;"
+        "DROP TABLE judged; ALTER TABLE joined RENAME TO judged"
+    )
+    return columns, rescued
+
+
+def _records(connection: DuckDBPyConnection, relation: str) -> Iterator[tuple[list[int], list[str]]]:
+    """Row ids and records of a relation, some at a time."""
+    with connection.cursor() as cursor:
+        reader = cursor.execute(f"SELECT rowid, __record {relation}").to_arrow_reader(RECORDS_AT_A_TIME)
+        for batch in reader:
+            yield batch.column(0).to_pylist(), batch.column(1).to_pylist()
+
+
+def _write_hours(connection: DuckDBPyConnection, columns: Mapping[str, str], out_dir: Path) -> list[HourFile]:
     """Write the good rows of `judged`, one file for each hour and shard."""
-    queries = transform_queries(columns)
+    queries = transform_queries(columns, {})
     for name in ("names", "seconds"):
         connection.execute(f"CREATE TABLE {name} AS {queries[name]}")
     groups = connection.execute(

@@ -190,13 +190,14 @@ def test_readers_see_one_whole_version_while_fifty_are_published(world: Any) -> 
     world.ingest("ingest")
     world.process("publish-0", world.hour)
     (first,) = storage.list_raw(world.settings.lake_bucket, world.hour)
-    (row,) = pq.read_table(io.BytesIO(s3.read_object(world.settings.lake_bucket, first.key).body)).to_pylist()
+    table = pq.read_table(io.BytesIO(s3.read_object(world.settings.lake_bucket, first.key).body))
+    (row,) = table.to_pylist()
 
     def arrive(number: int) -> None:
         """One more raw file, as an ingest would leave it."""
         file = io.BytesIO()
         added = row | {"event_uuid": uuid_of(number), "sequence_number": str(number)}
-        pq.write_table(pa.Table.from_pylist([added]), file)
+        pq.write_table(pa.Table.from_pylist([added], table.schema), file)
         s3.write_object(world.settings.lake_bucket, f"{first.key[:-8]}-{number}.parquet", file.getvalue())
 
     done = threading.Event()

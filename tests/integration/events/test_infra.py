@@ -19,6 +19,7 @@ COLUMNS = {
     "arrived_at": "timestamp",
     "shard_id": "string",
     "sequence_number": "string",
+    "rescued_data": "string",
 }
 
 

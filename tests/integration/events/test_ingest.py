@@ -6,9 +6,11 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from datetime import timedelta
+from io import BytesIO
 from typing import Any
 from uuid import UUID
 
+import pyarrow.parquet as pq
 import pytest
 
 from embedded_aws import FaultInjection
@@ -219,15 +221,42 @@ def test_a_column_of_a_newer_producer_appears_in_the_table_and_older_rows_read_a
     assert world.curated(before)[0]["plan"] is None
 
 
-def test_a_value_that_does_not_fit_its_column_goes_to_quarantine_and_the_others_go_on(world: Any) -> None:
+def test_what_fits_no_column_is_published_as_it_came(world: Any) -> None:
     world.put_event(EVENT, CREATED_AT, seats=3)
     world.ingest("first")
-    world.put_event(str(UUID(int=7, version=4)), CREATED_AT, seats="three")
-    world.put_event(str(UUID(int=8, version=4)), CREATED_AT, seats=8)
+    world.put_event(str(UUID(int=7, version=4)), CREATED_AT, seats="three", **{"detail-type": [1.50, None]})
+    world.put_event(str(UUID(int=8, version=4)), CREATED_AT, seats=8.0)
     world.process_late(world.ingest("second"))
-    (row,) = quarantined(world)
-    assert row["reason"] == Reason.INCOMPATIBLE_TYPE
-    assert sorted(row["seats"] for row in world.curated(world.hour)) == [3, 8]
+    assert quarantined(world) == []
+    rows = sorted(world.curated(world.hour), key=lambda row: row["event_uuid"])
+    assert sorted((row["seats"], row["rescued_data"]) for row in rows if row["seats"]) == [(3, None), (8, None)]
+    assert [row["rescued_data"] for row in rows if row["seats"] is None] == [
+        '{"seats":"three","detail-type":[1.5, null]}'
+    ]
+
+
+def test_a_table_and_files_older_than_rescued_data_read_as_null(world: Any) -> None:
+    world.put_event(EVENT, CREATED_AT)
+    world.ingest("old")
+    bucket, database = world.settings.lake_bucket, world.settings.events_database
+    (file,) = storage.list_raw(bucket, world.hour)
+    older = pq.read_table(BytesIO(s3.read_object(bucket, file.key).body)).drop_columns(["rescued_data"])
+    pq.write_table(older, content := BytesIO())
+    aws.client("s3").put_object(Bucket=bucket, Key=file.key, Body=content.getvalue())
+    for name in (storage.RAW_TABLE, storage.CURATED_TABLE):
+        table = aws.client("glue").get_table(DatabaseName=database, Name=name)["Table"]
+        kept = {key: table[key] for key in ("Name", "TableType", "Parameters", "PartitionKeys", "StorageDescriptor")}
+        columns = kept["StorageDescriptor"]["Columns"]
+        kept["StorageDescriptor"]["Columns"] = [each for each in columns if each["Name"] != "rescued_data"]
+        aws.client("glue").update_table(DatabaseName=database, TableInput=kept)
+    world.process("old", world.hour)
+    assert world.curated(world.hour)[0].get("rescued_data") is None
+    world.put_event(str(UUID(int=7, version=4)), CREATED_AT, year="2024")
+    world.process_late(world.ingest("new"))
+    assert sorted((row["event_uuid"] == EVENT, row["rescued_data"]) for row in world.curated(world.hour)) == [
+        (False, '{"year":"2024"}'),
+        (True, None),
+    ]
 
 
 def test_a_missing_stream_or_table_names_itself_and_the_way_out(settings: Any) -> None:

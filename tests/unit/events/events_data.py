@@ -32,10 +32,13 @@ def envelopes(records: Iterable[str], shard_id: str = SHARD, arrived_at: datetim
     return [Envelope(shard_id, str(10**55 + number), arrived_at, record) for number, record in enumerate(records)]
 
 
-def transformed(folder: Path, batch: Sequence[Envelope], known: dict[str, str] | None = None) -> TransformResult:
+def transformed(
+    folder: Path, batch: Sequence[Envelope], known: dict[str, str] | None = None, **options: Any
+) -> TransformResult:
+    """The batch through the transform; `options` as of `transform_batch`."""
     folder.mkdir(parents=True, exist_ok=True)
     write_envelopes(batch, folder / "envelopes.parquet")
-    return transform_batch([folder / "envelopes.parquet"], known or {}, folder / "out", memory_limit_mb=256)
+    return transform_batch([folder / "envelopes.parquet"], known or {}, folder / "out", memory_limit_mb=256, **options)
 
 
 def rows(files: Iterable[Path]) -> list[dict[str, Any]]:

@@ -3,14 +3,15 @@
 -- Relations  envelopes(shard_id, sequence_number, arrived_at, record), and what the queries before gave, by their names
 -- Functions that read JSON, made by `transform.py` from the planned columns:
 --   is_json(record)               whether the text is JSON
---   json_fields_0(record)         struct of the planned fields, null where absent: for VARCHAR columns the string, or the JSON text
+--   json_fields(record)           struct of the planned fields, null where absent: for VARCHAR columns the string, or the JSON text
 --                                 of anything else; for created_at and the other types always the JSON text
---                                 (json_fields_1 and so on: fields that are also spelled in other letter case)
 --   json_kind(record, path)       OBJECT, ARRAY, VARCHAR, BOOLEAN, ... of the value at the path
 --   field_count(record)           number of fields of the object
---   has_repeated_field(record)    two fields of one name, letter case aside
---   has_unplanned_field(record)   a field that has a value and no column
--- Comments `/* ... */` are filled for further fields. Names that begin with two underscores cannot be those of a field.
+--   has_repeated_field(record)    two fields of one name
+-- Comments `/* ... */` are filled for additional fields. Names that begin with two underscores cannot be those of a field.
+--
+-- A record is plain where every field is required or in a column that holds exactly its value, so nothing is rescued.
+-- An accepted record that is not plain keeps its text, and `rescue.py` looks at its additional fields one by one.
 
 -- name: judged
 SELECT
@@ -23,7 +24,9 @@ SELECT
     /* further_columns */
     CASE WHEN __reason IS NULL THEN CAST(floor(created_at) AS BIGINT) END AS __second,
     __reason,
-    CASE WHEN __reason IS NOT NULL THEN __record END AS __record
+    __is_plain,
+    CASE WHEN __reason IS NOT NULL OR NOT __is_plain THEN __record END AS __record,
+    CAST(NULL AS VARCHAR) AS rescued_data
 FROM (
     SELECT
         *,
@@ -32,8 +35,7 @@ FROM (
             WHEN __is_uuid
                 AND event_name IS NOT NULL AND NOT __is_name_suspect
                 AND created_at >= 946684800 AND created_at * 1000000 <= epoch_us(arrived_at) + 86400000000
-                AND CASE WHEN __is_uuid THEN field_count(__record) END = 3 /* further_count */
-                /* further_compatible */
+                AND __is_plain
             THEN NULL
             WHEN __record IS NULL OR NOT regexp_matches(__record, '\S') THEN 'empty'
             WHEN NOT is_json(__record) THEN 'not_json'
@@ -44,10 +46,19 @@ FROM (
             WHEN NOT __is_uuid THEN 'bad_uuid'
             -- before 2000-01-01 or more than a day after its arrival: also milliseconds, NaN and infinity
             WHEN NOT (created_at >= 946684800 AND created_at * 1000000 <= epoch_us(arrived_at) + 86400000000) THEN 'bad_time'
-            WHEN has_unplanned_field(__record) THEN 'bad_field'
-            /* further_incompatible */
         END AS __reason
     FROM (
+        SELECT
+            *,
+            coalesce(
+                __is_uuid
+                AND CASE WHEN __is_uuid THEN field_count(__record) END = 3 /* further_count */
+                -- a number of so few digits is what its double says; what may be a trailing comma takes a closer look
+                AND NOT regexp_matches(__record, ':\s*-?[0-9]+(?:\.[0-9]{7}|\.?[0-9]*[eE])|,\s*\}')
+                AND abs(created_at) < 4000000000,
+                FALSE
+            ) AS __is_plain
+        FROM (
         SELECT
             event_uuid,
             __is_canonical OR (length(event_uuid) = 36 AND regexp_matches(event_uuid, '^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$')) AS __is_uuid,
@@ -80,11 +91,12 @@ FROM (
                         sequence_number,
                         arrived_at,
                         record AS __record,
-                        CASE WHEN is_json(record) THEN json_fields_0(record) END AS __fields
+                        CASE WHEN json_valid(record) THEN json_fields(record) END AS __fields
                     FROM envelopes
                 ) AS parsed
             ) AS checked
         ) AS spelled
+        ) AS valued
     ) AS typed
 ) AS judged_fields
 
@@ -117,6 +129,7 @@ SELECT
     judged.arrived_at,
     judged.shard_id,
     judged.sequence_number,
+    judged.rescued_data,
     /* further_columns */
     seconds.__hour
 FROM judged
