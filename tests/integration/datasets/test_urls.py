@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import socket
 import ssl
 import zlib
 from collections.abc import Iterator
@@ -198,6 +199,22 @@ def test_a_host_is_known_to_its_certificate_by_its_name(server: HTTPServer, tmp_
     assert fetch_url(f"https://localhost:{server.port}/x.csv", tmp_path / "fetched", **arguments)
     with pytest.raises(UrlUnreachable, match="CERTIFICATE_VERIFY_FAILED"):
         fetch_url(f"https://127.1:{server.port}/x.csv", tmp_path / "fetched", **arguments)
+
+
+def test_a_name_is_resolved_once_so_that_the_checked_address_is_used(
+    server: HTTPServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    serve(server, (FIRST, {"ETag": '"1"'}))
+    resolver, names = socket.getaddrinfo, []
+
+    def look_up(host: str, *arguments: Any, **options: Any) -> Any:
+        names.append(host)
+        return resolver(host, *arguments, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    url = f"https://localhost:{server.port}/x.csv"
+    assert fetch_url(url, tmp_path / "fetched", timeout_seconds=10, max_bytes=10_000, allow_private=True)
+    assert names.count("localhost") == 1
 
 
 def test_a_proxy_of_the_environment_is_not_used(
