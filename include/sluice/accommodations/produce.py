@@ -142,9 +142,9 @@ def _file(
 
 
 def _malformed(chance: random.Random, good: dict[str, Any], *, is_array: bool) -> str:
-    """A record that no careful reader takes; one that is not JSON would break an array as a whole."""
+    """A record that no careful reader takes; in an array, none whose end could be taken for that of its neighbour."""
     broken: list[Any] = [
-        [good],
+        [good["accommodation_id"]],
         None,
         good | {"accommodation_id": 7},
         good | {"partner_name": ""},

@@ -33,6 +33,7 @@ class Reason(StrEnum):
     WRONG_TYPE = "wrong_type"
     EMPTY_FIELD = "empty_field"
     TOO_LARGE = "too_large"
+    CUT_OFF = "cut_off"
     OBJECT_MISSING = "object_missing"
 
     @property
@@ -42,8 +43,8 @@ class Reason(StrEnum):
 
 
 _DETAILS = {
-    Reason.NOT_UTF8: "the line is not UTF-8",
-    Reason.NOT_JSON: "the line is not JSON",
+    Reason.NOT_UTF8: "the line or element is not UTF-8",
+    Reason.NOT_JSON: "the line or element is not JSON",
     Reason.NOT_OBJECT: "the record is no JSON object",
     Reason.REPEATED_FIELD: "a field is there twice",
     Reason.MISSING_FIELD: "partner_name, accommodation_id and accommodation_data must be there, and not null",
@@ -51,6 +52,7 @@ _DETAILS = {
     Reason.EMPTY_FIELD: "partner_name and accommodation_id must not be empty",
     Reason.TOO_LARGE: f"the record takes more than {MAX_BYTES} bytes of an output file, or {MAX_RAW_BYTES} bytes as it"
     " is written; its beginning is kept here",
+    Reason.CUT_OFF: "the file ends before its JSON array does: elements may be missing behind the last one",
     Reason.OBJECT_MISSING: "the file was deleted before it was read",
 }
 
@@ -60,8 +62,6 @@ class Flaw(StrEnum):
 
     COMPRESSED = "compressed"
     UTF16 = "utf16"
-    BROKEN_ARRAY = "broken_array"
-    LARGE_ELEMENT = "large_element"
     NO_JSON = "no_json"
 
     @property
@@ -73,9 +73,7 @@ class Flaw(StrEnum):
 _FLAW_DETAILS = {
     Flaw.COMPRESSED: "it is compressed with gzip: drop it uncompressed",
     Flaw.UTF16: "it is UTF-16: write it as UTF-8",
-    Flaw.BROKEN_ARRAY: "it begins a JSON array that is truncated or broken: none of it was taken",
-    Flaw.LARGE_ELEMENT: "an element of its JSON array is too large to be looked at (64 MB at the most)",
-    Flaw.NO_JSON: "not one of its lines is JSON",
+    Flaw.NO_JSON: "not one of its lines, or elements of its array, is JSON",
 }
 
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Literal
 
 from sluice.accommodations.records import MAX_BYTES, MAX_RAW_BYTES, Flaw, Reason
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
     import pyarrow as pa
 
 BLOCK_BYTES = 4 * 1024 * 1024
@@ -33,7 +35,7 @@ class UnreadableFile(ValueError):
 def detect_format(path: Path) -> Literal["lines", "array"]:
     """Whether a file is JSON Lines or one JSON array.
 
-    A file that begins with `[` is an array, unless its first line is complete by itself and others follow.
+    A file that begins with `[` is an array, unless its first line is an array without objects, and other lines follow.
 
     Raises:
         UnreadableFile: it is compressed, or UTF-16.
@@ -48,21 +50,17 @@ def detect_format(path: Path) -> Literal["lines", "array"]:
         if not begin.startswith(b"["):
             return "lines"
         first, newline, rest = begin.partition(b"\n")
-        if newline and _is_json(first) and (rest.strip() or _has_more(file)):
-            return "lines"
-    return "array"
+        if not newline or not first.rstrip().endswith(b"]") or b"{" in first:
+            return "array"
+        follows = _first_text(rest, file)
+        # Else the line ends in the middle of the array.
+        return "lines" if follows and not follows.startswith((b",", b"]")) else "array"
 
 
-def _is_json(line: bytes) -> bool:
-    try:
-        json.loads(line)
-    except (ValueError, RecursionError):
-        return False
-    return True
-
-
-def _has_more(file: BinaryIO) -> bool:
-    return any(block.strip() for block in iter(lambda: file.read(BLOCK_BYTES), b""))
+def _first_text(block: bytes, file: BinaryIO) -> bytes:
+    while block and not block.strip():
+        block = file.read(BLOCK_BYTES)
+    return block.lstrip()
 
 
 def line_batches(path: Path, first_record_id: int) -> Iterator[pa.RecordBatch]:
@@ -82,16 +80,16 @@ def line_batches(path: Path, first_record_id: int) -> Iterator[pa.RecordBatch]:
             rest += block
             end = rest.rfind(b"\n") + 1
             if end:
-                batch = _batch(rest[:end], number)
+                batch = _line_batch(rest[:end], number)
                 yield batch
                 number += batch.num_rows
                 rest = rest[end:]
             elif len(rest) > MAX_RAW_BYTES:
-                yield _flawed_batch([(rest[:MAX_BYTES], Reason.TOO_LARGE)], number)
+                yield flawed_batch([(rest[:MAX_BYTES], Reason.TOO_LARGE)], number)
                 number += 1
                 rest = _after_line(file)
     if rest:
-        yield _batch(rest if rest.endswith(b"\n") else rest + b"\n", number)
+        yield _line_batch(rest if rest.endswith(b"\n") else rest + b"\n", number)
 
 
 def _after_line(file: BinaryIO) -> bytes:
@@ -103,18 +101,32 @@ def _after_line(file: BinaryIO) -> bytes:
     return b""
 
 
-def _batch(lines: bytes, number: int) -> pa.RecordBatch:
-    """One batch of complete lines, their newlines included; without a copy unless one of them is flawed."""
+def _line_batch(lines: bytes, number: int) -> pa.RecordBatch:
+    """One batch of complete lines, their newlines included."""
+    import numpy as np
+
+    ends = np.flatnonzero(np.frombuffer(lines, np.uint8) == ord("\n")).astype(np.int32) + 1
+    return text_batch(lines, np.concatenate([np.zeros(1, np.int32), ends]), number)
+
+
+def text_batch(content: bytes, offsets: npt.NDArray[np.int32], number: int) -> pa.RecordBatch:
+    """One batch of the parts of a text; without a copy unless one of them is flawed.
+
+    Args:
+        content: the text.
+        offsets: where each part begins, and where the last one ends.
+        number: of the first part.
+    """
     import numpy as np
     import pyarrow as pa
 
-    ends = np.flatnonzero(np.frombuffer(lines, np.uint8) == ord("\n")).astype(np.int32) + 1
-    offsets = np.concatenate([np.zeros(1, np.int32), ends])
-    text = pa.StringArray.from_buffers(len(ends), pa.py_buffer(offsets), pa.py_buffer(lines))
+    rows = len(offsets) - 1
+    text = pa.StringArray.from_buffers(rows, pa.py_buffer(offsets), pa.py_buffer(content))
     if np.diff(offsets).max() - 1 > MAX_RAW_BYTES or not _is_utf8(text):
-        return _flawed_batch([_checked(line) for line in lines.split(b"\n")[:-1]], number)
-    numbers = pa.array(np.arange(number, number + len(ends)))
-    return pa.record_batch([numbers, text, pa.nulls(len(ends), pa.string())], schema=lines_schema())
+        parts = (content[begin:end].removesuffix(b"\n") for begin, end in pairwise(offsets.tolist()))
+        return flawed_batch([_checked(part) for part in parts], number)
+    numbers = pa.array(np.arange(number, number + rows))
+    return pa.record_batch([numbers, text, pa.nulls(rows, pa.string())], schema=lines_schema())
 
 
 def _is_utf8(text: pa.StringArray) -> bool:
@@ -138,7 +150,8 @@ def _checked(line: bytes) -> tuple[bytes, Reason | None]:
     return line, None
 
 
-def _flawed_batch(lines: list[tuple[bytes, Reason | None]], number: int) -> pa.RecordBatch:
+def flawed_batch(lines: list[tuple[bytes, Reason | None]], number: int) -> pa.RecordBatch:
+    """One batch of parts of a text, each with the reason for which it is none."""
     import pyarrow as pa
 
     return pa.record_batch(

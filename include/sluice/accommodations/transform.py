@@ -16,9 +16,10 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sluice.accommodations.elements import element_batches
 from sluice.accommodations.json_functions import create_json_functions
 from sluice.accommodations.packing import pack_lines
-from sluice.accommodations.records import MAX_BYTES, MAX_RAW_BYTES, Flaw, PartnerFile, Reason, epoch_microseconds
+from sluice.accommodations.records import MAX_BYTES, Flaw, PartnerFile, Reason, epoch_microseconds
 from sluice.accommodations.source import UnreadableFile, detect_format, line_batches, lines_schema
 from sluice.engine import duckdb_connection, read_queries, sql_list, sql_text
 
@@ -31,14 +32,8 @@ SQL_FILE = resources.files("sluice.accommodations") / "sql" / "consolidate.sql"
 LINE_BITS = 40
 """A record is numbered by its file and its line: 2^40 lines a file, 2^23 files a batch."""
 
-ELEMENT_BYTES = (1024 * 1024, 64 * 1024 * 1024)
-"""Of one element of a JSON array, tried one after the other: the engine holds some of them in memory."""
-
 BATCH_BYTES = 4 * 1024 * 1024
-"""Lines, or elements of a JSON array, fetched at a time, about."""
-
-ELEMENT_GROUP_ROWS = 2_048
-"""Elements of a JSON array that the engine has in memory at a time; it takes no fewer."""
+"""Lines of the output fetched at a time, about."""
 
 JUDGED = "judged"
 """Folder of what `read_files` leaves: the relation `judged` of the rule, in files each sorted by accommodation."""
@@ -108,7 +103,7 @@ def consolidation(work_dir: Path, memory_limit_mb: int) -> Iterator[DuckDBPyConn
 def read_files(
     connection: DuckDBPyConnection, work_dir: Path, files: Mapping[int, tuple[PartnerFile, Path]]
 ) -> tuple[dict[int, int], dict[int, Flaw]]:
-    """Judge every line of some files; of a file that cannot be read nothing counts.
+    """Judge every line or element of some files; of a file that cannot be read nothing counts.
 
     Args:
         connection: of `consolidation`.
@@ -122,7 +117,7 @@ def read_files(
     batches: list[Iterator[pa.RecordBatch]] = []
     for file_id, (_, path) in files.items():
         try:
-            batches.append(_open(connection, path, file_id << LINE_BITS))
+            batches.append(_open(path, file_id << LINE_BITS))
         except UnreadableFile as error:
             flaws[file_id] = error.flaw
     judged = _judge(connection, chain.from_iterable(batches), work_dir / JUDGED)
@@ -130,7 +125,7 @@ def read_files(
     if judged:
         counts = connection.execute(
             f"SELECT record_id >> {LINE_BITS}, count(*),"
-            f" count(*) FILTER (reason IN ('{Reason.NOT_JSON}', '{Reason.NOT_UTF8}'))"
+            f" count(*) FILTER (reason IN ('{Reason.NOT_JSON}', '{Reason.NOT_UTF8}', '{Reason.CUT_OFF}'))"
             f" FROM read_parquet({sql_list(judged)}) GROUP BY ALL"
         ).fetchall()
         for file_id, lines, textless in counts:
@@ -149,7 +144,7 @@ def read_files(
     return records, flaws
 
 
-def _open(connection: DuckDBPyConnection, path: Path, first: int) -> Iterator[pa.RecordBatch]:
+def _open(path: Path, first: int) -> Iterator[pa.RecordBatch]:
     """The records of a file as text, numbered from `first`, some at a time.
 
     Raises:
@@ -157,9 +152,7 @@ def _open(connection: DuckDBPyConnection, path: Path, first: int) -> Iterator[pa
     """
     if detect_format(path) == "lines":
         return line_batches(path, first)
-    elements = path.with_name(f"{path.name}.elements")
-    _write_elements(connection, path, first, elements)
-    return _element_batches(elements)
+    return element_batches(path, first)
 
 
 def _judge(connection: DuckDBPyConnection, batches: Iterator[pa.RecordBatch], folder: Path) -> list[Path]:
@@ -204,49 +197,6 @@ def _tables(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.Table]:
 
 def _sorted_bytes(lines: pa.RecordBatch | pa.Table) -> int:
     return int(lines.nbytes + ROW_BYTES * lines.num_rows)
-
-
-def _write_elements(connection: DuckDBPyConnection, path: Path, first: int, elements: Path) -> None:
-    """Write the elements of a JSON array, which DuckDB streams, as a parquet file of the relation `lines`.
-
-    Raises:
-        UnreadableFile: it is no JSON to its end.
-    """
-    import duckdb
-
-    threads = connection.execute("SELECT current_setting('threads')").fetchall()[0][0]
-    for element_bytes in ELEMENT_BYTES:
-        # Each thread has buffers for elements of that size.
-        connection.execute(f"SET threads = {threads if element_bytes == ELEMENT_BYTES[0] else 1}")
-        try:
-            connection.execute(
-                f"COPY (SELECT {first} + row_number() OVER () - 1 AS record_id,"
-                f" CASE WHEN strlen(json) > {MAX_RAW_BYTES} THEN left(json, {MAX_BYTES})"
-                " ELSE json::VARCHAR END AS text,"
-                f" CASE WHEN strlen(json) > {MAX_RAW_BYTES} THEN '{Reason.TOO_LARGE}' END AS flaw"
-                f" FROM read_json_objects({sql_text(str(path))}, format = 'array',"
-                f" maximum_object_size = {element_bytes}))"
-                f" TO {sql_text(str(elements))} (FORMAT parquet, COMPRESSION lz4, ROW_GROUP_SIZE {ELEMENT_GROUP_ROWS})"
-            )
-        except duckdb.InvalidInputException as error:
-            if "maximum_object_size" not in str(error):
-                raise UnreadableFile(Flaw.BROKEN_ARRAY) from None
-        else:
-            return
-        finally:
-            connection.execute(f"SET threads = {threads}")
-    raise UnreadableFile(Flaw.LARGE_ELEMENT)
-
-
-def _element_batches(elements: Path) -> Iterator[pa.RecordBatch]:
-    import pyarrow.parquet as pq
-
-    with pq.ParquetFile(elements) as file:
-        size_bytes = sum(file.metadata.row_group(group).total_byte_size for group in range(file.num_row_groups))
-        rows = BATCH_BYTES * file.metadata.num_rows // (size_bytes + 1) + 1
-        for batch in file.iter_batches(min(rows, ELEMENT_GROUP_ROWS)):
-            yield batch.cast(lines_schema())
-    elements.unlink()
 
 
 def consolidate_batch(

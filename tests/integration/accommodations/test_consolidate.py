@@ -103,7 +103,6 @@ def test_a_bad_line_is_quarantined_with_its_reason_and_place_and_its_neighbours_
 UNREADABLE = {
     "compressed": gzip.compress(json_lines(GOOD)),
     "utf16": json_lines(GOOD).decode().encode("utf-16"),
-    "broken_array": json.dumps(GOOD).encode()[:-9],
     "no_json": b"partner_name;accommodation_id\nA;1\n",
 }
 

@@ -50,7 +50,7 @@ def spelled(text: str) -> Any:
     return json.loads(text, parse_float=Spelled, parse_int=Spelled, object_pairs_hook=lambda pairs: ("object", pairs))
 
 
-@settings(max_examples=25)
+@settings(max_examples=10)
 @given(st.lists(st.tuples(VALUES, VALUES), min_size=1, max_size=8))
 def test_data_is_published_with_every_number_as_it_is_spelled(values: list[tuple[str, str]]) -> None:
     data = [f'{{"n": {value}, "m": 1}}' for value, _ in values]

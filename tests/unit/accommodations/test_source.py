@@ -62,6 +62,9 @@ def test_every_line_is_there_once_with_its_number_whatever_the_blocks(lines: lis
         (b'[1]\n{"a": 1}\n', "lines"),
         (b"[1]\n \n", "array"),
         (b'[{"a": 1},\n{"a": 2}]', "array"),
+        (b'[{"a": 1}]\n{"a": 2}\n', "array"),
+        (b'[NaN]\n{"a": 1}\n', "lines"),
+        (b'[[1],[2]\n,{"a": 1}]', "array"),
     ],
 )
 def test_an_array_is_told_from_lines(tmp_path: Path, body: bytes, expected: str) -> None:
