@@ -60,6 +60,7 @@ def test_a_run_killed_at_any_write_loses_no_message_and_publishes_no_wrong_rate(
     truth: dict[tuple[str, int], float] = {}
     heard: Counter[tuple[str, int, float]] = Counter()
     messages: set[tuple[str, int]] = set()
+    unrecorded = 0
     for write in count(1):
         (week,) = generate(Fleet(modules=3, weeks=1, attempts=4, duplicates=0.1, malformed=0.1, seed=write))
         world.publish(world.messages_arn, [each.body for each in week.messages])
@@ -68,7 +69,11 @@ def test_a_run_killed_at_any_write_loses_no_message_and_publishes_no_wrong_rate(
         messages |= {parse_message(each.body) for each in week.messages if each.kind != "malformed"}
         lived = lives_beyond(write, lambda write=write: world.run(f"killed-{write}"))
         world.redeliver()
-        assert bool(world.run(f"next-{write}")) is not lived
+        again = bool(world.run(f"next-{write}"))
+        assert not (lived and again)
+        # All is published and deleted before the last write, which records it in staging.
+        unrecorded += not lived and not again
+        assert unrecorded <= 1
         assert world.unfinished() == (0, 0)
         heard.update(world.published())
         assert world.rates() == truth
