@@ -119,7 +119,7 @@ def test_a_url_that_was_published_meanwhile_does_not_replace_it(world: World, se
     ("body", "name"),
     [
         (b"<!doctype html><title>Sign in</title>", "HTML"),
-        (gzip.compress(FIRST), "gzip"),
+        (gzip.compress(FIRST, mtime=0), "gzip"),
         (b"PK\x03\x04" + FIRST, "zip"),
     ],
 )
@@ -135,9 +135,9 @@ def test_what_is_no_csv_behind_a_url_fails_and_says_so(
 @pytest.mark.parametrize(
     "body",
     [
-        gzip.compress(FIRST * 100),
-        gzip.compress(FIRST) + bytes(7) + gzip.compress(FIRST * 99) + bytes(300),
-        b"".join(gzip.compress(bytes([each])) for each in FIRST * 100),
+        gzip.compress(FIRST * 100, mtime=0),
+        gzip.compress(FIRST, mtime=0) + bytes(7) + gzip.compress(FIRST * 99, mtime=0) + bytes(300),
+        b"".join(gzip.compress(bytes([each]), mtime=0) for each in FIRST * 100),
     ],
     ids=["one member", "padded members", "tiny members"],
 )
@@ -156,10 +156,15 @@ def test_a_body_that_comes_as_gzip_is_decoded(server: HTTPServer, tmp_path: Path
         ("gzip, deflate", FIRST, UrlRefused, "Content-Encoding 'gzip, deflate', and only gzip is decoded"),
         ("deflate", zlib.compress(FIRST), UrlRefused, "Content-Encoding 'deflate', and only gzip is decoded"),
         ("gzip", FIRST, UrlRefused, "is no valid gzip"),
-        ("gzip", gzip.compress(FIRST) + b"more", UrlRefused, "is no valid gzip"),
-        ("gzip", gzip.compress(FIRST)[:-1], UrlUnreachable, "gzip body broke off"),
-        ("gzip", gzip.compress(bytes(50_000_000)), UrlRefused, "larger than SLUICE_DATASETS_URL_MAX_BYTES=100000"),
-        ("gzip", gzip.compress(b"<html>"), UrlRefused, "is HTML and not CSV"),
+        ("gzip", gzip.compress(FIRST, mtime=0) + b"more", UrlRefused, "is no valid gzip"),
+        ("gzip", gzip.compress(FIRST, mtime=0)[:-1], UrlUnreachable, "gzip body broke off"),
+        (
+            "gzip",
+            gzip.compress(bytes(50_000_000), mtime=0),
+            UrlRefused,
+            "larger than SLUICE_DATASETS_URL_MAX_BYTES=100000",
+        ),
+        ("gzip", gzip.compress(b"<html>", mtime=0), UrlRefused, "is HTML and not CSV"),
     ],
 )
 def test_a_body_that_cannot_be_decoded_is_refused_by_name(
@@ -281,7 +286,7 @@ def test_a_body_that_breaks_off_is_no_file(server: HTTPServer, tmp_path: Path) -
         (b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 5000\r\n\r\ni", b""),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 5000\r\n\r\ni", b"x"),
-        (b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n\r\n", gzip.compress(b"")),
+        (b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n\r\n", gzip.compress(b"", mtime=0)),
     ],
     ids=["handshake", "nothing", "headers", "informational", "one byte", "body", "empty gzip members"],
 )
