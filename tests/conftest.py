@@ -26,6 +26,8 @@ def _nothing_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
     for name in [name for name in os.environ if name.startswith("AWS_") or name.lower().endswith("_proxy")]:
         monkeypatch.delenv(name)
+    # Processes of pytest-xdist have the width of the terminal that they were started from.
+    monkeypatch.delenv("COLUMNS", raising=False)
     # Messages name the command as the shell finds it: the tests run where it does, as in an activated environment.
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}")
     use_settings(monkeypatch)

@@ -82,6 +82,8 @@ def test_a_repeated_field_is_found_beside_any_number(tmp_path: Path, number: str
 @settings(max_examples=40)
 @given(st.lists(VALUES, max_size=6), st.integers(1, 60), st.integers(0, 2))
 def test_numbers_are_quoted_whatever_is_looked_at_together(values: list[str], scanned_bytes: int, skipped: int) -> None:
+    # As in a record, a number has brackets or a comma beside it, and no other record's number.
+    values = [f"[{value}]" for value in values]
     texts = pa.array(values, pa.string())[skipped:]
     marks = pa.array([f"<{number}>" for number in range(len(texts))], pa.string())
     with patch.object(json_scan, "SCANNED_BYTES", scanned_bytes):
