@@ -54,9 +54,9 @@ def test_an_empty_object_exists(bucket: str) -> None:
 
 def test_a_bucket_that_is_missing_is_no_missing_object(bucket: str) -> None:
     # Else a wrong setting would look like an empty lake.
-    with pytest.raises(ClientError, match="NoSuchBucket"):
+    with pytest.raises(ClientError, match="S3 bucket no-such-bucket-here does not exist"):
         s3.read_object("no-such-bucket-here", "key")
-    with pytest.raises(ClientError, match="NoSuchBucket"):
+    with pytest.raises(ClientError, match="S3 bucket no-such-bucket-here does not exist"):
         list(s3.list_keys("no-such-bucket-here", ""))
 
 

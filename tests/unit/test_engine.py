@@ -38,7 +38,7 @@ def test_a_file_whose_queries_cannot_be_told_apart_is_refused(tmp_path: Path, te
 
 def test_the_queries_are_found_in_a_zip(tmp_path: Path) -> None:
     shutil.make_archive(str(tmp_path / "sluice"), "zip", Path(engine.__file__).parents[1], "sluice")
-    program = "import sluice.events.transform as t; print(t.__file__, *t.transform_queries([]))"
+    program = "import sluice.events.transform as t; print(t.__file__, *t.transform_queries({}, {}))"
     answer = subprocess.run(
         [sys.executable, "-c", program],
         env={"PYTHONPATH": str(tmp_path / "sluice.zip")},

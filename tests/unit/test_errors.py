@@ -11,7 +11,7 @@ from sluice.errors import SluiceError, TerminalError
 
 TRANSIENT = {
     "sluice.catalog.CatalogBusy",
-    "sluice.datasets.source.UrlUnreachable",
+    "sluice.datasets.connections.UrlUnreachable",
     "sluice.dynamodb.ItemsRefused",
     "sluice.events.publications.HourTaken",
     "sluice.kinesis.IteratorsExpire",
