@@ -44,14 +44,15 @@ class StagingExpired(TerminalError):
     Args:
         bucket: the lake bucket.
         key: of the missing object.
-        instead: what to do; by default what the pipeline of the key needs.
+        instead: what to do, also kept as an attribute; by default what the pipeline of the key needs.
     """
 
     def __init__(self, bucket: str, key: str, instead: str = "") -> None:
         self.key = key
+        self.instead = instead or _instead(key)
         super().__init__(
             f"s3://{bucket}/{key} does not exist: staging is kept for {STAGING_DAYS} days, what its run published"
-            f" stays as it is, and this task cannot run again; instead, {instead or _instead(key)}"
+            f" stays as it is, and this task cannot run again; instead, {self.instead}"
         )
 
 

@@ -8,10 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from botocore.exceptions import ClientError
-
-from sluice.aws import client, error_code
-from sluice.errors import TerminalError
+from sluice.aws import client
 from sluice.settings import load_settings
 from sluice.threads import THREADS, in_parallel
 
@@ -43,9 +40,6 @@ DRAIN_SHARE = 1 / 4
 
 DRAIN_MAX_SECONDS = 20
 """Longest drain: with a backlog of any size a task of it leaves its slot to others within a minute or so."""
-
-QUEUE_MISSING = "QueueDoesNotExist"
-"""`error_code` of a request for a queue that is not there."""
 
 
 @dataclass(frozen=True)
@@ -96,10 +90,6 @@ class Drained(NamedTuple):
     is_empty: bool
 
 
-class QueueMissing(TerminalError):
-    """There is no queue of that name."""
-
-
 class DeleteFailed(RuntimeError):
     """SQS did not delete some messages; they will be delivered again, which every pipeline bears."""
 
@@ -108,14 +98,9 @@ def queue_url(name: str) -> str:
     """URL of a queue of this account by its name.
 
     Raises:
-        QueueMissing: it is not deployed, or somebody deleted it.
+        ResourceMissing: it is not deployed, or somebody deleted it.
     """
-    try:
-        return client("sqs").get_queue_url(QueueName=name)["QueueUrl"]
-    except ClientError as error:
-        if error_code(error) != QUEUE_MISSING:
-            raise
-        raise QueueMissing(f"queue {name} does not exist: run `sluice deploy`, or set SLUICE_ENVIRONMENT") from None
+    return client("sqs").get_queue_url(QueueName=name)["QueueUrl"]
 
 
 def requests_at_once(most: int = THREADS) -> int:
@@ -138,7 +123,7 @@ def queue_counts(name: str) -> tuple[int, int]:
     """Messages that wait (delayed ones too) and messages that someone has received.
 
     Raises:
-        QueueMissing: it is not deployed, or somebody deleted it.
+        ResourceMissing: it is not deployed, or somebody deleted it.
     """
     names: Any = [f"ApproximateNumberOfMessages{which}" for which in ("", "Delayed", "NotVisible")]
     answer = client("sqs").get_queue_attributes(QueueUrl=queue_url(name), AttributeNames=names)

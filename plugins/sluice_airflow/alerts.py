@@ -128,7 +128,8 @@ def last_lines(context: Context) -> list[str]:
     return [
         f"what: {what.strip().splitlines()[0].rstrip(':')}",
         f"look at: {reports[-1].rstrip('.:') if reports else ti.log_url}",
-        f"run again: {run_again(context, ti.dag_id, ti.task_id)}",
+        # A task that cannot run again names what does its work.
+        f"run again: {getattr(error, 'instead', '') or run_again(context, ti.dag_id, ti.task_id)}",
     ]
 
 

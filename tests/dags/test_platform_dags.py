@@ -16,7 +16,7 @@ from sluice import sqs
 from sluice.aws import client
 from sluice.dockerhub import expectations
 from sluice.errors import SluiceError
-from sluice.lake import run_slug
+from sluice.lake import StagingExpired, run_slug
 from sluice.settings import load_settings
 from sluice.watch.pipelines import WATCH_DAG, pipelines
 from sluice_airflow import alerts
@@ -224,6 +224,11 @@ def test_the_last_lines_tell_what_failed_where_to_look_and_how_to_run_it_again(
         f"look at: {look_at}",
         "run again: sluice airflow dags trigger d",
     ]
+
+
+def test_a_task_that_cannot_run_again_names_what_does_its_work() -> None:
+    error = StagingExpired("lake", "staging/dockerhub/run/objects.jsonl")
+    assert alerts.last_lines(ContextOf(exception=error))[-1] == f"run again: {error.instead}"
 
 
 def test_a_try_that_is_retried_ends_its_log_the_same_way_and_sends_no_alert(

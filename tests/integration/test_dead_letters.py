@@ -179,4 +179,4 @@ def test_a_queue_that_is_not_deployed_is_one_clear_line(settings: Settings) -> N
     code, said = sluice("redrive", "datasets")
     assert code == 1
     queue = "sluice-test-datasets-dead-letters"
-    assert said == f"Error: queue {queue} does not exist: run `sluice deploy`, or set SLUICE_ENVIRONMENT\n"
+    assert said == f"Error: SQS queue {queue} does not exist: run `sluice deploy`, or set SLUICE_ENVIRONMENT\n"

@@ -45,7 +45,7 @@ def test_what_is_missing_is_still_caught_by_its_code(settings: Settings) -> None
     with pytest.raises(ClientError) as raised:
         client("dynamodb").describe_table(TableName="none")
     assert aws.error_code(raised.value) == "ResourceNotFoundException"
-    with pytest.raises(sqs.QueueMissing):
+    with pytest.raises(aws.ResourceMissing):
         sqs.queue_url("none")
 
 

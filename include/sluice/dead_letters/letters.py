@@ -63,7 +63,7 @@ def list_letters(settings: Settings, name: str, max_messages: int) -> list[Lette
 
     Raises:
         NoDeadLetters: there is no such pipeline.
-        sqs.QueueMissing: a dead-letter queue does not exist.
+        ResourceMissing: a dead-letter queue does not exist.
     """
     pipeline = find_pipeline(settings, name)
     failures = _failures(settings)
@@ -100,7 +100,7 @@ def redrive(settings: Settings, name: str, max_messages: int, *, dry_run: bool) 
 
     Raises:
         NoDeadLetters: there is no such pipeline.
-        sqs.QueueMissing: a queue does not exist.
+        ResourceMissing: a queue does not exist.
     """
     done: dict[str, dict[str, int]] = {}
     for queue in find_pipeline(settings, name).queues:

@@ -53,7 +53,7 @@ def collect(run: str) -> dict[str, int]:
         and `is_drained` (both queues are empty now); an empty dict when nothing waited that can be used now.
 
     Raises:
-        sqs.QueueMissing: nothing is deployed.
+        ResourceMissing: nothing is deployed.
     """
     settings = load_settings()
     messages, diagnostics, is_drained = _drain(settings)

@@ -121,7 +121,7 @@ def growth_per_minute(messages: int, now: datetime, earlier: Iterable[Depth]) ->
 def _counts(queue: str) -> tuple[int, int] | None:
     try:
         return sqs.queue_counts(queue)
-    except sqs.QueueMissing:
+    except ResourceMissing:
         return None
 
 

@@ -7,7 +7,7 @@ from botocore.exceptions import ClientError
 
 from embedded_aws import FaultInjection
 from modules_world import World
-from sluice import sqs
+from sluice import aws
 from sluice.aws import client
 from sluice.modules import steps
 from sluice.modules.produce import Fleet
@@ -89,5 +89,5 @@ def test_while_aws_refuses_nothing_is_deleted_and_the_next_run_does_all(world: W
 
 def test_what_is_not_deployed_is_named_with_the_way_out(world: World) -> None:
     client("sqs").delete_queue(QueueUrl=world.messages_url)
-    with pytest.raises(sqs.QueueMissing, match=r"sluice-test-recv_message does not exist: run `sluice deploy`"):
+    with pytest.raises(aws.ResourceMissing, match=r"sluice-test-recv_message does not exist: run `sluice deploy`"):
         steps.collect("run")
