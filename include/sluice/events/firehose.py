@@ -58,7 +58,10 @@ def _transform(envelopes: list[Envelope]) -> dict[tuple[str, str], dict[str, Any
     rows: dict[tuple[str, str], dict[str, Any]] = {}
     with scratch_folder("events-firehose") as folder:
         write_envelopes(envelopes, folder / "envelopes.parquet")
-        result = transform_batch([folder / "envelopes.parquet"], {}, folder / "out", memory_limit_mb=MEMORY_LIMIT_MB)
+        # Firehose converts to the columns that the table has now and drops others: additional fields are rescued.
+        result = transform_batch(
+            [folder / "envelopes.parquet"], {}, folder / "out", memory_limit_mb=MEMORY_LIMIT_MB, evolve=False
+        )
         for file in result.files:
             for row in pq.read_table(file.path, partitioning=None).to_pylist():
                 # As OpenXJsonSerDe reads a timestamp.

@@ -45,7 +45,7 @@ def test_a_good_record_comes_back_as_a_row_with_its_partition() -> None:
         "arrived_at": "2024-04-07 20:00:00.123000",
         "shard_id": "shardId-000000000001",
         "sequence_number": "1",
-        "n": 1,
+        "rescued_data": '{"n":1}',
     }
 
 
