@@ -130,7 +130,10 @@ def read(accommodation_id: str | None, limit: int, as_json: bool) -> None:
             raise click.ClickException(f"accommodation {accommodation_id!r} is not in the current catalogue")
     shown = rows[:limit]
     if as_json:
-        print_json_lines({**row, "accommodation_data": json.loads(row["accommodation_data"])} for row in shown)
+        for row in shown:
+            # The data as it was published: read and written again, 1.10 would be 1.1.
+            others = json.dumps({name: row[name] for name in ("accommodation_id", "partner_name")}, ensure_ascii=False)
+            click.echo(f'{others[:-1]}, "accommodation_data": {row["accommodation_data"]}}}')
         return
     names = ("accommodation_id", "partner_name", "accommodation_data")
     columns = (Column("accommodation"), Column("partner"), Column("data"))
