@@ -7,7 +7,7 @@ import sys
 import click
 from rich.console import Console
 
-from benchmarks import bench_accommodations, bench_datasets, bench_events, bench_modules
+from benchmarks import bench_accommodations, bench_datasets, bench_events, bench_modules, end_on_sigterm
 
 BENCHMARKS = {
     "events": bench_events,
@@ -28,4 +28,5 @@ def main(names: tuple[str, ...], quick: bool, rounds: int) -> None:
         BENCHMARKS[name].run(console, quick=quick, rounds=1 if quick else rounds)
 
 
+end_on_sigterm()
 main()

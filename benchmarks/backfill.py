@@ -11,11 +11,14 @@ import shutil
 import tempfile
 import time
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
+
+from benchmarks import end_on_sigterm
 
 EVENTS = 1_000_000
 CHUNK_EVENTS = 100_000
@@ -97,29 +100,24 @@ def main() -> None:
         "SLUICE_DOCKERHUB_PULL_SCHEDULE": "0 0 1 1 *",
     }
     from sluice.deploy import deploy
-    from sluice.embedded import airflow, postgres, server, stack
+    from sluice.embedded import postgres, server, stack
     from sluice.settings import load_settings
 
     settings = load_settings()
     day = (datetime.now(UTC) - timedelta(days=2)).replace(hour=0, minute=0, second=0, microsecond=0)
-    services: list[stack.Service] = []
-    try:
+    with ExitStack() as undo:
+        undo.callback(shutil.rmtree, home, ignore_errors=True)
+        undo.callback(server.stop, settings)
         server.start(settings)
         deploy(settings)
         fill(day, console)
-        services = stack.start(settings, stack.services_environment(airflow.prepare(settings)))
+        running = stack.start(settings, console, undo)
         orchestrated = backfill_seconds(day, postgres.start(settings))
-        stack.stop(services)
-        services = []
+        running.stop()
         started = time.monotonic()
         with ProcessPoolExecutor(PROCESSES) as pool:
             published = sum(pool.map(process_hour, [day + timedelta(hours=hour) for hour in range(HOURS)]))
         bare = time.monotonic() - started
-    finally:
-        stack.stop(services)
-        postgres.stop(settings)
-        server.stop(settings)
-        shutil.rmtree(home, ignore_errors=True)
     table = Table("24 hours of events", "seconds", "x bare", title=f"{published:,} events published of {EVENTS:,}")
     table.add_row("airflow backfill, LocalExecutor", f"{orchestrated:.1f}", f"{orchestrated / bare:.2f}")
     table.add_row("the same steps in 4 bare processes", f"{bare:.1f}", "1.00")
@@ -128,4 +126,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    end_on_sigterm()
     main()

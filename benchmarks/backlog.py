@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import quote
@@ -21,6 +22,8 @@ from urllib.parse import quote
 import click
 from rich.console import Console
 from rich.table import Table
+
+from benchmarks import end_on_sigterm
 
 RAW_OBJECTS, PARTNER_FILES, CSV_FILES, MESSAGES = 20_000, 2_000, 500, 100_000
 FIRST_RESULT_MAX_SECONDS = 120
@@ -113,25 +116,21 @@ def main(scale: float, seconds: float) -> None:
     os.environ |= {name: os.environ.get(name, port) for name, port in ports.items()}
     os.environ |= {"SLUICE_HOME": str(home), "SLUICE_DOCKERHUB_PULL_SCHEDULE": "0 0 1 1 *"}
     from sluice.deploy import deploy
-    from sluice.embedded import airflow, postgres, server, stack
+    from sluice.embedded import server, stack
     from sluice.settings import load_settings
 
     settings = load_settings()
-    services: list[stack.Service] = []
-    try:
+    with ExitStack() as undo:
+        undo.callback(shutil.rmtree, home, ignore_errors=True)
+        undo.callback(server.stop, settings)
         server.start(settings)
         deploy(settings)
         started = time.monotonic()
         counts = fill(scale)
         console.print(f"filled in {time.monotonic() - started:.0f} s: {counts}")
         before = status_seconds()
-        services = stack.start(settings, stack.services_environment(airflow.prepare(settings)))
+        stack.start(settings, console, undo)
         first, latencies = watch(seconds, console)
-    finally:
-        stack.stop(services)
-        postgres.stop(settings)
-        server.stop(settings)
-        shutil.rmtree(home, ignore_errors=True)
     table = Table("pipeline", "messages", "first result after s", title=f"backlog, scale {scale}")
     for name, count in counts.items():
         table.add_row(name, f"{count:,}", f"{first[name]:.0f}" if name in first else f"not within {seconds:.0f}")
@@ -148,4 +147,5 @@ def main(scale: float, seconds: float) -> None:
 
 
 if __name__ == "__main__":
+    end_on_sigterm()
     main()

@@ -68,9 +68,12 @@ def run_process(arguments: Sequence[str]) -> Run:
     with TemporaryFile() as out, TemporaryFile() as errors:
         process = psutil.Popen([sys.executable, "-m", *arguments], stdout=out, stderr=errors)
         peak_bytes = 0
-        while process.poll() is None:
-            peak_bytes = max(peak_bytes, _resident_bytes(process))
-            time.sleep(0.02)
+        try:
+            while process.poll() is None:
+                peak_bytes = max(peak_bytes, _resident_bytes(process))
+                time.sleep(0.02)
+        finally:
+            _end(process)
         out.seek(0)
         errors.seek(0)
         if process.returncode:
@@ -78,6 +81,16 @@ def run_process(arguments: Sequence[str]) -> Run:
             raise RuntimeError(said[-1] if said else f"ended with {process.returncode}")
         answer = json.loads(out.read().splitlines()[-1])
     return Run(answer["seconds"], answer["cpu_seconds"], answer["rows"], max(peak_bytes / 1e6, answer["peak_mb"]))
+
+
+def _end(process: psutil.Popen) -> None:
+    """End a process that still runs, and all below it, such as the JVM of Spark."""
+    with suppress(psutil.NoSuchProcess):
+        left = [*process.children(recursive=True), process] if process.poll() is None else []
+        for each in left:
+            with suppress(psutil.NoSuchProcess):
+                each.kill()
+        psutil.wait_procs(left)
 
 
 def _resident_bytes(process: psutil.Process) -> int:

@@ -12,10 +12,13 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
+
+from benchmarks import end_on_sigterm
 
 FLOOR_DAG = """
 from airflow.sdk import Asset, AssetWatcher, dag, task
@@ -63,7 +66,7 @@ def measure(objects: int = 20, console: Console | None = None) -> dict[str, list
     os.environ |= {"SLUICE_HOME": str(home), "SLUICE_AWS_PORT": "4666", "SLUICE_WEB_PORT": "8666"}
     from sluice.aws import client
     from sluice.deploy import deploy
-    from sluice.embedded import airflow, postgres, server, stack
+    from sluice.embedded import server, stack
     from sluice.settings import PROJECT_ROOT, load_settings
 
     settings = load_settings()
@@ -71,15 +74,13 @@ def measure(objects: int = 20, console: Console | None = None) -> dict[str, list
     dags.mkdir()
     shutil.copy(PROJECT_ROOT / "dags" / "dockerhub_aggregate.py", dags)
     (dags / "floor.py").write_text(FLOOR_DAG)
-    services: list[stack.Service] = []
-    try:
-        with console.status("starting the stack"):
-            server.start(settings)
-            deploy(settings)
-            queue = client("sqs").create_queue(QueueName="sluice-floor")["QueueUrl"]
-            environment = stack.services_environment(airflow.prepare(settings))
-            environment["AIRFLOW__CORE__DAGS_FOLDER"] = str(dags)
-            services = stack.start(settings, environment)
+    with ExitStack() as undo:
+        undo.callback(shutil.rmtree, home, ignore_errors=True)
+        undo.callback(server.stop, settings)
+        server.start(settings)
+        deploy(settings)
+        queue = client("sqs").create_queue(QueueName="sluice-floor")["QueueUrl"]
+        stack.start(settings, console, undo, extra_environment=lambda: {"AIRFLOW__CORE__DAGS_FOLDER": str(dags)})
 
         def put_raw(number: int) -> dict[str, object]:
             pushed = f"2024-01-{number + 1:02d}T10:00:00Z"
@@ -115,11 +116,6 @@ def measure(objects: int = 20, console: Console | None = None) -> dict[str, list
                 time.sleep(0.137 * (number % 7))
                 seconds[name].append(wait_for(put, number))
         return seconds
-    finally:
-        stack.stop(services)
-        postgres.stop(settings)
-        server.stop(settings)
-        shutil.rmtree(home, ignore_errors=True)
 
 
 def main() -> None:
@@ -134,4 +130,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    end_on_sigterm()
     main()

@@ -84,17 +84,26 @@ def start(settings: Settings, *, faults: bool = False) -> ServerInfo:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        deadline = time.monotonic() + START_DEADLINE_SECONDS
-        while True:
-            info = _identity(settings, process.pid)
-            if info is not None:
-                return replace(info, started=True)
-            if process.poll() is not None or time.monotonic() > deadline:
-                process.kill()
-                said = log.read_bytes()[log_start_bytes:].decode(errors="replace").splitlines()[-10:]
-                how = f"ended with {process.wait()}" if process.returncode is not None else "does not answer"
-                raise EmbeddedServerError("\n".join([f"The embedded AWS {how}; the end of {log}:", *said]))
-            time.sleep(POLL_SECONDS)
+        try:
+            return _await_answer(settings, process, log, log_start_bytes)
+        except BaseException:
+            # It cannot be found later: the server writes its record when it answers.
+            process.kill()
+            process.wait()
+            raise
+
+
+def _await_answer(settings: Settings, process: subprocess.Popen[bytes], log: Path, log_start_bytes: int) -> ServerInfo:
+    deadline = time.monotonic() + START_DEADLINE_SECONDS
+    while True:
+        info = _identity(settings, process.pid)
+        if info is not None:
+            return replace(info, started=True)
+        if process.poll() is not None or time.monotonic() > deadline:
+            said = log.read_bytes()[log_start_bytes:].decode(errors="replace").splitlines()[-10:]
+            how = "does not answer" if process.returncode is None else f"ended with {process.returncode}"
+            raise EmbeddedServerError("\n".join([f"The embedded AWS {how}; the end of {log}:", *said]))
+        time.sleep(POLL_SECONDS)
 
 
 def stop(settings: Settings) -> bool:
