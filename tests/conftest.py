@@ -29,6 +29,7 @@ def _nothing_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     # Processes of pytest-xdist have the width of the terminal that they were started from.
     monkeypatch.delenv("COLUMNS", raising=False)
     # Messages name the command as the shell finds it: the tests run where it does, as in an activated environment.
+    monkeypatch.delenv("UV", raising=False)
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}")
     use_settings(monkeypatch)
     load_settings.cache_clear()
