@@ -94,7 +94,7 @@ def stand_in(port: int, error_share: float) -> None:
     """Serve the Docker Hub stand-in in the foreground, for work without internet."""
     from sluice.embedded import dockerhub
 
-    dockerhub.main(["--port", str(port), "--error-share", str(error_share)])
+    dockerhub.serve(port, error_share)
 
 
 @main.command()

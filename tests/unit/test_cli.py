@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -102,6 +103,27 @@ def test_wrong_usage_is_exit_code_2_and_needs_no_aws(arguments: list[str]) -> No
     assert done.exit_code == 2
     assert "Traceback" not in done.output
     assert "Error: " in done.output
+
+
+@pytest.mark.parametrize(
+    ("command", "way_out"),
+    [(["up"], "stop what has it, or set SLUICE_WEB_PORT"), (["stand-in", "--port", "{port}"], "give another one with")],
+    ids=["up", "stand-in"],
+)
+def test_a_taken_port_is_one_sentence_with_a_way_out(command: list[str], way_out: str, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        done = subprocess.run(
+            [sys.executable, "-m", "sluice", *(part.format(port=port) for part in command)],
+            env=os.environ | {"SLUICE_HOME": str(tmp_path / "home"), "SLUICE_WEB_PORT": port},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith(f"Error: port {port} of the ")
+    assert way_out in done.stderr
+    assert len(done.stderr.splitlines()) == 1
 
 
 def test_an_unknown_setting_is_one_warning_on_standard_error(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,6 @@
 """A stand-in for Docker Hub: a real HTTP server on 127.0.0.1 that replays made-up histories, and misbehaves on request.
 
-`python -m sluice.embedded.dockerhub --port 4580` runs it; `with DockerHubStandIn() as hub:` runs it in a thread.
+`sluice stand-in` runs it; `with DockerHubStandIn() as hub:` runs it in a thread.
 
 Every repository has a history, made from the seed and its name; each good answer moves it one step on, until the last.
 Some are other: namespace `missing` answers 404, `private` 401, and in `faulty` the name says the fault
@@ -9,7 +9,6 @@ Some are other: namespace `missing` answers 404, `private` 401, and in `faulty` 
 
 from __future__ import annotations
 
-import argparse
 import json
 import random
 import re
@@ -23,6 +22,8 @@ from email.utils import formatdate
 from enum import StrEnum
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+from sluice.errors import SluiceError
 
 HISTORY_STEPS = 12
 FIRST_PUSH = datetime(2025, 10, 2, tzinfo=UTC)
@@ -128,6 +129,10 @@ def history_of(repository: str, seed: int = 0) -> list[dict[str, Any]]:
 def _hub_time(moment: datetime) -> str:
     """As Docker Hub writes it: fraction without its trailing zeros."""
     return f"{moment:%Y-%m-%dT%H:%M:%S.%f}".rstrip("0").rstrip(".") + "Z"
+
+
+class StandInFailed(SluiceError):
+    """The stand-in cannot be served; the message says what to do."""
 
 
 class DockerHubStandIn:
@@ -299,27 +304,21 @@ class _Handler(BaseHTTPRequestHandler):
         """Say nothing: a stand-in with 500 repositories would say it 500 times."""
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Run the stand-in until it is interrupted."""
-    parser = argparse.ArgumentParser(prog="python -m sluice.embedded.dockerhub", description="Stand-in for Docker Hub.")
-    parser.add_argument("--port", type=int, default=4580, help="on 127.0.0.1 (default %(default)s)")
-    parser.add_argument("--error-share", type=float, default=0.0, help="share of requests that go wrong (0 to 1)")
-    parser.add_argument("--seed", type=int, default=0, help="of the histories, and of which requests go wrong")
-    parser.add_argument("--slow-seconds", type=float, default=3.0, help="how long a slow answer takes")
-    given = parser.parse_args(arguments)
+def serve(port: int, error_share: float) -> None:
+    """Run the stand-in on 127.0.0.1 in the foreground, until it is interrupted.
+
+    Raises:
+        StandInFailed: the port cannot be used.
+    """
     try:
-        hub = DockerHubStandIn(
-            given.port, error_share=given.error_share, seed=given.seed, slow_seconds=given.slow_seconds
-        )
+        hub = DockerHubStandIn(port, error_share=error_share)
     except OSError as error:
-        parser.error(f"cannot listen on 127.0.0.1:{given.port} ({error.strerror}): give another --port")
+        raise StandInFailed(
+            f"port {port} of the Docker Hub stand-in cannot be used ({error.strerror}); give another one with --port"
+        ) from None
     with hub:
         print(f"Docker Hub stand-in on {hub.url}", flush=True)
         try:
             threading.Event().wait()
         except KeyboardInterrupt:
             print("stopped")
-
-
-if __name__ == "__main__":
-    main()

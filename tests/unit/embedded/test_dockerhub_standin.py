@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from sluice.dockerhub.records import Repository, parse_answer, parse_stats, raw_key
-from sluice.embedded.dockerhub import HISTORY_STEPS, KNOWN, SHARED_FAULTS, DockerHubStandIn, history_of, main
+from sluice.embedded.dockerhub import HISTORY_STEPS, KNOWN, SHARED_FAULTS, DockerHubStandIn, history_of
 
 DEMO_TIME = datetime(2026, 11, 1, tzinfo=UTC)
 
@@ -117,7 +117,7 @@ def test_it_runs_as_a_process_that_says_where_it_listens() -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [sys.executable, "-m", "sluice.embedded.dockerhub", "--port", str(port)]
+    command = [sys.executable, "-m", "sluice", "stand-in", "--port", str(port)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout
@@ -128,11 +128,3 @@ def test_it_runs_as_a_process_that_says_where_it_listens() -> None:
                 assert answer.status == 200
         finally:
             process.terminate()
-
-
-def test_a_taken_port_is_a_clear_message(capsys: pytest.CaptureFixture[str]) -> None:
-    with DockerHubStandIn() as hub:
-        port = hub.url.rpartition(":")[2]
-        with pytest.raises(SystemExit):
-            main(["--port", port])
-    assert f"cannot listen on 127.0.0.1:{port}" in capsys.readouterr().err
