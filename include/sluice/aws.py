@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 import boto3
 import botocore.loaders
 import botocore.session
+from botocore import exceptions as botocore_errors
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
@@ -227,3 +228,84 @@ def _resource_name(value: Any) -> str:
     if isinstance(value, list):
         return ", ".join(dict.fromkeys(table["TableName"] for each in value for table in each.values()))
     return str(value).rpartition("/")[2].rpartition(":")[2]
+
+
+class RequestRefused(TerminalError):
+    """AWS refuses a request until a person changes something: credentials, permissions, or what is not deployed."""
+
+
+LOG_IN = "Set AWS_PROFILE or another source of credentials, and log in (`aws sts get-caller-identity` must answer)."
+
+_CREDENTIALS_REFUSED = {
+    "AuthFailure",
+    "ExpiredToken",
+    "ExpiredTokenException",
+    "IncompleteSignature",
+    "IncompleteSignatureException",
+    "InvalidAccessKeyId",
+    "InvalidClientTokenId",
+    "InvalidSignatureException",
+    "InvalidToken",
+    "MissingAuthenticationToken",
+    "MissingAuthenticationTokenException",
+    "SignatureDoesNotMatch",
+    "TokenRefreshRequired",
+    "UnrecognizedClientException",
+}
+_PERMISSION_DENIED = {
+    # S3 answers a HEAD request without a body, so that its code is the status.
+    "403",
+    "AccessDenied",
+    "AccessDeniedException",
+    "AccountProblem",
+    "AllAccessDisabled",
+    "AuthorizationError",
+    "AuthorizationErrorException",
+    "KMS.AccessDeniedException",
+    "KMSAccessDenied",
+    "KMSAccessDeniedException",
+    "NotAuthorized",
+    "OptInRequired",
+    "SubscriptionRequiredException",
+    "UnauthorizedOperation",
+}
+"""Codes by which services refuse a caller, and a permission, in every protocol of AWS. A clock that is wrong
+(RequestTimeTooSkewed, RequestExpired) corrects itself, and is not among them."""
+
+_NO_CREDENTIALS = (
+    botocore_errors.NoCredentialsError,
+    botocore_errors.PartialCredentialsError,
+    botocore_errors.ProfileNotFound,
+    botocore_errors.ConfigNotFound,
+    botocore_errors.ConfigParseError,
+    botocore_errors.InvalidConfigError,
+    botocore_errors.NoAuthTokenError,
+    botocore_errors.UnknownCredentialError,
+    botocore_errors.TokenRetrievalError,
+    botocore_errors.SSOError,
+    botocore_errors.LoginError,
+)
+"""What botocore raises before it sends anything, where it has no usable credentials. CredentialRetrievalError is not
+among them: a source that does not answer now may answer soon."""
+
+_STARTS = {"StartCrawler": "Glue crawler", "StartJobRun": "Glue job"}
+"""Operations that operators of Airflow's Amazon provider call through clients of their own -> what they start."""
+
+
+def as_terminal(error: BaseException) -> TerminalError | None:
+    """An error as one that only a person can cure, with the way out; None where another try may succeed.
+
+    Whichever client raised it: `client_of` recognises what is missing, but not every request goes through it.
+    """
+    if isinstance(error, TerminalError):
+        return error
+    code = error_code(error)
+    if code in _CREDENTIALS_REFUSED or isinstance(error, _NO_CREDENTIALS):
+        return RequestRefused(f"AWS does not accept the credentials: {str(error).rstrip('.')}. {LOG_IN}")
+    if code in _PERMISSION_DENIED:
+        way_out = "Give this permission to the user or role that sluice runs as, or use another one."
+        return RequestRefused(f"AWS denies access: {str(error).rstrip('.')}. {way_out}")
+    if isinstance(error, ClientError) and code == "EntityNotFoundException" and error.operation_name in _STARTS:
+        what = _STARTS[error.operation_name]
+        return RequestRefused(f"{what} does not exist ({str(error).rstrip('.')}): run `sluice deploy`")
+    return None

@@ -89,11 +89,13 @@ def explain(error: Exception) -> str:
     """What went wrong and what to do, in a sentence, for any error of a command."""
     from botocore import exceptions as aws_errors
 
-    from sluice.aws import error_code
+    from sluice.aws import as_terminal, error_code
     from sluice.drift import NOT_FOUND
 
     if isinstance(error, SluiceError):
         return str(error)
+    if terminal := as_terminal(error):
+        return str(terminal)
     if isinstance(error, aws_errors.ClientError):
         said = f"{error.operation_name}: {error.response['Error'].get('Message') or error_code(error)}"
         if error_code(error) in NOT_FOUND:

@@ -27,7 +27,7 @@ from botocore.exceptions import (
 )
 from rich.table import Table
 
-from sluice.aws import client_of, connection_arguments, error_code
+from sluice.aws import LOG_IN, client_of, connection_arguments, error_code
 from sluice.console import console
 from sluice.drift import NOT_FOUND, cancel_key_deletions, missing_resources, stack_resources, template_without
 from sluice.errors import TerminalError
@@ -196,11 +196,7 @@ def account_id(settings: Settings, *, timeout_seconds: float = 30) -> str:
         where = settings.endpoint_url or "AWS"
         raise DeployError(f"{where} did not answer within {timeout_seconds} s; try again, or look at it.") from None
     except (BotoCoreError, ClientError) as error:
-        way_out = (
-            "Set AWS_PROFILE or another source of credentials, and log in (`aws sts get-caller-identity` must answer)."
-            if settings.target == "aws"
-            else f"Is {settings.endpoint_url} the embedded AWS?"
-        )
+        way_out = LOG_IN if settings.target == "aws" else f"Is {settings.endpoint_url} the embedded AWS?"
         raise DeployError(f"AWS does not accept this user: {error}. {way_out}") from None
 
 

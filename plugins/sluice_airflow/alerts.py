@@ -90,7 +90,7 @@ def _note_success(context: Context, result: Any) -> None:
 
 def after_failure(context: Context) -> None:
     """Tell people that a task failed for good: `on_failure_callback` of every task; a try that is retried is none."""
-    ti, error = context["ti"], context.get("exception")
+    ti, error = context["ti"], _raised(context)
     said = _typed(error) if isinstance(error, BaseException) else str(error or KILLED)
 
     def tell() -> None:
@@ -116,7 +116,7 @@ def _log_last_lines(context: Context) -> None:
 
 def last_lines(context: Context) -> list[str]:
     """The end of a failed task's log: what failed, the report or quarantine to look at, how to run it again."""
-    ti, error = context["ti"], context.get("exception")
+    ti, error = context["ti"], _raised(context)
     message = str(error or KILLED).strip()
     # The messages of this project are sentences; those of other libraries often mean nothing without their type.
     what = (
@@ -131,6 +131,14 @@ def last_lines(context: Context) -> list[str]:
         # A task that cannot run again names what does its work.
         f"run again: {getattr(error, 'instead', '') or run_again(context, ti.dag_id, ti.task_id)}",
     ]
+
+
+def _raised(context: Context) -> BaseException | str | None:
+    """What a task raised; what only a person can cure with its way out, whichever client of AWS raised it."""
+    from sluice.aws import as_terminal
+
+    error: Any = context.get("exception")
+    return (as_terminal(error) or error) if isinstance(error, BaseException) else error
 
 
 def _typed(error: BaseException) -> str:

@@ -5,14 +5,26 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from airflow.sdk.definitions.retry_policy import ExceptionRetryPolicy, RetryAction, RetryRule
+from airflow.sdk.definitions.retry_policy import RetryDecision, RetryPolicy
 
-from sluice.errors import TerminalError
 from sluice_airflow.alerts import after_failure, after_retry, after_skip, after_success, before_task
 
 START = datetime(2013, 1, 1, tzinfo=UTC)
 """Before any data that the lake may hold, so that every past partition can be backfilled: Docker Hub began in 2014, and
 there are images that nobody has pushed since. Airflow runs no task before its start date."""
+
+
+class RetryUnlessTerminal(RetryPolicy):
+    """Retry a task as it says, unless only a person can cure its error."""
+
+    def evaluate(self, exception: BaseException, *_: Any, **__: Any) -> RetryDecision:
+        """Fail for a terminal error, whichever client of AWS raised it; leave all else to the number of retries."""
+        # Only a task that fails pays for boto3, not every one that reads its Dag file.
+        from sluice.aws import as_terminal
+
+        terminal = as_terminal(exception)
+        return RetryDecision.fail("another try would fail in the same way") if terminal else RetryDecision.default()
+
 
 TASK_DEFAULTS: dict[str, Any] = {
     "owner": "sluice",
@@ -21,9 +33,7 @@ TASK_DEFAULTS: dict[str, Any] = {
     "retry_exponential_backoff": True,
     "max_retry_delay": timedelta(minutes=5),
     "execution_timeout": timedelta(minutes=30),
-    "retry_policy": ExceptionRetryPolicy(
-        rules=[RetryRule(TerminalError, RetryAction.FAIL, reason="another try would fail in the same way")]
-    ),
+    "retry_policy": RetryUnlessTerminal(),
     "on_execute_callback": before_task,
     "on_success_callback": after_success,
     "on_skipped_callback": after_skip,

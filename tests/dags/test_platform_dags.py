@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from accommodations_world import World as AccommodationsWorld
+from accommodations_world import a_record
 from dockerhub_account import WORKED_EXAMPLE, DockerHubAccount
 from platform_world import Watch
 from sluice import sqs
@@ -88,6 +90,36 @@ def test_a_run_that_finds_nothing_to_do_is_noted_as_alive(watch: Watch, run_dag:
     last = watch.read().dags["dockerhub_aggregate"]
     assert last.success_run == run.run_id
     assert (last.tally, last.published_at) == ({}, None)
+
+
+def test_a_missing_priority_list_fails_at_once_and_the_alert_names_its_command(
+    watch: Watch, account: DockerHubAccount, run_dag: RunDag
+) -> None:
+    partners = AccommodationsWorld(account.settings)
+    partners.put("a.jsonl", [a_record("1", "A")])
+    run = run_dag("accommodations_consolidate")
+    assert_failed_in_its_first_try(run, "collect")
+    ((subject, text),) = watch.mail()
+    assert subject == "[sluice-test] accommodations_consolidate.collect failed"
+    assert "PriorityListError: the priority list is missing" in text
+    assert "`sluice partners set-priority NAME ...`" in text
+    assert partners.unfinished() == 1
+
+
+def test_a_missing_crawler_fails_at_once_and_the_alert_names_its_command(
+    watch: Watch, account: DockerHubAccount, run_dag: RunDag
+) -> None:
+    client("glue").delete_crawler(Name=f"{account.settings.resource_prefix}-events")
+    run = run_dag("events_hourly", logical_date=datetime(2024, 4, 7, 17, tzinfo=UTC))
+    assert_failed_in_its_first_try(run, "catalogue.crawl")
+    ((_, text),) = watch.mail()
+    assert "RequestRefused: Glue crawler does not exist (" in text
+    assert "run `sluice deploy`" in text
+
+
+def assert_failed_in_its_first_try(run: Any, task_id: str) -> None:
+    failed = run.get_task_instance(task_id)
+    assert (str(failed.state), failed.try_number) == ("failed", 1)
 
 
 def test_a_run_that_fails_is_not_noted_as_alive_and_its_message_says_all_there_is(

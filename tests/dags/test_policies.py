@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError, NoCredentialsError
 
 from sluice.errors import SluiceError, TerminalError
 from sluice.quality import GateFailed
@@ -77,7 +78,8 @@ def test_what_only_a_person_can_change_is_not_retried_and_all_else_is(dag: Any) 
     for task in dag.tasks:
         if task.task_type == "EmptyOperator":
             continue
-        for error in (GateFailed("bad data"), TerminalError("no such queue")):
+        expired = ClientError({"Error": {"Code": "ExpiredToken"}}, "ListObjectsV2")
+        for error in (GateFailed("bad data"), TerminalError("no such queue"), expired, NoCredentialsError()):
             assert task.retry_policy.evaluate(error, 1, 2).action.value == "fail", task.task_id
         assert task.retry_policy.evaluate(SluiceError("throttled"), 1, 2).action.value == "default", task.task_id
         assert task.retry_policy.evaluate(ConnectionError(), 1, 2).action.value == "default", task.task_id

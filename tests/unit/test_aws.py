@@ -8,10 +8,19 @@ import warnings
 from typing import Any
 
 import boto3
+import botocore.session
 import pytest
-from botocore.exceptions import ClientError, EndpointConnectionError
+from botocore.exceptions import (
+    ClientError,
+    CredentialRetrievalError,
+    EndpointConnectionError,
+    NoCredentialsError,
+    ProfileNotFound,
+    UnauthorizedSSOTokenError,
+)
 
 from sluice import aws
+from sluice.errors import TerminalError
 from sluice.settings import load_settings
 
 
@@ -98,3 +107,67 @@ def test_an_error_has_one_code_however_the_service_spells_it(code: str, expected
 )
 def test_an_error_that_no_service_sent_has_no_code(error: Exception) -> None:
     assert aws.error_code(error) == ""
+
+
+def refused(code: str, operation: str = "Operation") -> ClientError:
+    return ClientError({"Error": {"Code": code, "Message": "no"}}, operation)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        *map(
+            refused,
+            ["ExpiredToken", "ExpiredTokenException", "InvalidClientTokenId", "UnrecognizedClientException"],
+        ),
+        *map(refused, ["InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidSignatureException"]),
+        ProfileNotFound(profile="none"),
+        UnauthorizedSSOTokenError(),
+    ],
+    ids=str,
+)
+def test_credentials_that_aws_refuses_are_terminal_and_say_how_to_log_in(error: Exception) -> None:
+    terminal = aws.as_terminal(error)
+    assert str(terminal) == f"AWS does not accept the credentials: {str(error).rstrip('.')}. {aws.LOG_IN}"
+
+
+def test_a_process_without_credentials_fails_terminally(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    for file in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
+        monkeypatch.setenv(file, os.devnull)
+    sqs = boto3.session.Session(botocore_session=botocore.session.Session()).client("sqs", region_name="eu-central-1")
+    with pytest.raises(NoCredentialsError) as raised:
+        sqs.list_queues()
+    assert isinstance(aws.as_terminal(raised.value), TerminalError)
+
+
+@pytest.mark.parametrize("code", ["AccessDenied", "AccessDeniedException", "KMS.AccessDeniedException", "403"])
+def test_a_permission_that_is_denied_is_terminal_and_names_the_request(code: str) -> None:
+    assert str(aws.as_terminal(refused(code, "GetItem"))) == (
+        f"AWS denies access: An error occurred ({code}) when calling the GetItem operation: no."
+        " Give this permission to the user or role that sluice runs as, or use another one."
+    )
+
+
+def test_a_missing_crawler_is_terminal_and_a_missing_partition_is_not() -> None:
+    said = str(aws.as_terminal(refused("EntityNotFoundException", "StartCrawler")))
+    assert said.startswith("Glue crawler does not exist (")
+    assert said.endswith("): run `sluice deploy`")
+    assert aws.as_terminal(refused("EntityNotFoundException", "GetPartition")) is None
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        *map(refused, ["ThrottlingException", "InternalError", "RequestTimeTooSkewed", "CrawlerRunningException"]),
+        EndpointConnectionError(endpoint_url="http://a"),
+        CredentialRetrievalError(provider="metadata", error_msg="no answer"),
+        ConnectionError(),
+        ValueError(),
+    ],
+    ids=repr,
+)
+def test_what_another_try_may_cure_is_not_terminal(error: Exception) -> None:
+    assert aws.as_terminal(error) is None

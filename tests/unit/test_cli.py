@@ -15,10 +15,11 @@ from botocore.exceptions import ClientError, ConnectTimeoutError, NoCredentialsE
 from click.testing import CliRunner
 
 from sluice import cli, commands
+from sluice.aws import LOG_IN
 from sluice.errors import SluiceError
 
 MISSING = ClientError({"Error": {"Code": "ResourceNotFoundException", "Message": "T: x"}}, "Query")
-DENIED = ClientError({"Error": {"Code": "AccessDenied", "Message": "not you"}}, "Query")
+INVALID = ClientError({"Error": {"Code": "ValidationException", "Message": "not so"}}, "Query")
 NO_FILE = FileNotFoundError(errno.ENOENT, "No such file", "a.csv")
 
 
@@ -38,8 +39,8 @@ def fail_with(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
             MISSING,
             "Something that this command needs of sluice-dev is not there (Query: T: x). Run `sluice deploy`.",
         ),
-        (DENIED, "AWS refused a request (Query: not you)."),
-        (NoCredentialsError(), "Unable to locate credentials"),
+        (INVALID, "AWS refused a request (Query: not so)."),
+        (NoCredentialsError(), f"AWS does not accept the credentials: Unable to locate credentials. {LOG_IN}"),
         (NO_FILE, "a.csv: No such file"),
         (PermissionError("closed"), "closed"),
     ],

@@ -10,10 +10,10 @@ from typing import Any
 import click
 from botocore.exceptions import BotoCoreError, ClientError
 
-from sluice.aws import giving_up_soon
+from sluice.aws import as_terminal, giving_up_soon
 from sluice.deploy import account_id
 from sluice.environment import web_url
-from sluice.errors import SluiceError, TerminalError
+from sluice.errors import SluiceError
 from sluice.settings import Settings, load_settings
 from sluice.tally import COUNTS
 from sluice.watch.observation import Observation, QueueState, look
@@ -43,10 +43,8 @@ def status(as_json: bool) -> None:
     try:
         with giving_up_soon():
             seen = look(settings, watched, utc_now())
-    except TerminalError:
-        raise
     except (BotoCoreError, ClientError) as error:
-        raise StatusUnknown(f"AWS did not answer: {error}") from None
+        raise as_terminal(error) or StatusUnknown(f"AWS did not answer: {error}") from None
     problems = find_problems(watched, seen, web_url(settings))
     if as_json:
         click.echo(json.dumps(document(settings, watched, seen, problems), indent=2))
