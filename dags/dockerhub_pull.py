@@ -3,8 +3,8 @@
 ## What it does
 
 Asks for every repository in `SLUICE_DOCKERHUB_REPOSITORIES`, stages the good answers, and publishes them once they
-passed the gate: one row each in the parquet history, and the whole answer as a raw object. An answer that is missing,
-late, malformed or of another repository goes to quarantine with its reason; the others go on.
+passed the gate: one row each in the table `dockerhub_history`, and the whole answer as a raw object. An answer that is
+missing, late, malformed or of another repository goes to quarantine with its reason; the others go on.
 
 ## Triggered by
 
@@ -19,8 +19,7 @@ None; what to watch is a setting.
 
 * reads `GET {SLUICE_DOCKERHUB_URL}/v2/repositories/{namespace}/{name}/`
 * writes `raw/dockerhub/namespace=/name=/year=/month=/day=/YYYY_MM_DD_HHMMSS.json`, which triggers `dockerhub_aggregate`
-* writes `curated/dockerhub_history/year=/month=/day=/<run>.parquet`, `quarantine/dockerhub/<run>/` and
-  `quality/dockerhub/pull/`
+* appends to the Iceberg table `dockerhub_history`; writes `quarantine/dockerhub/<run>/` and `quality/dockerhub/pull/`
 
 ## Running it again
 

@@ -78,7 +78,7 @@ class World:
         for bucket in (settings.lake_bucket, settings.landing_bucket):
             s3_client.create_bucket(Bucket=bucket)
             s3_client.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
-        client("glue").create_database(DatabaseInput={"Name": settings.events_database})
+        client("glue").create_database(DatabaseInput={"Name": settings.glue_database})
         cloudformation, template = client("cloudformation"), (TEMPLATES / "accommodations.yaml").read_text()
         parameters = parameters_of(cloudformation, template, settings)
         stack_name = f"{settings.resource_prefix}-accommodations"
@@ -96,7 +96,7 @@ class World:
             for item in client("dynamodb").scan(TableName=table)["Items"]:
                 client("dynamodb").delete_item(TableName=table, Key={key: item[key]})
         glue: Any = client("glue")
-        table_name = {"DatabaseName": settings.events_database, "TableName": publication.CURRENT_TABLE}
+        table_name = {"DatabaseName": settings.glue_database, "TableName": publication.CURRENT_TABLE}
         for partition in glue.get_partitions(**table_name)["Partitions"]:
             glue.delete_partition(**table_name, PartitionValues=partition["Values"])
         for url in (self.queue_url, self.dead_letters_url):

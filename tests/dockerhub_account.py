@@ -20,8 +20,10 @@ from sluice.aws import client
 from sluice.deploy import deploy
 from sluice.dockerhub import steps
 from sluice.dockerhub.records import Stats, parse_raw_key
+from sluice.dockerhub.storage import HISTORY
 from sluice.dockerhub.transform import RawObject
 from sluice.settings import Settings, load_settings
+from sluice.tables import iceberg
 
 WORKED_EXAMPLE = (
     # file name, stars, pulls, its own last_updated
@@ -150,12 +152,17 @@ class DockerHubAccount:
             )
 
     def keys(self, prefix: str) -> list[str]:
-        """Keys of the lake below a prefix."""
-        return list(s3.list_keys(self.settings.lake_bucket, prefix))
+        """Keys of the lake below a prefix, without the files of the history, which `history` reads."""
+        keys = s3.list_keys(self.settings.lake_bucket, prefix)
+        return [key for key in keys if not key.startswith(HISTORY.prefix)]
 
     def rows(self, key: str) -> list[dict[str, Any]]:
         """Rows of a JSON Lines object of the lake."""
         return s3.read_json_lines(self.settings.lake_bucket, key)
+
+    def history(self) -> list[dict[str, Any]]:
+        """Rows of the history, in the order of time."""
+        return iceberg.read(HISTORY.name).sort_by([("observed_at", "ascending")]).to_pylist()
 
     def quarantined(self, run: str = "run", step: str = "collect") -> dict[str, str]:
         """Source -> reason of what a step of a run rejected."""
@@ -234,6 +241,8 @@ def empty(settings: Settings) -> None:
         found: Any = [{"Key": each["Key"]} for each in page.get("Contents", [])]
         if found:
             client("s3").delete_objects(Bucket=bucket, Delete={"Objects": found, "Quiet": True})
+    client("glue").delete_table(DatabaseName=settings.glue_database, Name=HISTORY.name)
+    iceberg.create_missing(settings, [HISTORY])
     for items in client("dynamodb").get_paginator("scan").paginate(TableName=table):
         requests: Any = [{"DeleteRequest": {"Key": {"PK": each["PK"], "SK": each["SK"]}}} for each in items["Items"]]
         for start in range(0, len(requests), 25):

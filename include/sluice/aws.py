@@ -119,22 +119,22 @@ class _Clients:
 
     _lock: threading.Lock
     _session: Any
-    _made: dict[tuple[str, Settings, bool], Any]
+    _made: dict[tuple[str, Settings, bool, bool], Any]
 
     def __init__(self) -> None:
         self.is_hasty = False
         self.cache_clear()
 
-    def __call__(self, service: str, settings: Settings, hasty: bool = False) -> Any:
-        """The client of a service for given settings."""
-        hasty = hasty or self.is_hasty
+    def __call__(self, service: str, settings: Settings, hasty: bool = False, *, single_attempt: bool = False) -> Any:
+        """The client of a service for given settings; with a single attempt, one that never sends a request again."""
+        key = (service, settings, hasty or self.is_hasty, single_attempt)
         with self._lock:
-            found = self._made.get((service, settings, hasty))
+            found = self._made.get(key)
             if found is None:
-                found = self._made[service, settings, hasty] = self._make(service, settings, hasty)
+                found = self._made[key] = self._make(*key)
             return found
 
-    def _make(self, service: str, settings: Settings, hasty: bool) -> Any:
+    def _make(self, service: str, settings: Settings, hasty: bool, single_attempt: bool) -> Any:
         # A session costs as much as several clients.
         if self._session is None:
             core = botocore.session.Session()
@@ -143,6 +143,8 @@ class _Clients:
         config = EMBEDDED_CLIENT_CONFIG if settings.endpoint_url else CLIENT_CONFIG
         if hasty:
             config = config.merge(HASTY)
+        if single_attempt:
+            config = config.merge(Config(retries={"mode": "standard", "total_max_attempts": 1}))
         made = self._session.client(service, config=config, **connection_arguments(settings))
         made.meta.events.register("before-parameter-build", _keep_parameters)
         made.meta.events.register("after-call", partial(_raise_where_missing, settings))

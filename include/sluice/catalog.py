@@ -158,7 +158,7 @@ def read_table(database: str, table: str) -> TableTypeDef:
         if error_code(error) != "EntityNotFoundException":
             raise
         raise CatalogError(
-            f"Glue table {database}.{table} does not exist: run `sluice deploy`, or set SLUICE_EVENTS_DATABASE"
+            f"Glue table {database}.{table} does not exist: run `sluice deploy`, or set SLUICE_GLUE_DATABASE"
         ) from None
 
 

@@ -23,6 +23,7 @@ ELSEWHERE = {
     "modules": "sluice.modules.cli:modules",
     "datasets": "sluice.datasets.cli:datasets",
     "status": "sluice.watch.cli:status",
+    "tables": "sluice.tables.cli:tables",
 }
 """Commands that live beside their logic, loaded when they are asked for."""
 

@@ -29,10 +29,12 @@ from rich.table import Table
 
 from sluice.aws import LOG_IN, client_of, connection_arguments, error_code
 from sluice.console import console
+from sluice.dockerhub import storage as dockerhub
 from sluice.drift import NOT_FOUND, cancel_key_deletions, missing_resources, stack_resources, template_without
 from sluice.errors import TerminalError
 from sluice.notifications import is_test_event
 from sluice.settings import PROJECT_ROOT, Settings, load_settings
+from sluice.tables.iceberg import create_missing
 from sluice.template import load_template
 
 if TYPE_CHECKING:
@@ -41,6 +43,9 @@ if TYPE_CHECKING:
 TEMPLATES = PROJECT_ROOT / "infra"
 STACKS = ("dockerhub", "events", "platform", "accommodations", "modules", "datasets", "lake")
 """Templates in the order of their deployment; `lake` is last, because S3 tries the topics that it shall notify."""
+
+TABLES = (dockerhub.HISTORY,)
+"""Iceberg tables: not in the templates, as CloudFormation would reset the columns and snapshots that writers add."""
 
 UPDATABLE = (
     "CREATE_COMPLETE",
@@ -92,6 +97,8 @@ def deploy(settings: Settings, templates: Path = TEMPLATES, stacks: tuple[str, .
         deployed = [deploy_template(settings, name, (templates / f"{name}.yaml").read_text()) for name in stacks]
         if any(stack.changes for stack in deployed if stack.stack_name == f"{settings.resource_prefix}-lake"):
             discard_test_events(settings)
+        if set(STACKS) <= set(stacks):
+            deployed.append(Deployed("tables", tuple(create_missing(settings, TABLES))))
         return deployed
 
 

@@ -91,6 +91,9 @@ class Settings(BaseSettings):
     lake_bucket: str = Field(
         "sluice-lake", pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$", description="what the pipelines make"
     )
+    glue_database: str = Field(
+        "sluice", pattern=r"^[a-z0-9_]{1,252}$", description="Glue database of the tables of the lake"
+    )
     drain_max_messages: int = Field(
         1_000, ge=10, le=10_000, description="messages that one run takes from its queue at the most"
     )
@@ -121,9 +124,6 @@ class Settings(BaseSettings):
         "stream_checkpoints",
         pattern=r"^[A-Za-z0-9_.-]{3,255}$",
         description="DynamoDB table of stream checkpoints and publications",
-    )
-    events_database: str = Field(
-        "sluice", pattern=r"^[a-z0-9_]{1,252}$", description="Glue database of the events tables"
     )
     events_max_records: int = Field(
         100_000, ge=1_000, le=10_000_000, description="records that one ingest takes at the most"

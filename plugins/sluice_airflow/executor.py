@@ -8,7 +8,15 @@ from airflow.executors.local_executor import LocalExecutor
 
 from sluice.quality.gate import import_great_expectations
 
-LIBRARIES = ("boto3", "duckdb", "pandas", "pyarrow.parquet", "airflow.providers.amazon.aws.operators.glue_crawler")
+LIBRARIES = (
+    "boto3",
+    "duckdb",
+    "pandas",
+    "pyarrow.parquet",
+    "pyiceberg.catalog.glue",
+    "pyiceberg.io.pyarrow",
+    "airflow.providers.amazon.aws.operators.glue_crawler",
+)
 
 
 class PreloadingLocalExecutor(LocalExecutor):

@@ -141,7 +141,7 @@ def test_the_raw_table_has_the_partition_after_the_crawl_and_there_is_no_second_
     world.put(50, seed=1)
     run("events_ingest")
     run("events_hourly", logical_date=world.hour)
-    database = world.settings.events_database
+    database = world.settings.glue_database
     values = storage.partition_values(world.hour)
     assert catalog.partition_location(database, storage.RAW_TABLE, values) == (
         f"s3://{world.settings.lake_bucket}/raw/events/year=2024/month=04/day=07/hour=17/"

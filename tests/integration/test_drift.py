@@ -29,7 +29,7 @@ DELETE: dict[str, Callable[[Any, drift.StackResource], object]] = {
     "AWS::KMS::Alias": lambda client, it: client.delete_alias(AliasName=it.properties["AliasName"]),
     "AWS::KMS::Key": lambda client, it: client.schedule_key_deletion(KeyId=it.physical_id, PendingWindowInDays=7),
     "AWS::Kinesis::Stream": lambda client, it: client.delete_stream(StreamName=it.name),
-    "AWS::S3::Bucket": lambda client, it: client.delete_bucket(Bucket=it.name),
+    "AWS::S3::Bucket": lambda client, it: delete_bucket(client, it.name),
     "AWS::S3::BucketPolicy": lambda client, it: client.delete_bucket_policy(Bucket=it.properties["Bucket"]),
     "AWS::SNS::Subscription": lambda client, it: client.unsubscribe(SubscriptionArn=it.physical_id),
     "AWS::SNS::Topic": lambda client, it: client.delete_topic(TopicArn=it.physical_id),
@@ -68,6 +68,12 @@ READ_BACK = {
     "datasets/test_infra.py": ["test_an_upload_below_datasets_is_heard_of_and_nothing_else"],
 }
 """Functions of other tests that read back the properties of what is deployed."""
+
+
+def delete_bucket(client: Any, name: str) -> None:
+    for each in client.list_object_versions(Bucket=name).get("Versions", []):
+        client.delete_object(Bucket=name, Key=each["Key"], VersionId=each["VersionId"])
+    client.delete_bucket(Bucket=name)
 
 
 def delete_role(iam: Any, name: str) -> None:

@@ -20,7 +20,7 @@ FILES = sorted(set(PACKAGE.rglob("*.py")) - {PACKAGE / "__main__.py"})
 MODULES = [
     ".".join(("sluice", *file.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(".__init__") for file in FILES
 ]
-HEAVY = ("airflow", "pandas", "numpy", "pyarrow", "duckdb", "great_expectations", "pyspark", "sqlglot")
+HEAVY = ("airflow", "pandas", "numpy", "pyarrow", "pyiceberg", "duckdb", "great_expectations", "pyspark", "sqlglot")
 EACH_MODULE = """
 import importlib, json, os, sys
 import boto3, click, httpx, pydantic_settings, rich.console, rich.table  # what most import, read once

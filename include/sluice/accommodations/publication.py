@@ -135,7 +135,7 @@ def show(settings: Settings) -> None:
         prefix = read_manifest(bucket, number)["current_prefix"]
         if prefix:
             location = f"s3://{bucket}/{prefix}"
-            catalog.point_partition(settings.events_database, CURRENT_TABLE, CURRENT_PARTITION, location)
+            catalog.point_partition(settings.glue_database, CURRENT_TABLE, CURRENT_PARTITION, location)
         found = storage.read_catalogue(table).number
         if found == number:
             return
@@ -171,10 +171,10 @@ def read_current() -> pa.Table:
     import pyarrow.parquet as pq
 
     settings = load_settings()
-    location = catalog.partition_location(settings.events_database, CURRENT_TABLE, CURRENT_PARTITION)
+    location = catalog.partition_location(settings.glue_database, CURRENT_TABLE, CURRENT_PARTITION)
     if location is None:
         raise CatalogueNotPublished(
-            f"{settings.events_database}.{CURRENT_TABLE} has no partition yet: drop a partner's file (`sluice produce"
+            f"{settings.glue_database}.{CURRENT_TABLE} has no partition yet: drop a partner's file (`sluice produce"
             " partners`), and `sluice airflow dags test accommodations_consolidate` makes it"
         )
     bucket, _, prefix = location.removeprefix("s3://").partition("/")

@@ -171,7 +171,7 @@ def _publish_answers(
     observations = [(_stats_of(row), row["body"]) for row in rows]
     if rows:
         observed_at = datetime.fromisoformat(rows[0]["observed_at"])
-        storage.write_history(settings.lake_bucket, run, observed_at, [stats for stats, _ in observations])
+        storage.append_history(run, observed_at, [stats for stats, _ in observations])
     in_parallel(
         lambda one: s3.write_object(settings.lake_bucket, raw_key(one[0]), one[1].encode()),
         observations,

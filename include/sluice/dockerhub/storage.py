@@ -1,16 +1,16 @@
-"""What the pipeline reads and writes, one service a function: S3 (raw, staging, history) and DynamoDB (aggregates)."""
+"""What the pipeline reads and writes, one service a function: S3 (raw, staging), Iceberg (history) and DynamoDB
+(aggregates)."""
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from botocore.exceptions import ClientError
 
-from sluice import dynamodb, lake, s3
+from sluice import dynamodb, s3
 from sluice.aws import client, error_code
 from sluice.dockerhub import PIPELINE
 from sluice.dockerhub.records import RAW_PREFIX, Stats
@@ -23,11 +23,23 @@ from sluice.dockerhub.transform import (
     partition_key,
     timestamp_sort_key,
 )
+from sluice.tables import iceberg
+from sluice.tables.iceberg import Column, TableDefinition
 
-if TYPE_CHECKING:
-    import pyarrow as pa
-
-HISTORY_PREFIX = f"curated/{PIPELINE}_history/"
+HISTORY = TableDefinition(
+    f"{PIPELINE}_history",
+    "One row for each repository and pull: how popular it was then",
+    (
+        Column("observed_at", "timestamptz", "when Docker Hub was asked (UTC)"),
+        Column("namespace", "string", "of the repository"),
+        Column("name", "string", "of the repository"),
+        Column("star_count", "long", "stars"),
+        Column("pull_count", "long", "pulls since the repository exists"),
+        Column("last_updated", "timestamptz", "when an image was last pushed (UTC)"),
+    ),
+    partition_column="observed_at",
+    partition_by="month",
+)
 
 
 def list_month(bucket: str, year: int, month: int) -> Iterator[str]:
@@ -37,8 +49,13 @@ def list_month(bucket: str, year: int, month: int) -> Iterator[str]:
             yield from s3.list_keys(bucket, f"{name}year={year:04d}/month={month:02d}/")
 
 
-def history_table(rows: Sequence[tuple[datetime, Stats]]) -> pa.Table:
-    """Rows of the history: `observed_at`, `namespace`, `name`, `star_count`, `pull_count`, `last_updated` (UTC)."""
+def append_history(run: str, observed_at: datetime, stats: Sequence[Stats]) -> None:
+    """Append the rows of one pull to the history, but those that it has already.
+
+    Raises:
+        TableMissing: nothing is deployed.
+        TableBusy: see `sluice.tables.iceberg`.
+    """
     import pyarrow as pa
 
     schema = pa.schema(
@@ -51,22 +68,14 @@ def history_table(rows: Sequence[tuple[datetime, Stats]]) -> pa.Table:
             ("last_updated", pa.timestamp("us", tz="UTC")),
         ]
     )
-    columns = zip(
-        *((at, s.namespace, s.name, s.star_count, s.pull_count, s.last_updated_at) for at, s in rows), strict=True
+    rows = [(observed_at, s.namespace, s.name, s.star_count, s.pull_count, s.last_updated_at) for s in stats]
+    iceberg.append(
+        HISTORY,
+        pa.table(dict(zip(schema.names, zip(*rows, strict=True), strict=True)), schema=schema),
+        key=("observed_at", "namespace", "name"),
+        where=f"observed_at = '{observed_at.isoformat()}'",
+        summary={"dag": "dockerhub_pull", "run": run, "rows": len(rows)},
     )
-    return pa.table(dict(zip(schema.names, columns, strict=True)), schema=schema)
-
-
-def write_history(bucket: str, run: str, observed_at: datetime, stats: Sequence[Stats]) -> str | None:
-    """Write the rows of one pull as one parquet file, named by its run so that a retry overwrites itself."""
-    if not stats:
-        return None
-    import pyarrow.parquet as pq
-
-    buffer = io.BytesIO()
-    pq.write_table(history_table([(observed_at, each) for each in stats]), buffer, compression="zstd")
-    key = f"{HISTORY_PREFIX}{lake.day_partition(observed_at)}/{run}.parquet"
-    return s3.write_object(bucket, key, buffer.getvalue(), "application/vnd.apache.parquet")
 
 
 @dataclass(frozen=True)

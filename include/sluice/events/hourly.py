@@ -39,9 +39,9 @@ def register_raw(settings: Settings, hour: datetime, raw: Sequence[s3.ListedObje
     """
     columns = catalog.files_columns(settings.lake_bucket, [file.key for file in raw])
     for name in (storage.RAW_TABLE, storage.CURATED_TABLE):
-        catalog.add_columns(settings.events_database, name, columns)
+        catalog.add_columns(settings.glue_database, name, columns)
     location = f"s3://{settings.lake_bucket}/{storage.RAW_PREFIX}{storage.hour_partition(hour)}"
-    catalog.point_partition(settings.events_database, storage.RAW_TABLE, storage.partition_values(hour), location)
+    catalog.point_partition(settings.glue_database, storage.RAW_TABLE, storage.partition_values(hour), location)
 
 
 # Dedup
@@ -218,7 +218,7 @@ def _write_version(
 def show_version(settings: Settings, hour: datetime, current: Publication, now: datetime) -> None:
     """Point the partition at the current publication; again when another one came meanwhile."""
     table, stream = settings.events_checkpoint_table, settings.event_stream
-    database, values = settings.events_database, storage.partition_values(hour)
+    database, values = settings.glue_database, storage.partition_values(hour)
     while True:
         if current.version:
             shown = catalog.partition_location(database, storage.CURATED_TABLE, values)

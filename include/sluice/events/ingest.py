@@ -127,7 +127,7 @@ def stage_batch(settings: Settings, run: str, batch: Sequence[ShardBatch], folde
 
     known = {
         name: _duckdb_type(kind)
-        for name, kind in catalog.table_columns(settings.events_database, storage.RAW_TABLE).items()
+        for name, kind in catalog.table_columns(settings.glue_database, storage.RAW_TABLE).items()
     }
     result = transform_batch(
         sorted((folder / "envelopes").iterdir()),

@@ -122,7 +122,7 @@ def _publish_batch(settings: Settings, run: str, staged: dict[str, Any]) -> dict
     shards = [ShardBatch(**each) for each in staged["shards"]]
     if shards and checkpoints.announce_batch(table, stream, run, shards):
         # Before the first file: what is drained again is planned with the same columns.
-        catalog.add_columns(settings.events_database, storage.RAW_TABLE, staged["columns"])
+        catalog.add_columns(settings.glue_database, storage.RAW_TABLE, staged["columns"])
         s3.copy_objects(bucket, [(each["staged"], each["key"]) for each in staged["rejected"]])
         s3.copy_objects(bucket, [(each["staged"], each["key"]) for each in staged["files"]])
         # After the last file: who has seen the mark sees the files too.

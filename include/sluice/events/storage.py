@@ -87,14 +87,14 @@ def read_hour(hour: datetime) -> pa.Table:
 
     settings = load_settings()
     values = partition_values(hour)
-    location = catalog.partition_location(settings.events_database, CURATED_TABLE, values)
+    location = catalog.partition_location(settings.glue_database, CURATED_TABLE, values)
     if location is None:
         raise HourNotPublished(
-            f"hour {hour_text(hour)} is not in {settings.events_database}.{CURATED_TABLE}:"
+            f"hour {hour_text(hour)} is not in {settings.glue_database}.{CURATED_TABLE}:"
             f" `sluice airflow dags test events_hourly {hour:%Y-%m-%dT%H}:00:00+00:00` makes it"
         )
     bucket, _, prefix = location.removeprefix("s3://").partition("/")
-    columns = catalog.table_columns(settings.events_database, CURATED_TABLE)
+    columns = catalog.table_columns(settings.glue_database, CURATED_TABLE)
     schema = pa.schema([(name, catalog.arrow_type(kind)) for name, kind in columns.items()])
     with scratch_folder("events-read") as folder:
         paths = s3.download_files(bucket, [file.key for file in s3.list_objects(bucket, prefix)], folder)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import io
 import json
 import socket
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import pyarrow.parquet as pq
 import pytest
 from pytest_httpserver import HTTPServer
 
@@ -51,14 +49,6 @@ def pull(run: str = "run", observed_at: datetime = OBSERVED) -> dict[str, int]:
     return steps.publish_answers(run, fetched)
 
 
-def history(account: DockerHubAccount) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = []
-    for key in account.keys("curated/dockerhub_history/"):
-        table = pq.read_table(io.BytesIO(s3.read_object(account.settings.lake_bucket, key).body), partitioning=None)
-        rows += table.to_pylist()
-    return rows
-
-
 def contents(account: DockerHubAccount) -> dict[str, bytes]:
     return {key: s3.read_object(account.settings.lake_bucket, key).body for key in account.keys("")}
 
@@ -77,8 +67,7 @@ def test_every_answer_is_kept_whole_under_its_raw_key_and_is_a_row_of_the_histor
         assert stored == answer
         assert set(FIELDS) < set(stored), "the whole answer"
     assert len(account.keys("raw/")) == 3
-    assert account.keys("curated/") == ["curated/dockerhub_history/year=2026/month=11/day=21/run.parquet"]
-    assert history(account) == [
+    assert account.history() == [
         {
             "observed_at": OBSERVED,
             "namespace": each.namespace,
@@ -105,11 +94,10 @@ def test_pulls_between_two_pushes_share_a_raw_object_and_each_has_its_row(
         pull(f"run-{number}", OBSERVED + timedelta(minutes=5 * number))
     (key,) = account.keys("raw/")
     assert json.loads(s3.read_object(account.settings.lake_bucket, key).body)["pull_count"] == 101
-    assert [(row["observed_at"], row["pull_count"]) for row in history(account)] == [
+    assert [(row["observed_at"], row["pull_count"]) for row in account.history()] == [
         (OBSERVED, 100),
         (OBSERVED + timedelta(minutes=5), 101),
     ]
-    assert account.keys("curated/")[1].startswith("curated/dockerhub_history/year=2026/month=11/day=22/")
 
 
 def test_what_cannot_be_had_or_used_is_quarantined_and_the_other_repositories_go_on(
@@ -153,7 +141,7 @@ def test_a_pull_of_which_nothing_is_good_publishes_nothing_and_is_no_failure(
 ) -> None:
     watch("missing/image", "faulty/html")
     assert pull() == {"records_in": 2, "published": 0, "duplicates": 0, "quarantined": 2}
-    assert account.keys("raw/") == account.keys("curated/") == []
+    assert account.keys("raw/") == account.history() == []
 
 
 def test_a_docker_hub_out_of_reach_is_a_clear_error_and_nothing_is_written(
@@ -181,9 +169,9 @@ def test_a_retry_of_any_task_gives_the_same_bytes_in_the_same_keys(
         lambda: steps.publish_answers("run", fetched),
     ):
         task()
-        before = contents(account)
+        before = contents(account), account.history()
         task()
-        assert contents(account) == before
+        assert (contents(account), account.history()) == before
     assert len(account.keys("raw/")) == 2
 
 
@@ -203,10 +191,10 @@ def test_a_pull_killed_between_history_and_raw_is_completed_by_its_retry(
         dying.setattr(steps, "raw_key", die)
         with pytest.raises(Killed):
             steps.publish_answers("run", fetched)
-    assert len(history(account)) == 2
+    assert len(account.history()) == 2
     assert account.keys("raw/") == []
     assert steps.publish_answers("run", fetched)["published"] == 2
-    assert len(history(account)) == 2, "not twice"
+    assert len(account.history()) == 2, "not twice"
     assert len(account.keys("raw/")) == 2
 
 

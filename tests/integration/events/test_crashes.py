@@ -60,7 +60,7 @@ def test_hourly_killed_at_any_write_shows_a_whole_version_and_is_finished_by_the
             world.settings.events_checkpoint_table, world.settings.event_stream, hour
         )
         shown = catalog.partition_location(
-            world.settings.events_database, storage.CURATED_TABLE, storage.partition_values(hour)
+            world.settings.glue_database, storage.CURATED_TABLE, storage.partition_values(hour)
         )
         assert str(shown).endswith(f"version={publication.version}/")
         if lived:

@@ -252,7 +252,7 @@ def test_a_version_that_a_dead_publisher_left_in_sight_is_kept_from_the_moment_i
     world.process_late(world.ingest("second"))
     location = f"s3://{settings.lake_bucket}/{storage.version_prefix(world.hour, old)}"
     values = storage.partition_values(world.hour)
-    catalog.point_partition(settings.events_database, storage.CURATED_TABLE, values, location)
+    catalog.point_partition(settings.glue_database, storage.CURATED_TABLE, values, location)
     world.now += timedelta(hours=1000)
     world.process("late repair", world.hour)
     assert len(world.curated(world.hour)) == 2

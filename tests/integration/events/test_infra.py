@@ -53,7 +53,7 @@ def test_checkpoints_can_be_restored(deployed: Settings) -> None:
 
 def test_both_tables_are_parquet_partitioned_by_the_hour(deployed: Settings) -> None:
     for name, prefix in (("raw_events", "raw/events/"), ("events", "curated/events/")):
-        table = aws.client("glue").get_table(DatabaseName=deployed.events_database, Name=name)["Table"]
+        table = aws.client("glue").get_table(DatabaseName=deployed.glue_database, Name=name)["Table"]
 
         assert [key["Name"] for key in table["PartitionKeys"]] == ["year", "month", "day", "hour"]
         assert {key["Type"] for key in table["PartitionKeys"]} == {"string"}
@@ -70,9 +70,7 @@ def test_both_tables_are_parquet_partitioned_by_the_hour(deployed: Settings) -> 
 def test_the_crawler_only_logs_changes_of_the_raw_table(deployed: Settings) -> None:
     crawler = aws.client("glue").get_crawler(Name=f"{deployed.resource_prefix}-events")["Crawler"]
 
-    assert crawler["Targets"]["CatalogTargets"] == [
-        {"DatabaseName": deployed.events_database, "Tables": ["raw_events"]}
-    ]
+    assert crawler["Targets"]["CatalogTargets"] == [{"DatabaseName": deployed.glue_database, "Tables": ["raw_events"]}]
     assert crawler["SchemaChangePolicy"] == {"UpdateBehavior": "LOG", "DeleteBehavior": "LOG"}
     assert crawler["RecrawlPolicy"] == {"RecrawlBehavior": "CRAWL_EVERYTHING"}
     assert "CombineCompatibleSchemas" in crawler["Configuration"]

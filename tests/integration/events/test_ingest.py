@@ -207,7 +207,7 @@ def test_a_column_of_a_newer_producer_appears_in_the_table_and_older_rows_read_a
     world.process_late(world.ingest("old"))
     world.put_event(other, CREATED_AT + 1, plan="gold", seats=3)
     late = world.ingest("new")
-    columns = catalog.table_columns(world.settings.events_database, storage.RAW_TABLE)
+    columns = catalog.table_columns(world.settings.glue_database, storage.RAW_TABLE)
     assert (columns["plan"], columns["seats"]) == ("string", "bigint")
     world.process_late(late)
     rows = {row["event_uuid"]: row for row in world.curated(world.hour)}
@@ -215,7 +215,7 @@ def test_a_column_of_a_newer_producer_appears_in_the_table_and_older_rows_read_a
     assert (rows[other]["plan"], rows[other]["seats"]) == ("gold", 3)
     # An hour that was published before still reads, with the column.
     before = world.hour - timedelta(hours=3)
-    assert "plan" in catalog.table_columns(world.settings.events_database, storage.CURATED_TABLE)
+    assert "plan" in catalog.table_columns(world.settings.glue_database, storage.CURATED_TABLE)
     world.put_event(str(UUID(int=8, version=4)), before.timestamp())
     world.process_late(world.ingest("elsewhere"))
     assert world.curated(before)[0]["plan"] is None
@@ -238,7 +238,7 @@ def test_what_fits_no_column_is_published_as_it_came(world: Any) -> None:
 def test_a_table_and_files_older_than_rescued_data_read_as_null(world: Any) -> None:
     world.put_event(EVENT, CREATED_AT)
     world.ingest("old")
-    bucket, database = world.settings.lake_bucket, world.settings.events_database
+    bucket, database = world.settings.lake_bucket, world.settings.glue_database
     (file,) = storage.list_raw(bucket, world.hour)
     older = pq.read_table(BytesIO(s3.read_object(bucket, file.key).body)).drop_columns(["rescued_data"])
     pq.write_table(older, content := BytesIO())

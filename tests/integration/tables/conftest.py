@@ -1,0 +1,19 @@
+"""An account with the table of visits."""
+
+from __future__ import annotations
+
+import pytest
+
+from sluice.aws import client
+from sluice.settings import Settings
+from sluice.tables import iceberg
+from tables_world import VISITS
+
+
+@pytest.fixture
+def lake(settings: Settings) -> Settings:
+    """An account with a bucket, a database and the table."""
+    client("s3").create_bucket(Bucket=settings.lake_bucket)
+    client("glue").create_database(DatabaseInput={"Name": settings.glue_database})
+    assert iceberg.create_missing(settings, [VISITS]) == ["Add visits"]
+    return settings

@@ -1,0 +1,148 @@
+"""Iceberg tables on the embedded Glue and S3: one publication is one snapshot, whatever gets lost or comes between."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+
+import pyarrow as pa
+import pytest
+
+from embedded_aws import FaultInjection
+from sluice.aws import client
+from sluice.settings import Settings
+from sluice.tables import iceberg
+from tables_world import HOUR, START, VISITS, files, pages, publish, rows, where
+
+
+def test_a_part_is_replaced_by_one_snapshot_and_the_same_content_by_none(lake: Settings) -> None:
+    first = publish(lake, START, "ab")
+    publish(lake, START + HOUR, "xyz")
+    second = publish(lake, START, "cd")
+    assert first
+    assert second
+    assert pages() == "cdxyz"
+    assert second.summary["sluice.run"] == "run-cd"
+    assert publish(lake, START, "cd") is None
+    found = iceberg.history("visits")
+    assert [each.is_current for each in found] == [True, False, False], "a second snapshot would show a part half-way"
+    assert pages(as_of=first.snapshot_id) == "ab"
+    assert pages(as_of=second.committed_at - timedelta(milliseconds=1)) == "abxyz"
+    assert pages(where="page > 'd'", limit=2) in ("xy", "xz", "yz")
+
+
+def test_a_part_can_be_emptied(lake: Settings) -> None:
+    publish(lake, START, "ab")
+    publish(lake, START + HOUR, "x")
+    assert publish(lake, START, "") is not None
+    assert pages() == "x"
+    assert publish(lake, START, "") is None
+
+
+@pytest.mark.parametrize("kind", ["drop", "throttle", "error"])
+@pytest.mark.parametrize("nth", [1, 2, 3])
+def test_whatever_becomes_of_a_commit_the_rows_are_right_and_readable(
+    lake: Settings, faults: FaultInjection, kind: str, nth: int
+) -> None:
+    """By PyIceberg's defaults a dropped answer deletes the manifests of the commit that took place."""
+    faults.inject(kind, service="glue", operation="UpdateTable", every=nth, times=1)
+    publish(lake, START, "ab")
+    publish(lake, START, "cd")
+    iceberg.append(VISITS, rows(START + HOUR, "x"), key=("at", "page"), where=where(START + HOUR), summary={})
+    assert faults.injected() == 1
+    assert pages() == "cdx"
+    assert len(iceberg.history("visits")) == 3, "each publication is one snapshot"
+    for snapshot in iceberg.history("visits"):
+        pages(as_of=snapshot.snapshot_id)
+
+
+def test_rows_that_the_table_has_are_not_appended_again(lake: Settings) -> None:
+    def append(letters: str) -> iceberg.Snapshot | None:
+        return iceberg.append(VISITS, rows(START, letters), key=("at", "page"), where=where(START), summary={"run": 1})
+
+    assert append("ab")
+    assert append("ab") is None
+    assert append("abc"), "the one that is new"
+    assert pages() == "abc"
+
+
+def test_of_two_writers_of_one_part_the_second_meets_a_conflict(lake: Settings) -> None:
+    expected = iceberg.live_files(VISITS, where(START))
+    publish(lake, START, "ab", expected)
+    with pytest.raises(iceberg.Conflict, match=r"sluice\.visits: another writer replaced at >= '2024-04-07T17"):
+        publish(lake, START, "cd", expected)
+    assert pages() == "ab"
+
+
+def test_writers_at_once_lose_nothing_and_double_nothing(lake: Settings) -> None:
+    """Two for each of two parts: one of each wins, the other meets a conflict."""
+    expected = iceberg.live_files(VISITS, where(START))
+    gate = threading.Barrier(4)
+
+    def write(number: int) -> str:
+        gate.wait()
+        hour = START + number % 2 * HOUR
+        try:
+            publish(lake, hour, "abcd"[number] * 2, expected)
+        except iceberg.Conflict:
+            return ""
+        return "abcd"[number] * 2
+
+    with ThreadPoolExecutor(4) as pool:
+        won = list(pool.map(write, range(4)))
+    assert sum(map(bool, won)) == 2
+    assert pages() == "".join(sorted("".join(won)))
+
+
+def test_columns_that_a_file_brings_are_added_and_types_widened_with_its_rows(lake: Settings) -> None:
+    publish(lake, START, "ab")
+    many = {"who": pa.array(["u", "v"]), "share": pa.array([0.5, None], pa.float64())}
+    publish(lake, START + HOUR, "cd", count=pa.int64(), **many)
+    publish(lake, START + 2 * HOUR, "e")
+    found = iceberg.read("visits").sort_by("page").to_pydict()
+    assert found["page"] == list("abcde")
+    assert found["count"] == [1] * 5
+    assert found["who"] == [None, None, "u", "v", None]
+    assert found["share"] == [None, None, 0.5, None, None]
+    assert len(iceberg.history("visits")) == 3
+    assert iceberg.create_missing(lake, [VISITS]) == [], "a deployment leaves the columns alone"
+    assert "share" in iceberg.read("visits", limit=0).column_names
+
+
+def test_readers_see_an_earlier_snapshot_again_after_a_roll_back(lake: Settings) -> None:
+    first = publish(lake, START, "ab")
+    publish(lake, START, "cd")
+    assert first
+    iceberg.roll_back("visits", first.snapshot_id)
+    assert pages() == "ab"
+    publish(lake, START, "ef")
+    assert pages() == "ef"
+    with pytest.raises(iceberg.SnapshotMissing, match="`sluice tables history visits` lists"):
+        iceberg.roll_back("visits", 1)
+
+
+def test_what_does_not_exist_is_named_with_the_way_out(lake: Settings) -> None:
+    with pytest.raises(iceberg.TableMissing, match=r"table sluice\.nothing does not exist: run `sluice deploy`"):
+        iceberg.read("nothing")
+    with pytest.raises(iceberg.SnapshotMissing, match="no snapshot as of 2020-01-01"):
+        iceberg.read("visits", as_of=datetime(2020, 1, 1, tzinfo=UTC))
+
+
+def test_a_table_whose_entry_in_the_catalog_was_deleted_comes_back_whole(lake: Settings) -> None:
+    for number in range(11):
+        publish(lake, START, f"{number:x}" * 2)
+    client("glue").delete_table(DatabaseName=lake.glue_database, Name="visits")
+    assert iceberg.create_missing(lake, [VISITS]) == ["Restore visits"]
+    assert pages() == "aa"
+    assert len(iceberg.history("visits")) == 11
+
+
+def test_a_commit_that_is_refused_by_a_rival_leaves_no_manifests(lake: Settings, faults: FaultInjection) -> None:
+    """What is left of attempts would grow with the number of rivals."""
+    faults.inject("error", service="glue", operation="UpdateTable", times=1)
+    publish(lake, START, "ab")
+    kinds = Counter(key.rpartition(".")[2] for key in files(lake, "metadata"))
+    assert kinds["json"] == 3
+    assert len(files(lake, "data")) == 1

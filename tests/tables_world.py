@@ -1,0 +1,60 @@
+"""A table of visits with a partition for each hour, as tests of tables fill and read it."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pyarrow as pa
+
+from sluice import s3
+from sluice.settings import Settings
+from sluice.tables import iceberg
+from sluice.tables.iceberg import Column, Snapshot, TableDefinition
+
+START = datetime(2024, 4, 7, 17, tzinfo=UTC)
+HOUR = timedelta(hours=1)
+VISITS = TableDefinition(
+    "visits",
+    "A visit",
+    (Column("at", "timestamptz", "when (UTC)"), Column("page", "string", "which"), Column("count", "int", "how often")),
+    partition_column="at",
+    partition_by="hour",
+)
+
+
+def where(hour: datetime) -> str:
+    return f"at >= '{hour.isoformat()}' and at < '{(hour + HOUR).isoformat()}'"
+
+
+def rows(hour: datetime, pages: str, count: pa.DataType | None = None, **more: pa.Array) -> pa.Table:
+    """A row for each letter of `pages`."""
+    at = pa.array([hour + timedelta(seconds=n) for n in range(len(pages))], pa.timestamp("us", tz="UTC"))
+    columns = {"at": at, "page": pa.array(list(pages)), "count": pa.array([1] * len(pages), count or pa.int32())}
+    return pa.table(columns | more)
+
+
+def stage(lake: Settings, table: pa.Table) -> str:
+    key = f"staging/visits/{uuid.uuid4().hex}.parquet"
+    s3.write_object(lake.lake_bucket, key, iceberg.parquet_bytes(table))
+    return key
+
+
+def publish(
+    lake: Settings, hour: datetime, pages: str, expected: list[str] | None = None, **columns: Any
+) -> Snapshot | None:
+    staged = [stage(lake, rows(hour, pages, **columns))] if pages else []
+    if expected is None:
+        expected = iceberg.live_files(VISITS, where(hour))
+    summary = {"run": f"run-{pages}", "rows": len(pages)}
+    return iceberg.replace(VISITS, where(hour), staged, content=pages or "none", expected=expected, summary=summary)
+
+
+def pages(**asked: Any) -> str:
+    """The pages of all rows, in the order of the alphabet."""
+    return "".join(sorted(iceberg.read("visits", columns=("page",), **asked)["page"].to_pylist()))
+
+
+def files(lake: Settings, folder: str) -> set[str]:
+    return set(s3.list_keys(lake.lake_bucket, f"curated/visits/{folder}/"))
