@@ -41,7 +41,8 @@ def parse(document: str | bytes) -> Any:
     """
     try:
         text = (document.decode() if isinstance(document, bytes) else document).removeprefix("\ufeff")
-        check_depth(text)
+        if is_too_deep(text):
+            raise ValueError(f"nested more than {DEPTH_MAX} deep")
         return json.loads(
             text,
             parse_int=_parse_integer,
@@ -66,15 +67,16 @@ def integral(number: int | Decimal) -> int | None:
     return whole if whole == number else None
 
 
-def check_depth(text: str) -> None:
-    """Raises ValueError where arrays and objects are nested more than `DEPTH_MAX` deep; in linear time."""
+def is_too_deep(text: str) -> bool:
+    """Whether arrays and objects are nested more than `DEPTH_MAX` deep (RFC 8259, section 9); in linear time."""
     if text.count("[") + text.count("{") <= DEPTH_MAX:
-        return
+        return False
     depth = 0
     for token in _BRACKET_OR_STRING.finditer(text):
         depth += {"[": 1, "{": 1, "]": -1, "}": -1}.get(token[0], 0)
         if depth > DEPTH_MAX:
-            raise ValueError(f"nested more than {DEPTH_MAX} deep")
+            return True
+    return False
 
 
 def _parse_integer(text: str) -> int:

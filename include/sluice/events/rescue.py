@@ -17,7 +17,6 @@ from typing import NamedTuple
 import msgspec
 
 from sluice.events.records import REQUIRED_FIELDS, is_column_name
-from sluice.strict_json import DEPTH_MAX, check_depth
 
 _split = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _is_column_name = lru_cache(maxsize=4096)(is_column_name)
@@ -41,17 +40,6 @@ class SplitRecord(NamedTuple):
     rescued: str | None
     rescued_fields: int = 0
     over_limit: int = 0
-
-
-def is_too_deep(record: str) -> bool:
-    """Whether arrays and objects are nested more than `DEPTH_MAX` deep, which is not read (RFC 8259, section 9)."""
-    if record.count("[") + record.count("{") <= DEPTH_MAX:
-        return False
-    try:
-        check_depth(record)
-    except ValueError:
-        return True
-    return False
 
 
 def read_fields(record: str) -> dict[str, str]:

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from sluice.engine import create_is_json, duckdb_connection, fill, read_queries, sql_list, sql_text
 from sluice.events.records import Envelope, is_column_name, plan_columns, split_known_columns
-from sluice.events.rescue import SplitRecord, count_kinds, is_too_deep, split_record
+from sluice.events.rescue import SplitRecord, count_kinds, split_record
+from sluice.strict_json import is_too_deep
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -312,7 +313,8 @@ def _write_hours(connection: DuckDBPyConnection, columns: Mapping[str, str], out
     for name in ("names", "seconds"):
         connection.execute(f"CREATE TABLE {name} AS {queries[name]}")
     groups = connection.execute(
-        "SELECT __hour, shard_id, count(*) FROM judged JOIN seconds USING (__second) GROUP BY ALL ORDER BY ALL"
+        "SELECT __hour, shard_id, count(*) FROM judged JOIN seconds USING (__second) WHERE __reason IS NULL"
+        " GROUP BY ALL ORDER BY ALL"
     ).fetchall()
     if len(groups) > GROUPS_UNSORTED_MAX:
         order = "__second - __second % 3600, shard_id, lpad(sequence_number, 64, '0')"

@@ -160,6 +160,13 @@ def test_a_record_of_100000_fields_is_one_row(tmp_path: Path) -> None:
     assert second[RESCUED_COLUMN] is None
 
 
+def test_a_record_nested_too_deep_is_no_row_beside_another_of_its_second(tmp_path: Path) -> None:
+    deep = raw_event({"a": "[" * 501 + "]" * 501})
+    result = transformed(tmp_path, envelopes([event(2), deep]))
+    assert (result.rows_in, result.rows_out, result.rejected) == (2, 1, {"not_json": 1})
+    assert [row["event_uuid"] for row in in_order(result)] == [uuid_of(2)]
+
+
 def test_a_frozen_table_gets_no_column(tmp_path: Path) -> None:
     columns, found = further(tmp_path, [event(1, known=1, new=2)], {"known": "BIGINT"}, evolve=False)
     assert (columns, found) == ({"known": "BIGINT"}, [{"known": 1, RESCUED_COLUMN: '{"new":2}'}])
