@@ -6,11 +6,19 @@ from typing import TYPE_CHECKING, Any
 
 from sluice.accommodations.json_scan import quote_numbers
 from sluice.engine import create_is_json
+from sluice.strict_json import is_too_deep
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
 JSON_FUNCTIONS = r"""
+-- A text with so many brackets is longer than most records.
+CREATE TEMP MACRO is_json_record(text) AS CASE
+    WHEN NOT is_json(text) THEN FALSE
+    WHEN strlen(text) > 1000 THEN CASE
+        WHEN length(text) - length(translate(text, '[{', '')) > 500 THEN NOT is_too_deep(text) ELSE TRUE END
+    ELSE TRUE
+END;
 CREATE TEMP MACRO json_fields(text) AS json_transform(
     text, '{"accommodation_id": "JSON", "partner_name": "JSON", "accommodation_data": "JSON"}');
 CREATE TEMP MACRO json_kind(text) AS json_type(text);
@@ -39,5 +47,12 @@ def create_json_functions(connection: DuckDBPyConnection) -> None:
     create: Any = connection.create_function
     # A lambda has no annotations; DuckDB would evaluate those of the function, which name modules not imported there.
     create("quote_numbers", lambda texts, marks: quote_numbers(texts, marks), ["VARCHAR"] * 2, "VARCHAR", type="arrow")
+    create("is_too_deep", lambda texts: _are_too_deep(texts), ["VARCHAR"], "BOOLEAN", type="arrow")
     create_is_json(connection)
     connection.execute(JSON_FUNCTIONS)
+
+
+def _are_too_deep(texts: Any) -> Any:
+    import pyarrow as pa
+
+    return pa.array([is_too_deep(text or "") for text in texts.to_pylist()], pa.bool_())

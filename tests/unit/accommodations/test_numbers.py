@@ -113,3 +113,21 @@ def test_a_record_is_measured_by_its_output_and_not_by_its_blanks(tmp_path: Path
         published, result = consolidate_texts(f"[\n{text} \n]" if is_array else text, tmp_path / str(more))
         assert result.rejected == rejected
         assert [len(line) + 1 for line in published] == ([MAX_BYTES] if not more else [])
+
+
+@pytest.mark.parametrize(
+    ("value", "rejected"),
+    [
+        ("[" * 498 + "]" * 498, {}),
+        ("[" * 499 + "]" * 499, {"not_json": 1}),
+        (json.dumps("[" * 2_000), {}),
+        ("[" + ",".join(["[]"] * 2_000) + "]", {}),
+    ],
+    ids=["500 deep", "501 deep", "brackets in a string", "many beside each other"],
+)
+def test_data_nested_deeper_than_parsers_read_is_rejected(value: str, rejected: dict[str, int], tmp_path: Path) -> None:
+    odd = f'{{"partner_name":"A","accommodation_id":"1","accommodation_data":{{"n":{value}}}}}'
+    good = '{"partner_name":"A","accommodation_id":"2","accommodation_data":{}}'
+    found, result = consolidate_texts(f"{odd}\n{good}\n", tmp_path)
+    assert result.rejected == rejected
+    assert len(found) == 2 - len(rejected)

@@ -7,7 +7,7 @@
 --            priority(partner_name, place): partners that may be used, the best has the least place
 --            what the queries before gave, by their names
 -- Functions that read JSON, made by the engine:
---   is_json(text)             whether the text is JSON
+--   is_json_record(text)      whether the text is JSON, nested at most 500 deep: deeper data is not read by many parsers
 --   json_fields(text)         struct of the three fields as JSON text, null where absent or null
 --   json_kind(text)           OBJECT, ARRAY, VARCHAR, ... of the whole text
 --   json_decoded(text)        the text that a JSON string stands for
@@ -36,7 +36,7 @@ FROM (
             WHEN __is_good AND CASE WHEN __is_good THEN field_count(text) END = 3 THEN NULL
             WHEN flaw IS NOT NULL THEN flaw
             WHEN trim(text, E' \t\r\n') = '' THEN 'blank'
-            WHEN NOT is_json(text) THEN 'not_json'
+            WHEN NOT is_json_record(text) THEN 'not_json'
             WHEN json_kind(text) <> 'OBJECT' THEN 'not_object'
             WHEN has_repeated_field(text) THEN 'repeated_field'
             WHEN fields.accommodation_id IS NULL OR fields.partner_name IS NULL OR fields.accommodation_data IS NULL THEN 'missing_field'
@@ -61,7 +61,7 @@ FROM (
             FROM (
                 SELECT *, as_written(text, CAST(fields.accommodation_data AS VARCHAR)) AS accommodation_data
                 FROM (
-                    SELECT record_id, text, flaw, CASE WHEN flaw IS NULL AND is_json(text) THEN json_fields(text) END AS fields
+                    SELECT record_id, text, flaw, CASE WHEN flaw IS NULL AND is_json_record(text) THEN json_fields(text) END AS fields
                     FROM lines
                 ) AS parsed
             ) AS written
