@@ -20,7 +20,7 @@ pytest_plugins = ["embedded_aws", "dockerhub_account", "killed_worker"]
 @pytest.fixture(autouse=True)
 def _nothing_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """No setting, credential or proxy of whoever runs the tests; no cached settings or client of another test."""
-    from embedded_aws import use_settings
+    from embedded_aws import forget_settings
     from sluice import aws
     from sluice.settings import load_settings
 
@@ -31,8 +31,7 @@ def _nothing_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     # Messages name the command as the shell finds it: the tests run where it does, as in an activated environment.
     monkeypatch.delenv("UV", raising=False)
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}")
-    use_settings(monkeypatch)
-    load_settings.cache_clear()
+    forget_settings(monkeypatch)
     yield
     load_settings.cache_clear()
     aws.client_of.cache_clear()

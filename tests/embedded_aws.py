@@ -61,15 +61,20 @@ def free_port() -> int:
         return port
 
 
-def use_settings(monkeypatch: pytest.MonkeyPatch, **values: object) -> Settings:
-    """Make these settings, and the defaults of all others, those of this process until the test ends."""
+def forget_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make the defaults the settings of this process until the test ends, whatever `.env` and the environment say."""
     monkeypatch.setitem(Settings.model_config, "env_file", None)
     for name in [name for name in os.environ if name.startswith("SLUICE_")]:
         monkeypatch.delenv(name)
-    for name, value in values.items():
-        monkeypatch.setenv(f"SLUICE_{name.upper()}", str(value))
     load_settings.cache_clear()
     aws.client_of.cache_clear()
+
+
+def use_settings(monkeypatch: pytest.MonkeyPatch, **values: object) -> Settings:
+    """Make these settings, and the defaults of all others, those of this process until the test ends."""
+    forget_settings(monkeypatch)
+    for name, value in values.items():
+        monkeypatch.setenv(f"SLUICE_{name.upper()}", str(value))
     return load_settings()
 
 

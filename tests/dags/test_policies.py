@@ -28,11 +28,21 @@ PIPELINES = {"dockerhub", "events", "modules", "accommodations", "datasets", "pl
 KINDS = {"ingest", "aggregate", "rebuild", "redrive", "maintenance"}
 HEAVY = ("pandas", "numpy", "pyarrow", "duckdb", "great_expectations", "pyspark", "sqlglot")
 
-PARSE = """
-import json, runpy, sys
+EACH_FILE = """
+import json, os, runpy, sys
 before = set(sys.modules)
-runpy.run_path(sys.argv[1])
-print("\\n" + json.dumps(sorted({name.partition(".")[0] for name in set(sys.modules) - before})))
+from airflow.sdk import dag, task  # what every file imports, read once
+for file in json.loads(sys.argv[1]):
+    # A child each: what one file imports must not hide in what another one did before.
+    pid = os.fork()
+    if pid == 0:
+        runpy.run_path(file)
+        imported = {name.partition(".")[0] for name in set(sys.modules) - before}
+        print("\\n" + json.dumps([file, sorted(imported)]), flush=True)
+        os._exit(0)
+    _, status = os.waitpid(pid, 0)
+    if status:
+        sys.exit(f"{file} cannot be read alone")
 """
 
 
@@ -108,27 +118,29 @@ def test_start_dates_and_schedules_are_in_utc(dag: Any) -> None:
 
 
 @cache
-def imports_of(file: Path) -> set[str]:
-    """Top-level packages that reading a Dag file adds to a process that has Airflow's SDK."""
+def imports() -> dict[str, set[str]]:
+    """Dag file -> top-level packages that reading it alone imports."""
     environment = {name: value for name, value in os.environ.items() if name.startswith("AIRFLOW")}
     environment |= {"PATH": os.environ.get("PATH", ""), "PYTHONPATH": str(PROJECT_ROOT / "plugins")}
+    files = json.dumps([str(file) for file in FILES])
     done = subprocess.run(
-        [sys.executable, "-c", PARSE, str(file)], env=environment, capture_output=True, text=True, check=False
+        [sys.executable, "-c", EACH_FILE, files], env=environment, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    return set(json.loads(done.stdout.splitlines()[-1]))
+    lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith('["')]
+    return {file: set(imported) for file, imported in lines}
 
 
 @pytest.mark.parametrize("file", FILES, ids=IDS)
 def test_reading_a_dag_file_imports_nothing_heavy(file: Path) -> None:
     # Each task pays again for what its Dag file imports.
-    assert imports_of(file) & set(HEAVY) == set()
+    assert imports()[str(file)] & set(HEAVY) == set()
 
 
 @pytest.mark.parametrize("file", FILES, ids=IDS)
 def test_reading_a_dag_file_imports_no_boto3_unless_it_uses_an_operator_of_amazon(file: Path) -> None:
     if "airflow.providers.amazon" not in file.read_text():
-        assert "boto3" not in imports_of(file)
+        assert "boto3" not in imports()[str(file)]
 
 
 @pytest.mark.parametrize("file", FILES, ids=IDS)
