@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote_plus
 
+from embedded_aws import deploy_one_stack
 from sluice import s3, sqs
 from sluice.accommodations import publication, steps, storage
 from sluice.accommodations.publication import read_current
 from sluice.accommodations.records import PartnerFile, by_age, usable_partners
 from sluice.accommodations.transform import Consolidated, consolidate_batch, consolidation, read_files
 from sluice.aws import client
-from sluice.deploy import TEMPLATES, deploy_stack, parameters_of
 from sluice.settings import Settings
 
 PRIORITY = ["A", "T", "D", "Q", "B", "C", "X", "E", "U", "P", "Q"]
@@ -79,10 +79,7 @@ class World:
             s3_client.create_bucket(Bucket=bucket)
             s3_client.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
         client("glue").create_database(DatabaseInput={"Name": settings.glue_database})
-        cloudformation, template = client("cloudformation"), (TEMPLATES / "accommodations.yaml").read_text()
-        parameters = parameters_of(cloudformation, template, settings)
-        stack_name = f"{settings.resource_prefix}-accommodations"
-        deploy_stack(cloudformation, stack_name, template, parameters, {}, poll_seconds=0.05)
+        deploy_one_stack(settings, "accommodations")
 
     def empty(self) -> None:
         """Take out what a test left, and set the priority list of the worked example."""

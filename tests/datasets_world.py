@@ -11,10 +11,10 @@ from urllib.parse import quote_plus
 
 import pyarrow.parquet as pq
 
+from embedded_aws import deploy_one_stack
 from sluice import s3, sqs
 from sluice.aws import client
 from sluice.datasets import steps
-from sluice.deploy import TEMPLATES, deploy_stack, parameters_of
 from sluice.settings import Settings
 
 HEADER = "id,class,memory,percentage,ratio,fob,dp,recovered"
@@ -64,13 +64,10 @@ class World:
     """The pipeline in an account of its own: what a test does to it and sees of it."""
 
     def __init__(self, settings: Settings) -> None:
-        # The one template and plain buckets: a deployment of all takes longer than most tests of this pipeline.
         for bucket in (settings.lake_bucket, settings.landing_bucket):
             client("s3").create_bucket(Bucket=bucket)
             client("s3").put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
-        cloudformation, template = client("cloudformation"), (TEMPLATES / "datasets.yaml").read_text()
-        parameters = parameters_of(cloudformation, template, settings)
-        deploy_stack(cloudformation, f"{settings.resource_prefix}-datasets", template, parameters, {}, 0.05)
+        deploy_one_stack(settings, "datasets")
         self.settings = settings
         self.queue_url = sqs.queue_url(settings.datasets_queue)
 

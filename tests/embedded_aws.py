@@ -5,6 +5,7 @@ Listed in `pytest_plugins` of tests/conftest.py.
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import socket
@@ -16,9 +17,10 @@ import httpx
 import pytest
 
 from sluice import aws
-from sluice.deploy import deploy
+from sluice.deploy import TEMPLATES, deploy, deploy_stack, parameters_of
 from sluice.embedded import server
 from sluice.settings import Settings, load_settings
+from sluice.template import load_template
 
 
 class FaultInjection:
@@ -76,6 +78,14 @@ def use_settings(monkeypatch: pytest.MonkeyPatch, **values: object) -> Settings:
     for name, value in values.items():
         monkeypatch.setenv(f"SLUICE_{name.upper()}", str(value))
     return load_settings()
+
+
+def deploy_one_stack(settings: Settings, name: str) -> None:
+    """Deploy one template without repairs: a deployment of all takes longer than most tests of one pipeline."""
+    template = (TEMPLATES / f"{name}.yaml").read_text()
+    body, parameters = json.dumps(load_template(template)), parameters_of(template, settings)
+    stack_name = f"{settings.resource_prefix}-{name}"
+    deploy_stack(aws.client_of("cloudformation", settings), stack_name, body, parameters, {}, poll_seconds=0.02)
 
 
 @pytest.fixture(scope="session")

@@ -9,9 +9,9 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
+from embedded_aws import deploy_one_stack
 from sluice import kinesis, s3
 from sluice.aws import client
-from sluice.deploy import TEMPLATES, deploy_stack, parameters_of
 from sluice.events import produce, steps, storage
 from sluice.settings import Settings
 
@@ -28,11 +28,8 @@ class World:
     hourly_steps = HOURLY
 
     def __init__(self, settings: Settings) -> None:
-        # The one template and a plain bucket: a deployment of all takes longer than most tests of this pipeline.
         client("s3").create_bucket(Bucket=settings.lake_bucket)
-        cloudformation, template = client("cloudformation"), (TEMPLATES / "events.yaml").read_text()
-        parameters = parameters_of(cloudformation, template, settings)
-        deploy_stack(cloudformation, f"{settings.resource_prefix}-events", template, parameters, {}, poll_seconds=0.05)
+        deploy_one_stack(settings, "events")
         self.settings = settings
         self.now = datetime(2026, 11, 21, 12, tzinfo=UTC)
         self.truth: dict[str, datetime] = {}

@@ -6,9 +6,9 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from embedded_aws import deploy_one_stack
 from sluice import s3, sns, sqs
 from sluice.aws import client
-from sluice.deploy import TEMPLATES, deploy_stack, parameters_of
 from sluice.modules import steps, storage
 from sluice.modules.produce import Fleet, generate
 from sluice.settings import Settings
@@ -21,11 +21,8 @@ class World:
     """The pipeline in an account of its own: what a test does to it and sees of it."""
 
     def __init__(self, settings: Settings) -> None:
-        # The one template and a plain bucket: a deployment of all takes longer than most tests of this pipeline.
         client("s3").create_bucket(Bucket=settings.lake_bucket)
-        cloudformation, template = client("cloudformation"), (TEMPLATES / "modules.yaml").read_text()
-        parameters = parameters_of(cloudformation, template, settings)
-        deploy_stack(cloudformation, f"{settings.resource_prefix}-modules", template, parameters, {}, poll_seconds=0.05)
+        deploy_one_stack(settings, "modules")
         self.settings = settings
         self.messages_arn = sns.topic_arn(settings.recv_message_queue)
         self.diagnostics_arn = sns.topic_arn(settings.weekly_diagnostic_queue)

@@ -95,6 +95,15 @@ def deploy(settings: Settings, templates: Path = TEMPLATES, stacks: tuple[str, .
         # CloudFormation lets the second of two deployments fail, and the emulator may fail both.
         fcntl.flock(lock, fcntl.LOCK_EX)
         deployed = [deploy_template(settings, name, (templates / f"{name}.yaml").read_text()) for name in stacks]
+        if settings.target == "embedded" and any(stack.changes for stack in deployed):
+            # A crash of the emulator keeps its buckets: without their stack, which is the last, they would be in the
+            # way of a deploy.
+            from sluice.embedded.server import EmbeddedServerError, save
+
+            try:
+                save(settings)
+            except EmbeddedServerError as error:
+                raise DeployError(str(error)) from None
         if any(stack.changes for stack in deployed if stack.stack_name == f"{settings.resource_prefix}-lake"):
             discard_test_events(settings)
         if set(STACKS) <= set(stacks):
@@ -106,22 +115,17 @@ def deploy_template(settings: Settings, name: str, template: str) -> Deployed:
     """Deploy one template as the stack `sluice-<environment>-<name>`, and repair it on the embedded target."""
     cloudformation = client_of("cloudformation", settings)
     stack_name = f"{settings.resource_prefix}-{name}"
-    parameters = parameters_of(cloudformation, template, settings)
+    parameters = parameters_of(template, settings)
     tags = {"project": "sluice", "environment": settings.environment}
     poll_seconds = POLL_SECONDS if settings.target == "aws" else EMBEDDED_POLL_SECONDS
     changes, emptied = restore(settings, cloudformation, stack_name, tags, poll_seconds)
-    changes += deploy_stack(cloudformation, stack_name, template, parameters, tags, poll_seconds)
+    # The emulator takes longer to read YAML than for all else of a stack.
+    body = template if settings.target == "aws" else json.dumps(load_template(template))
+    changes += deploy_stack(cloudformation, stack_name, body, parameters, tags, poll_seconds)
     if settings.target == "embedded":
         from sluice.embedded.repair import repair
-        from sluice.embedded.server import EmbeddedServerError, save
 
         changes += repair(settings, stack_name, template, parameters, tags)
-        if changes:
-            # A crash of the emulator keeps its buckets: without their stack they would be in the way of a deploy.
-            try:
-                save(settings)
-            except EmbeddedServerError as error:
-                raise DeployError(str(error)) from None
     return Deployed(stack_name, tuple(changes), tuple(emptied))
 
 
@@ -207,10 +211,9 @@ def account_id(settings: Settings, *, timeout_seconds: float = 30) -> str:
         raise DeployError(f"AWS does not accept this user: {error}. {way_out}") from None
 
 
-def parameters_of(cloudformation: CloudFormationClient, template: str, settings: Settings) -> dict[str, str]:
+def parameters_of(template: str, settings: Settings) -> dict[str, str]:
     """Values of a template's parameters, each from the setting of its name."""
-    declared = cloudformation.get_template_summary(TemplateBody=template)["Parameters"]
-    names = [parameter["ParameterKey"] for parameter in declared]
+    names = load_template(template).get("Parameters", {})
     return {name: str(getattr(settings, re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower())) for name in names}
 
 
