@@ -184,8 +184,9 @@ def test_two_publishes_in_the_same_moment_agree_on_one_version(world: Any) -> No
     world.assert_each_event_curated_once()
 
 
-def test_readers_see_one_whole_version_while_fifty_are_published(world: Any) -> None:
-    """Each version holds one event more than the one before: 1 to 50 are whole, anything else is not."""
+def test_readers_see_one_whole_version_while_others_are_published(world: Any) -> None:
+    """Each version holds one event more than the one before: as many as a version holds are whole, all else is not."""
+    versions = 15
     world.put_event(uuid_of(0), world.hour.timestamp())
     world.ingest("ingest")
     world.process("publish-0", world.hour)
@@ -209,11 +210,11 @@ def test_readers_see_one_whole_version_while_fifty_are_published(world: Any) -> 
             seen.append({UUID(row["event_uuid"]).int for row in rows})
             assert len(rows) == len(seen[-1])
 
-    expected = [{UUID(uuid_of(number)).int for number in range(size)} for size in range(1, 52)]
+    expected = [{UUID(uuid_of(number)).int for number in range(size)} for size in range(1, versions + 2)]
     with ThreadPoolExecutor(2) as pool:
         readers = [pool.submit(read) for _ in range(2)]
         try:
-            for number in range(1, 51):
+            for number in range(1, versions + 1):
                 arrive(number)
                 world.process(f"publish-{number}", world.hour)
         finally:
@@ -221,8 +222,8 @@ def test_readers_see_one_whole_version_while_fifty_are_published(world: Any) -> 
         for reader in readers:
             reader.result()
     assert all(uuids in expected for uuids in seen)
-    assert len({len(uuids) for uuids in seen}) > 5, "the readers hardly read while it was published"
-    assert len(world.curated(world.hour)) == 51
+    assert len({len(uuids) for uuids in seen}) > 3, "the readers hardly read while it was published"
+    assert len(world.curated(world.hour)) == versions + 1
 
 
 def test_a_superseded_version_goes_only_after_its_retention(world: Any) -> None:
