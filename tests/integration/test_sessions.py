@@ -27,13 +27,22 @@ while True:
 """Two processes that run until they are ended."""
 
 WRITER = """
-import os, select, sys
-number = 0
-while not select.select([sys.stdin], [], [], 0)[0]:
-    os.write(1, f"{number}{os.linesep}".encode())
-    number += 1
+import os, sys, threading
+
+def write(thread):
+    number = 0
+    while not closed.is_set():
+        os.write(1, f"{thread} {number}{os.linesep}".encode())
+        number += 1
+
+closed = threading.Event()
+threads = [threading.Thread(target=write, args=(thread,)) for thread in range(4)]
+for thread in threads:
+    thread.start()
+sys.stdin.read()
+closed.set()
 """
-"""Writes numbers until its input is closed."""
+"""Threads that write numbers until its input is closed."""
 
 
 def wait_until_ready(started: sessions.Session) -> None:
@@ -130,7 +139,11 @@ def test_a_log_is_appended_to_and_the_last_lines_are_those_of_this_start(record:
     assert first.log.read_text().splitlines() == ["ready", "ready", "second"]
 
 
-def test_no_line_is_lost_while_a_log_is_rotated_under_its_writer(tmp_path: Path) -> None:
+@pytest.mark.parametrize("timeout_seconds", [1.0, 0.0], ids=["suspended", "not suspended in time"])
+def test_no_line_is_lost_while_a_log_is_rotated_under_its_writer(
+    timeout_seconds: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log_files, "STOPPED_TIMEOUT_SECONDS", timeout_seconds)
     log = tmp_path / "x.log"
     with (
         log.open("ab") as output,
@@ -143,7 +156,9 @@ def test_no_line_is_lost_while_a_log_is_rotated_under_its_writer(tmp_path: Path)
         writer.communicate()
     files = sorted(tmp_path.glob("x.log.*"), key=lambda file: -int(file.suffix[1:]))
     lines = [line for file in [*files, log] for line in file.read_text().splitlines()]
-    assert lines == [*map(str, range(len(lines)))]
+    for thread in map(str, range(4)):
+        numbers = [number for line in lines for written_by, number in [line.split()] if written_by == thread]
+        assert numbers == [*map(str, range(len(numbers)))]
 
 
 def test_only_the_newest_generations_of_a_log_are_kept(tmp_path: Path) -> None:

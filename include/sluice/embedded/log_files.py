@@ -6,7 +6,7 @@ import contextlib
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import psutil
@@ -27,7 +27,8 @@ def rotate(
     """Move the content of a log that reached the limit to `<log>.1`; returns whether it did.
 
     The writers keep their descriptor, opened for appending, so nothing but the kernel stands between them and the
-    file. They are suspended for the milliseconds of the copy: no line falls between the copy and the truncation.
+    file. They are suspended for the milliseconds of the copy: no line falls between the copy and the truncation. Where
+    a busy machine does not suspend them in time, the log is left as it is.
 
     Args:
         log: a file that may be missing.
@@ -40,13 +41,14 @@ def rotate(
             return False
     except FileNotFoundError:
         return False
-    suspended = []
+    suspended: list[psutil.Process] = []
     try:
         for process in writers():
             with contextlib.suppress(psutil.Error):
                 process.suspend()
                 suspended.append(process)
-        _wait_until_stopped(suspended)
+        if not _wait_until_stopped(suspended):
+            return False
         copy = log.with_name(f"{log.name}.new")
         shutil.copyfile(log, copy)
         for number in range(generations - 1, 0, -1):
@@ -61,15 +63,29 @@ def rotate(
     return True
 
 
-def _wait_until_stopped(suspended: Iterable[psutil.Process]) -> None:
-    """The signal is delivered when a process is next scheduled; until then it may finish a write."""
+def _wait_until_stopped(suspended: Sequence[psutil.Process]) -> bool:
+    """The signal is delivered to each thread when it is next scheduled; until then it may finish a write."""
     deadline = time.monotonic() + STOPPED_TIMEOUT_SECONDS
-    for process in suspended:
-        with contextlib.suppress(psutil.Error):
-            while process.status() not in (psutil.STATUS_STOPPED, psutil.STATUS_ZOMBIE):
-                if time.monotonic() > deadline:
-                    return
-                time.sleep(0.001)
+    while not all(map(_is_stopped, suspended)):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.001)
+    return True
+
+
+def _is_stopped(process: psutil.Process) -> bool:
+    """Whether no thread of a process runs. Linux tells the state of each, and as that of the process its first's."""
+    try:
+        tasks = list(Path(f"/proc/{process.pid}/task").glob("*/stat"))
+        states = {task.read_text().rpartition(")")[2].split()[0] for task in tasks}
+        return (
+            states <= {"T", "t", "Z", "X"}
+            if states
+            else process.status() in (psutil.STATUS_STOPPED, psutil.STATUS_ZOMBIE)
+        )
+    except (psutil.NoSuchProcess, OSError):
+        # A thread or the process has just ended.
+        return not process.is_running()
 
 
 def remove_older(folder: Path, days: int, clock: Callable[[], float] = time.time) -> int:
