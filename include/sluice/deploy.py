@@ -95,17 +95,17 @@ def deploy(settings: Settings, templates: Path = TEMPLATES, stacks: tuple[str, .
         # CloudFormation lets the second of two deployments fail, and the emulator may fail both.
         fcntl.flock(lock, fcntl.LOCK_EX)
         deployed = [deploy_template(settings, name, (templates / f"{name}.yaml").read_text()) for name in stacks]
+        if any(stack.changes for stack in deployed if stack.stack_name == f"{settings.resource_prefix}-lake"):
+            discard_test_events(settings)
         if settings.target == "embedded" and any(stack.changes for stack in deployed):
             # A crash of the emulator keeps its buckets: without their stack, which is the last, they would be in the
-            # way of a deploy.
+            # way of a deploy. What it loses comes after this, so test events are saved as gone.
             from sluice.embedded.server import EmbeddedServerError, save
 
             try:
                 save(settings)
             except EmbeddedServerError as error:
                 raise DeployError(str(error)) from None
-        if any(stack.changes for stack in deployed if stack.stack_name == f"{settings.resource_prefix}-lake"):
-            discard_test_events(settings)
         if set(STACKS) <= set(stacks):
             deployed.append(Deployed("tables", tuple(create_missing(settings, TABLES))))
         return deployed
