@@ -14,6 +14,9 @@ from sluice.settings import load_settings
 LOOK_SHARE = 0.05
 """Share of its time that a trigger spends looking: the embedded AWS walks the whole queue for each look."""
 
+LOOK_PAUSE_MAX_SECONDS = 10.0
+"""Longest pause for that reason: a look also takes long because AWS did not answer at first, such as in a restart."""
+
 TROUBLE_MAX_SECONDS = 60.0
 """Longest pause between two looks while the queue is missing or AWS does not answer."""
 
@@ -96,7 +99,8 @@ class QueueDepthTrigger(BaseEventTrigger):
                     depth = await self._look(sqs, dynamodb, bell)
                     if trouble:
                         self.log.info("%s answers again", self.queue_name)
-                    trouble, pause = "", max(self.poll_seconds, (time.monotonic() - began) / LOOK_SHARE)
+                    share_pause = min((time.monotonic() - began) / LOOK_SHARE, LOOK_PAUSE_MAX_SECONDS)
+                    trouble, pause = "", max(self.poll_seconds, share_pause)
                 except (BotoCoreError, ClientError, OSError) as error:
                     depth = None
                     said = error_code(error) or type(error).__name__

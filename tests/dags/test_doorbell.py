@@ -205,6 +205,19 @@ def test_it_goes_on_when_a_queue_that_was_deleted_is_back(
     assert said.count("comes-and-goes answers again") == 2
 
 
+def test_a_look_that_waited_for_an_aws_that_was_away_delays_the_next_one_little(
+    account: DockerHubAccount, trigger: QueueDepthTrigger, looks: Looks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    look = trigger._look
+
+    async def patient_look(*arguments: Any) -> int | None:
+        looks.now += 15
+        return await look(*arguments)
+
+    monkeypatch.setattr(trigger, "_look", patient_look)
+    assert rings(trigger, looks, lambda: account.send("a")) == [(15.0 + doorbell.LOOK_PAUSE_MAX_SECONDS + 15.0, 1)]
+
+
 def test_it_rings_only_when_so_many_wait_as_it_was_told(
     account: DockerHubAccount, trigger: QueueDepthTrigger, looks: Looks
 ) -> None:
