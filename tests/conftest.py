@@ -6,15 +6,33 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 # How long an example takes says how busy the machine is, and nothing about the code.
 hypothesis.settings.register_profile("sluice", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 hypothesis.settings.load_profile("sluice")
 
 pytest_plugins = ["embedded_aws", "dockerhub_account", "killed_worker"]
+
+
+class _ByModule(LoadScopeScheduling):
+    """A process takes a module at a time; tests/dags is one: only one process imports Airflow and makes its database.
+
+    As the folders are in the order of their names, the longest come first and the short unit tests fill what is left.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        return "tests/dags" if nodeid.startswith("tests/dags/") else nodeid.partition("::")[0]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling | None:
+    """What `--dist loadscope` stands for here."""
+    return _ByModule(config, log) if config.getvalue("dist") == "loadscope" else None
 
 
 @pytest.fixture(autouse=True)
