@@ -17,7 +17,7 @@ TEST_SETUP := .venv/.set-up-tests
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-demo: $(SETUP) ## set up, then run every pipeline once on sample data (LIVE=1: the real Docker Hub)
+demo: $(SETUP) ## set up, then run every pipeline on sample data (LIVE=1: the real Docker Hub)
 	@$(RUN) sluice demo
 
 up: $(SETUP) ## run the whole stack with the web UI in the foreground, until ctrl-C (LIVE=1 as above)

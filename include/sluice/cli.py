@@ -98,11 +98,13 @@ def stand_in(port: int, error_share: float) -> None:
     dockerhub.serve(port, error_share)
 
 
-@main.command()
+@main.command(name="demo")
 @click.option("--live", is_flag=True, envvar="LIVE", help="Pull from the real Docker Hub, not from its stand-in.")
-def demo(live: bool) -> None:
-    """Run every pipeline once on sample data and print a summary of the results."""
-    from sluice.console import console
-    from sluice.embedded import demo as sample
+def demo_command(live: bool) -> None:
+    """Run every pipeline on sample data, through Airflow, and print a summary of the results."""
+    from functools import partial
 
-    sample.run(load_settings(), console(), live=live)
+    from sluice.console import console
+    from sluice.embedded import demo, samples
+
+    demo.run(load_settings(), console(), partial(samples.of_every_pipeline, live=live), live=live)

@@ -72,12 +72,15 @@ class RunningStack:
         return found
 
 
+def own_environment(home: Path) -> dict[str, str]:
+    """The environment of a stack of its own."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("SLUICE_", "AIRFLOW"))}
+    ports = {"SLUICE_AWS_PORT": str(free_port()), "SLUICE_WEB_PORT": str(free_port())}
+    return kept | {"SLUICE_HOME": str(home)} | ports
+
+
 def start_stack(home: Path) -> RunningStack:
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("SLUICE_", "AIRFLOW"))}
-    environment |= {
-        "SLUICE_HOME": str(home),
-        "SLUICE_AWS_PORT": str(free_port()),
-        "SLUICE_WEB_PORT": str(free_port()),
+    environment = own_environment(home) | {
         "SLUICE_DOCKERHUB_REPOSITORIES": "localstack/localstack,library/redis,missing/gone",
         # Pulled by hand in these tests.
         "SLUICE_DOCKERHUB_PULL_SCHEDULE": "0 0 1 1 *",

@@ -3,13 +3,26 @@ from __future__ import annotations
 import json
 import re
 import signal
+import subprocess
+import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Page, expect
-from tests.browser.conftest import RunningStack, eventually, start_stack
+from tests.browser.conftest import RunningStack, eventually, own_environment, start_stack
 
 from datasets_world import csv_of, row
+from sluice.embedded.airflow_api import ENDED, AirflowApi
+
+SMALL_DEMO = """
+from datetime import UTC, datetime
+from sluice.console import console
+from sluice.embedded import demo, samples
+from sluice.settings import load_settings
+
+demo.run(load_settings(), console(), lambda: [samples.datasets(datetime.now(UTC))], live=False)
+"""
 
 
 def put_raw(stack: RunningStack, repository: str, file_name: str, pull_count: int) -> None:
@@ -121,6 +134,32 @@ def test_no_run_of_a_new_stack_has_failed(page: Page) -> None:
     assert [run["dag_id"] for run in failed["dag_runs"]] == []
 
 
+def test_runs_of_the_demo_have_their_real_times_and_readable_logs(stack: RunningStack) -> None:
+    began = datetime.now(UTC)
+    done = subprocess.run(
+        [sys.executable, "-c", SMALL_DEMO],
+        env=stack.environment | {"COLUMNS": "80"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"Using the stack that is up: {stack.url}" in done.stdout
+    assert re.search(r"datasets_aggregate +\d+ +20,000 ", done.stdout), done.stdout
+    assert re.search(r"right +([\d,]+) of \1 good rows", done.stdout)
+    assert max(map(len, done.stdout.splitlines())) <= 80
+
+    api = AirflowApi(stack.url, stack.user, stack.password)
+    runs = api.runs(["datasets_aggregate"], ENDED, began)
+    triggered = [run for run in runs if run.run_id.startswith("manual__")]
+    assert triggered
+    for run in triggered:
+        assert run.started is not None
+        assert run.ended is not None
+        assert began <= run.started < run.ended <= datetime.now(UTC)
+        assert "Returned value was" in api.log(run, "collect")
+
+
 def test_a_second_up_says_that_it_is_up(stack: RunningStack) -> None:
     with pytest.raises(AssertionError, match=r"it is up already \(process \d+, .*sluice down` stops it"):
         stack.sluice("up")
@@ -138,4 +177,17 @@ def test_stopping_leaves_no_process_behind(how: str, tmp_path: Path) -> None:
         assert running.sluice("down").startswith("Stopped: Airflow")
 
     assert running.process.wait(120) == 0
+    assert running.processes() == []
+
+
+def test_kill_in_the_middle_of_the_demo_ends_the_services(tmp_path: Path) -> None:
+    environment = own_environment(tmp_path)
+    demo = subprocess.Popen([sys.executable, "-c", SMALL_DEMO], env=environment, stdout=subprocess.PIPE, text=True)
+    running = RunningStack("", "", "", tmp_path, environment, demo)
+    scheduler = tmp_path / "sessions" / "scheduler.session"
+    eventually(lambda: scheduler.exists() or demo.poll() is not None, timeout_seconds=120)
+
+    demo.send_signal(signal.SIGTERM)
+
+    assert demo.wait(120) == 1
     assert running.processes() == []

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError, NoCredentialsError
 
+from sluice.embedded.demo import TALLY_TASKS
 from sluice.errors import SluiceError, TerminalError
 from sluice.quality import GateFailed
 from sluice.settings import PROJECT_ROOT
@@ -55,6 +56,10 @@ def dag(request: pytest.FixtureRequest, dags: dict[str, Any]) -> Any:
 def test_the_folder_holds_dags_and_each_file_the_one_of_its_name(dags: dict[str, Any]) -> None:
     assert len(dags) >= 3
     assert {dag_id: Path(dag.fileloc).stem for dag_id, dag in dags.items()} == {name: name for name in IDS}
+
+
+def test_the_demo_reads_the_tallies_of_tasks_that_are_there(dags: dict[str, Any]) -> None:
+    assert {name: task_id for name, task_id in TALLY_TASKS.items() if dags[name].has_task(task_id)} == TALLY_TASKS
 
 
 def test_the_page_of_a_dag_answers_the_five_questions_in_order(dag: Any) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-PULLS = 5
+PULLS = 3
 """Each pull moves the stand-in's history one step on."""
 
 REPOSITORIES = (
@@ -18,7 +19,7 @@ REPOSITORIES = (
 EVENTS = 30_000
 """Events of the demo, a tenth of them duplicates, late or malformed."""
 
-MODULES = 1_000
+MODULES = 500
 WEEKS = 4
 ATTEMPTS = 3
 """A fleet of modules, how long it is on the air, and how often each transmits in a week."""
@@ -33,24 +34,47 @@ DATASET = "demo"
 DATASET_ROWS = 20_000
 
 
-class Sample(NamedTuple):
+class Trigger(NamedTuple):
+    """A run to make: its Dag and its `conf`."""
+
+    dag_id: str
+    conf: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
     """The data of one pipeline is where the pipeline takes it from.
 
     Attributes:
-        runs: Dag runs to make, in order, each as `dag_id` or `dag_id@logical_date`.
+        stages: runs to trigger; each stage waits until the Dags of this pipeline are idle.
+        waiting: counts the messages that are left in the work queues; the last stage is repeated while that makes them
+            fewer, since how many a run takes depends on how fast the machine is.
         look: a command that shows what was published.
         check: compares what was published with what was produced: (what it says, whether it is so); None where
             nothing is known beforehand.
     """
 
-    runs: list[str]
+    stages: Sequence[Sequence[Trigger]]
     look: str
     check: Callable[[], tuple[str, bool]] | None = None
+    waiting: Callable[[], int] = lambda: 0
+
+    @property
+    def dag_ids(self) -> frozenset[str]:
+        """The Dags of all stages."""
+        return frozenset(trigger.dag_id for stage in self.stages for trigger in stage)
+
+
+def of_every_pipeline(*, live: bool) -> list[Sample]:
+    """Put the data of every pipeline where it takes it from; `live` asks the real Docker Hub only once."""
+    now = datetime.now(UTC)
+    return [dockerhub(1 if live else PULLS), events(now), modules(now), accommodations(now), datasets(now)]
 
 
 def dockerhub(pulls: int) -> Sample:
     """Pulls of the stand-in, or of Docker Hub itself, and their aggregation."""
-    return Sample(["dockerhub_pull"] * pulls + ["dockerhub_aggregate"], "sluice dockerhub show")
+    stages = [[Trigger("dockerhub_pull")] * pulls, [Trigger("dockerhub_aggregate")]]
+    return Sample(stages, "sluice dockerhub show")
 
 
 def events(now: datetime) -> Sample:
@@ -78,36 +102,37 @@ def events(now: datetime) -> Sample:
         say = f"every event of {len(hours)} hours is in the table once" if not wrong else f"events are missing: {wrong}"
         return say, not wrong
 
-    return Sample(
-        ["events_ingest", *(f"events_hourly@{hour.isoformat()}" for hour in hours)],
-        f"sluice events read --hour {hour_text(hours[-1])}",
-        check,
-    )
+    # The ingest asks for the hours before by itself; the last one is what the schedule would make.
+    last = Trigger("events_hourly", {"hour": hours[-1].isoformat()})
+    return Sample([[Trigger("events_ingest")], [last]], f"sluice events read --hour {hour_text(hours[-1])}", check)
 
 
 def modules(now: datetime) -> Sample:
     """Messages and diagnostics of a fleet, with losses, resets, late, duplicated and shuffled ones."""
+    from sluice import sqs
     from sluice.modules import storage
     from sluice.modules.produce import Fleet, produce
     from sluice.settings import load_settings
 
     # Another fleet each time: a fleet that was there already would only show that nothing is published twice.
-    made = produce(Fleet(modules=MODULES, weeks=WEEKS, attempts=ATTEMPTS, seed=int(now.timestamp())))
-    rates = made.rates
-    messages = sum(made.counts.values()) - made.counts["diagnostic"]
+    rates = produce(Fleet(modules=MODULES, weeks=WEEKS, attempts=ATTEMPTS, seed=int(now.timestamp()))).rates
+    settings = load_settings()
 
     def check() -> tuple[str, bool]:
-        table = load_settings().modules_diagnostic_table
         found = {
             (each.module_id, each.timestamp): each.judged.success_rate
-            for each in storage.read_all_diagnostics(table)
+            for each in storage.read_all_diagnostics(settings.modules_diagnostic_table)
             if each.judged
         }
         right = sum(found.get(key) == rate for key, rate in rates.items())
         return f"{right:,} of {len(rates):,} published rates equal the true rate exactly", right == len(rates)
 
-    runs = ["modules_diagnostics"] * (1 + messages // MODULES_MAX_MESSAGES)
-    return Sample(runs, "sluice modules show", check)
+    def waiting() -> int:
+        return sum(
+            sum(sqs.queue_counts(name)) for name in (settings.recv_message_queue, settings.weekly_diagnostic_queue)
+        )
+
+    return Sample([[Trigger("modules_diagnostics")]], "sluice modules show", check, waiting)
 
 
 def accommodations(now: datetime) -> Sample:
@@ -124,7 +149,7 @@ def accommodations(now: datetime) -> Sample:
         right = sum(found.get(key) == partner for key, (partner, _) in truth.items())
         return f"{right:,} of {len(truth):,} accommodations come from the partner that must win", right == len(truth)
 
-    return Sample(["accommodations_consolidate"], "sluice accommodations read", check)
+    return Sample([[Trigger("accommodations_consolidate")]], "sluice accommodations read", check)
 
 
 def datasets(now: datetime) -> Sample:
@@ -140,4 +165,4 @@ def datasets(now: datetime) -> Sample:
         is_right = counted == made.rows - made.malformed
         return f"{counted:,} of {made.rows - made.malformed:,} good rows are in {len(rows)} aggregates", is_right
 
-    return Sample(["datasets_aggregate"], f"sluice datasets show {DATASET}", check)
+    return Sample([[Trigger("datasets_aggregate")]], f"sluice datasets show {DATASET}", check)

@@ -207,7 +207,8 @@ def start(
     with console.status("PostgreSQL"):
         if not (settings.database_url or postgres.is_running(settings)):
             undo.callback(postgres.stop, settings)
-        environment = services_environment(airflow.prepare(settings)) | extra_environment()
+        environment = services_environment(airflow.prepare(settings))
+    environment |= extra_environment()
     stack = Stack(settings, environment, {})
     undo.callback(stack.stop)
     with console.status("Airflow"):
