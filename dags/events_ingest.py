@@ -3,10 +3,11 @@
 ## What it does
 
 Reads every shard of the stream from its checkpoint, parents before children, transforms the records with one SQL
-file, and stages parquet by hour and what was rejected with its reason. After the gate the batch is announced in the
-checkpoint table, its files are copied to `raw/`, the hours they fall into are marked, and the checkpoints move last.
-Hours that are over and were published before are processed again: `events_hourly` gets a run `late__<hour>__<this run>`
-for each, whose note and `conf` say why.
+file, and stages parquet by hour and what was rejected with its reason. Additional fields go into columns, new ones
+included; what no column holds exactly stays as received in the column `rescued_data`. After the gate the batch is
+announced in the checkpoint table, its files are copied to `raw/`, the hours they fall into are marked, and the
+checkpoints move last. Hours that are over and were published before are processed again: `events_hourly` gets a run
+`late__<hour>__<this run>` for each, whose note and `conf` say why.
 
 ## Triggered by
 

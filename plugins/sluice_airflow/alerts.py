@@ -128,8 +128,7 @@ def last_lines(context: Context) -> list[str]:
     return [
         f"what: {what.strip().splitlines()[0].rstrip(':')}",
         f"look at: {reports[-1].rstrip('.:') if reports else ti.log_url}",
-        # A task that cannot run again names what does its work.
-        f"run again: {getattr(error, 'instead', '') or run_again(context, ti.dag_id, ti.task_id)}",
+        f"run again: {run_again(context, ti.dag_id, ti.task_id)}",
     ]
 
 
@@ -231,8 +230,12 @@ def run_again(context: Context, dag_id: str, task_id: str) -> str:
     """The command that runs a failed task and what comes after it again, or all of a run without a task.
 
     A run with a logical date is cleared. One without (started by an event) is not found by a date: its messages are
-    back in the queue when their visibility timeout ends, and a new run takes them.
+    back in the queue when their visibility timeout ends, and a new run takes them. The error of a task that cannot run
+    again names what does its work instead.
     """
+    instead: str = getattr(context.get("exception"), "instead", "")
+    if instead:
+        return instead
     run = context.get("dag_run")
     logical_date, conf = getattr(run, "logical_date", None), getattr(run, "conf", None)
     if logical_date is None:

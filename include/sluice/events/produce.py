@@ -40,6 +40,9 @@ NAMES = (
 
 COUNTRIES = ("DE", "FR", "IN", "JP", "MX", "US")
 
+RESCUED_EVERY = 50
+"""One event in so many has a field whose name cannot be a column, and which is therefore in `rescued_data`."""
+
 LATE_SECONDS = (3600.0, 3 * 3600.0)
 """A late event was created so long before its turn."""
 
@@ -145,6 +148,8 @@ def generate(traffic: Traffic) -> Iterator[Generated]:
         name = chance.choice(names)
         account, country = chance.randrange(100_000), chance.choice(COUNTRIES)
         more = f'"account_id":{account},"country":"{country}","amount":{index % 500}.25'
+        if index % RESCUED_EVERY == 0:
+            more += f',"client.version":"2.{index % 7}"'
         recent.append((event_uuid, name, created, more))
         entry = kinesis.Entry(event_uuid, _event(event_uuid, name, created, more))
         yield Generated(kind, entry, event_uuid, _moment(created))
