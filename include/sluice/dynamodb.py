@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
-from sluice.aws import client
+from botocore.exceptions import ClientError
+
+from sluice.aws import client, error_code, hasty_client
 from sluice.errors import SluiceError
 from sluice.retries import until_done
 from sluice.threads import in_parallel
@@ -85,6 +87,85 @@ def _refused(table: str, items: int, done: str) -> ItemsRefused:
         f"DynamoDB table {table}: {items} items were not {done} in {ATTEMPTS} requests; the table is throttled:"
         " look at its capacity, and run again when it has some"
     )
+
+
+class Update(NamedTuple):
+    """What became of a conditional update: whether the condition held, and the item as it is now, {} where none is."""
+
+    is_written: bool
+    item: Item
+
+
+def update_where(
+    table: str,
+    key: Item,
+    update: str,
+    condition: str,
+    values: Item,
+    names: dict[str, str] | None = None,
+    *,
+    hasty: bool = False,
+) -> Update:
+    """Update one item, or make it, where a condition on it holds; nothing changes where it does not.
+
+    Args:
+        table: name of the table.
+        key: of the item.
+        update: update expression.
+        condition: condition expression.
+        values: what both expressions name `:...`.
+        names: what they name `#...`.
+        hasty: give up within seconds, for what goes beside a run.
+    """
+    wanted = {"UpdateExpression": update, "ReturnValues": "ALL_NEW"}
+    answer = _write_where("update_item", table, key, condition, values, names, wanted, hasty=hasty)
+    return Update("Attributes" in answer, answer.get("Attributes") or answer.get("Item", {}))
+
+
+def delete_where(
+    table: str, key: Item, condition: str, values: Item, names: dict[str, str] | None = None, *, hasty: bool = False
+) -> Item:
+    """Delete one item where a condition on it holds; the item that was deleted, {} where none was.
+
+    The arguments are those of `update_where`.
+    """
+    wanted = {"ReturnValues": "ALL_OLD"}
+    deleted: Item = _write_where("delete_item", table, key, condition, values, names, wanted, hasty=hasty).get(
+        "Attributes", {}
+    )
+    return deleted
+
+
+def _write_where(
+    operation: str,
+    table: str,
+    key: Item,
+    condition: str,
+    values: Item,
+    names: dict[str, str] | None,
+    wanted: dict[str, str],
+    *,
+    hasty: bool,
+) -> dict[str, Any]:
+    """The answer, with `Attributes` as wanted; where the condition fails `Item`, if there is one, and no Attributes."""
+    dynamodb_client = hasty_client("dynamodb") if hasty else client("dynamodb")
+    arguments: dict[str, Any] = {"ExpressionAttributeNames": names} if names else {}
+    try:
+        answer: dict[str, Any] = getattr(dynamodb_client, operation)(
+            TableName=table,
+            Key=key,
+            ConditionExpression=condition,
+            ExpressionAttributeValues=values,
+            ReturnValuesOnConditionCheckFailure="ALL_OLD",
+            **wanted,
+            **arguments,
+        )
+    except ClientError as failure:
+        if error_code(failure) != "ConditionalCheckFailedException":
+            raise
+        item: Any = failure.response.get("Item", {})
+        return {"Item": item}
+    return answer
 
 
 def query_items(table: str, condition: str, names: dict[str, str], values: Item) -> Iterator[Item]:

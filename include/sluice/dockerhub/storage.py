@@ -8,10 +8,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from botocore.exceptions import ClientError
-
 from sluice import dynamodb, s3
-from sluice.aws import client, error_code
+from sluice.aws import client
 from sluice.dockerhub import PIPELINE
 from sluice.dockerhub.records import RAW_PREFIX, Stats
 from sluice.dockerhub.transform import (
@@ -126,22 +124,11 @@ def record_month(table: str, winner: RawObject, replacing: str | None = None) ->
             " AND (#month.star_count <> :stars OR #month.pull_count <> :pulls))"
         )
         values |= {":stars": entry["M"]["star_count"], ":pulls": entry["M"]["pull_count"]}
-    try:
-        answer = client("dynamodb").update_item(
-            TableName=table,
-            Key=_item_key(partition_key(winner.stats), MONTHS_SK),
-            UpdateExpression="SET #month = :entry ADD revision :one",
-            ConditionExpression=condition,
-            ExpressionAttributeNames={"#month": winner.year_month},
-            ExpressionAttributeValues=values,
-            ReturnValues="ALL_NEW",
-            ReturnValuesOnConditionCheckFailure="ALL_OLD",
-        )
-    except ClientError as failure:
-        if error_code(failure) != "ConditionalCheckFailedException":
-            raise
-        return _monthly_state(failure.response["Item"])  # type: ignore[typeddict-item]
-    return _monthly_state(answer["Attributes"])
+    key = _item_key(partition_key(winner.stats), MONTHS_SK)
+    update = "SET #month = :entry ADD revision :one"
+    return _monthly_state(
+        dynamodb.update_where(table, key, update, condition, values, {"#month": winner.year_month}).item
+    )
 
 
 def _month_entry(winner: RawObject) -> dict[str, Any]:
@@ -229,22 +216,8 @@ def _update_unless_newer(
     Returns:
         The item as the newer writer left it; None when it was written, or when there is no item to write to.
     """
-    arguments: dict[str, Any] = {"ExpressionAttributeNames": names} if names else {}
-    try:
-        client("dynamodb").update_item(
-            TableName=table,
-            Key=key,
-            UpdateExpression=update,
-            ConditionExpression=condition,
-            ExpressionAttributeValues=values,
-            ReturnValuesOnConditionCheckFailure="ALL_OLD",
-            **arguments,
-        )
-    except ClientError as failure:
-        if error_code(failure) != "ConditionalCheckFailedException":
-            raise
-        return failure.response.get("Item")  # type: ignore[return-value]
-    return None
+    written = dynamodb.update_where(table, key, update, condition, values, names)
+    return None if written.is_written else written.item or None
 
 
 def _item_key(pk: str, sort_key: str) -> dynamodb.Item:

@@ -12,10 +12,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from botocore.exceptions import ClientError
-
 from sluice import dynamodb
-from sluice.aws import client, error_code
+from sluice.aws import client
 from sluice.modules.records import MessageKey, ReceivedDiagnostic
 from sluice.modules.transform import Diagnostic, Due, Judgement
 
@@ -46,22 +44,13 @@ def count_messages(table: str, module_id: str, after: int, until: int) -> int:
 
 def write_diagnostic(table: str, received: ReceivedDiagnostic) -> None:
     """Write a diagnostic unless the same or a newer one of its key is there; what was made of it stays."""
-    dynamodb_client = client("dynamodb")
-    try:
-        dynamodb_client.update_item(
-            TableName=table,
-            Key=item_key(received.module_id, received.timestamp),
-            UpdateExpression="SET attempts = :attempts, version = :version",
-            ConditionExpression="attribute_not_exists(version) OR version < :version",
-            ExpressionAttributeValues={
-                ":attempts": {"N": str(received.attempts)},
-                ":version": {"S": received.version},
-            },
-        )
-    except ClientError as error:
-        if error_code(error) != "ConditionalCheckFailedException":
-            raise
-        return
+    dynamodb.update_where(
+        table,
+        item_key(received.module_id, received.timestamp),
+        "SET attempts = :attempts, version = :version",
+        "attribute_not_exists(version) OR version < :version",
+        {":attempts": {"N": str(received.attempts)}, ":version": {"S": received.version}},
+    )
 
 
 def read_diagnostics(table: str, module_id: str) -> list[Diagnostic]:
@@ -117,21 +106,9 @@ def write_judgement(table: str, due: Due, judgement: Judgement) -> Judgement | N
             ":before_attempts": {"N": str(due.diagnostic.judged.attempts)},
             ":before_reset": {"N": str(due.diagnostic.judged.reset)},
         }
-    dynamodb_client = client("dynamodb")
-    try:
-        dynamodb_client.update_item(
-            TableName=table,
-            Key=item_key(due.diagnostic.module_id, due.diagnostic.timestamp),
-            UpdateExpression=update,
-            ConditionExpression=condition,
-            ExpressionAttributeValues=values,
-            ReturnValuesOnConditionCheckFailure="ALL_OLD",
-        )
-    except ClientError as failure:
-        if error_code(failure) != "ConditionalCheckFailedException":
-            raise
-        return _judgement(failure.response["Item"])  # type: ignore[typeddict-item]
-    return judgement
+    key = item_key(due.diagnostic.module_id, due.diagnostic.timestamp)
+    written = dynamodb.update_where(table, key, update, condition, values)
+    return judgement if written.is_written else _judgement(written.item)
 
 
 def forget_judgement(table: str, module_id: str, timestamp: int) -> None:

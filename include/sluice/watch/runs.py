@@ -11,9 +11,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from botocore.exceptions import ClientError
-
-from sluice.aws import client, error_code, hasty_client
+from sluice import dynamodb
+from sluice.aws import client
 
 FORGOTTEN_AFTER = timedelta(days=7)
 """A failure that nobody made up for in this time is no news any more; Airflow itself still has it."""
@@ -151,7 +150,7 @@ def record_start(table: str, dag_id: str, run_id: str, started_at: datetime) -> 
 def record_drain(table: str, dag_id: str, run_id: str) -> None:
     """Note that a run that has begun has emptied its queues."""
     values = {":run": {"S": run_id}, ":yes": {"BOOL": True}}
-    _conditional_update(table, _key("running", dag_id), "SET is_drained = :yes", "run_id = :run", {}, values)
+    dynamodb.update_where(table, _key("running", dag_id), "SET is_drained = :yes", "run_id = :run", values, hasty=True)
 
 
 def record_end(table: str, dag_id: str, run_id: str) -> bool:
@@ -160,7 +159,7 @@ def record_end(table: str, dag_id: str, run_id: str) -> bool:
     Returns:
         Whether it had emptied its queues; False where its end was noted before.
     """
-    ended = _conditional_delete(table, _key("running", dag_id), "run_id = :run", {}, {":run": {"S": run_id}})
+    ended = dynamodb.delete_where(table, _key("running", dag_id), "run_id = :run", {":run": {"S": run_id}}, hasty=True)
     return "is_drained" in ended
 
 
@@ -240,9 +239,8 @@ def failure_name(dag_id: str, task_id: str, partition: str) -> str:
 def clear_failure(table: str, dag_id: str, task_id: str, partition: str, at: datetime) -> None:
     """Forget that a task failed before `at`, now that it succeeded."""
     condition, values = "attribute_not_exists(#at) OR #at <= :at", {":at": {"S": time_text(at)}}
-    _conditional_delete(
-        table, _key("failure", failure_name(dag_id, task_id, partition)), condition, {"#at": "at"}, values
-    )
+    key = _key("failure", failure_name(dag_id, task_id, partition))
+    dynamodb.delete_where(table, key, condition, values, {"#at": "at"}, hasty=True)
 
 
 def record_empty(table: str, queue: str, at: datetime) -> None:
@@ -276,13 +274,12 @@ def claim_alert(
     Returns:
         Whether it is to be sent now.
     """
-    return _conditional_update(
+    return dynamodb.update_where(
         table,
         _key("alert", key),
         "SET subject = :subject, announced_at = :at, opened_at = if_not_exists(opened_at, :at), sent = :no",
         "attribute_not_exists(announced_at) OR (sent = :yes AND announced_at <= :repeat)"
         " OR (sent = :no AND announced_at <= :dead)",
-        {},
         {
             ":subject": {"S": subject},
             ":at": {"S": time_text(at)},
@@ -291,7 +288,8 @@ def claim_alert(
             ":repeat": {"S": time_text(at - repeat_after)},
             ":dead": {"S": time_text(at - dead_after)},
         },
-    )
+        hasty=True,
+    ).is_written
 
 
 def settle_alert(table: str, key: str, *, sent: bool) -> None:
@@ -299,7 +297,7 @@ def settle_alert(table: str, key: str, *, sent: bool) -> None:
     update, values = "SET sent = :yes", {":yes": {"BOOL": True}, ":no": {"BOOL": False}}
     if not sent:
         update, values = "REMOVE announced_at", {":no": {"BOOL": False}}
-    _conditional_update(table, _key("alert", key), update, "sent = :no", {}, values)
+    dynamodb.update_where(table, _key("alert", key), update, "sent = :no", values, hasty=True)
 
 
 def forget(table: str, kind: str, name: str) -> None:
@@ -313,8 +311,8 @@ def read_runs(table: str, now: datetime) -> Runs:
     Raises:
         ResourceMissing: it is not deployed.
     """
-    dynamodb = client("dynamodb")
-    created_at = dynamodb.describe_table(TableName=table)["Table"]["CreationDateTime"].astimezone(UTC)
+    dynamodb_client = client("dynamodb")
+    created_at = dynamodb_client.describe_table(TableName=table)["Table"]["CreationDateTime"].astimezone(UTC)
     found: dict[str, dict[str, dict[str, Any]]] = {
         "dag": {},
         "failure": {},
@@ -323,7 +321,7 @@ def read_runs(table: str, now: datetime) -> Runs:
         "running": {},
         "depth": {},
     }
-    for page in dynamodb.get_paginator("scan").paginate(TableName=table, ConsistentRead=True):
+    for page in dynamodb_client.get_paginator("scan").paginate(TableName=table, ConsistentRead=True):
         for item in page["Items"]:
             found.setdefault(item["kind"]["S"], {})[item["name"]["S"]] = item
     failures = [_failure(item) for _, item in sorted(found["failure"].items())]
@@ -395,48 +393,4 @@ def _update_unless_older(
     names: dict[str, str] | None = None,
 ) -> bool:
     condition = f"attribute_not_exists({time_name}) OR {time_name} <= :at"
-    return _conditional_update(table, _key(kind, name), update, condition, names or {}, values)
-
-
-def _conditional_delete(
-    table: str, key: dict[str, Any], condition: str, names: dict[str, str], values: dict[str, Any]
-) -> dict[str, Any]:
-    """Delete an item where the condition holds; the item, empty where nothing was deleted."""
-    arguments: dict[str, Any] = {"ExpressionAttributeNames": names} if names else {}
-    try:
-        answer = hasty_client("dynamodb").delete_item(
-            TableName=table,
-            Key=key,
-            ConditionExpression=condition,
-            ExpressionAttributeValues=values,
-            ReturnValues="ALL_OLD",
-            **arguments,
-        )
-    except ClientError as error:
-        if error_code(error) != "ConditionalCheckFailedException":
-            raise
-        return {}
-    deleted: dict[str, Any] = answer.get("Attributes", {})
-    return deleted
-
-
-def _conditional_update(
-    table: str, key: dict[str, Any], update: str, condition: str, names: dict[str, str], values: dict[str, Any]
-) -> bool:
-    """Whether it was written: the condition held."""
-    dynamodb = hasty_client("dynamodb")
-    arguments: dict[str, Any] = {"ExpressionAttributeNames": names} if names else {}
-    try:
-        dynamodb.update_item(
-            TableName=table,
-            Key=key,
-            UpdateExpression=update,
-            ConditionExpression=condition,
-            ExpressionAttributeValues=values,
-            **arguments,
-        )
-    except ClientError as error:
-        if error_code(error) != "ConditionalCheckFailedException":
-            raise
-        return False
-    return True
+    return dynamodb.update_where(table, _key(kind, name), update, condition, values, names, hasty=True).is_written
