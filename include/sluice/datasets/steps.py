@@ -10,6 +10,7 @@ from typing import Any
 
 from sluice import lake, s3, sqs
 from sluice.datasets import PIPELINE, expectations, storage
+from sluice.datasets.publication import check_owner, publish_output
 from sluice.datasets.records import SOURCE_PREFIX, Reason, Source, parse_source, source_of_key
 from sluice.datasets.source import fetch_url
 from sluice.datasets.storage import Published, Version
@@ -36,10 +37,6 @@ RECORD_SHOWN_BYTES = 1000
 
 class SourceRejected(TerminalError):
     """The file that a person asked for cannot be published; it is in quarantine."""
-
-
-class PublishedMeanwhile(TerminalError):
-    """Someone else published the output while this run worked on a URL, whose versions nobody can put in order."""
 
 
 # datasets_aggregate: collect -> aggregate -> check -> publish
@@ -154,7 +151,7 @@ def _aggregate_one(
     # Before the source is read: whatever is published later than this was made of no older source.
     published = storage.read_published(settings.lake_bucket, source.output_key)
     if published and not take_over:
-        _check_owner(source, published)
+        check_owner(source, published)
     with scratch_folder("datasets-aggregate") as folder:
         path = folder / "source.csv"
         version = _fetch(settings, source, published, path, force=force)
@@ -163,15 +160,6 @@ def _aggregate_one(
             log.info("%s is unchanged since it was published as %s: skipped", source.address, source.output_key)
             return {"address": source.address, "outcome": UNCHANGED, "records_in": published.records, "quarantined": 0}
         return _stage(run, settings, source, version, published, place, path)
-
-
-def _check_owner(source: Source, published: Published) -> None:
-    if published.source != source.encoded_address:
-        raise RejectedRecord(
-            Reason.NAME_TAKEN,
-            f"{source.output_key} belongs to {published.source or 'something else'}: rename one of the two files, or"
-            ' take the name over with {"source": ..., "force": true}',
-        )
 
 
 def _fetch(
@@ -350,7 +338,7 @@ def _publish_files(
     rejections: list[Rejection] = []
     for file in [each for each in files if each["outcome"] == AGGREGATED]:
         try:
-            is_newest = _publish_one(settings, by_address[file["address"]], file, take_over=force and bool(source))
+            is_newest = publish_output(settings, by_address[file["address"]], file, take_over=force and bool(source))
             counts["published" if is_newest else "duplicates"] += file["accepted"]
         except RejectedRecord as rejected:
             counts["quarantined"] += file["accepted"]
@@ -364,39 +352,3 @@ def _publish_files(
     if handles:
         sqs.delete(sqs.queue_url(settings.datasets_queue), handles)
     return tally
-
-
-def _publish_one(settings: Settings, source: Source, file: dict[str, Any], *, take_over: bool) -> bool:
-    """Publish one file in one conditional request; whether it was, or a newer version of its source is there.
-
-    The output must be the one that was there before the source was read. Where it is another one, the source is looked
-    at again, after the output: while it is still the version in hand, nothing newer can have been published.
-    (docs/decisions/0011.)
-
-    Raises:
-        RejectedRecord: reason `name_taken`.
-    """
-    version = Version(*file["version"])
-    metadata = storage.output_metadata(source, version, file["records_in"])
-    expected: str | None = file["expected_etag"]
-    with scratch_folder("datasets-aggregate") as folder:
-        path = folder / "staged.parquet"
-        storage.download_output(settings.lake_bucket, file["staged"], path)
-        while not storage.replace_output(settings.lake_bucket, file["output"], path, metadata, expected):
-            found = storage.read_published(settings.lake_bucket, file["output"])
-            if found and (found.source, found.version) == (source.encoded_address, version):
-                log.info("%s is published already", file["output"])
-                return True
-            if found and not take_over:
-                _check_owner(source, found)
-            if source.is_url:
-                raise PublishedMeanwhile(
-                    f"{file['output']} was published by another run while this one worked: trigger it again if"
-                    f" {source.address} is to be there"
-                )
-            if storage.read_version(settings.landing_bucket, source.location) != version:
-                log.info("%s was replaced since it was read: its newer version is published instead", source.address)
-                return False
-            expected = found.etag if found else None
-    log.info("%s: %d rows as s3://%s/%s", source.address, file["accepted"], settings.lake_bucket, file["output"])
-    return True

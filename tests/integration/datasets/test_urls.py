@@ -17,7 +17,7 @@ from werkzeug import Request, Response
 from datasets_world import OUTPUT, World, csv_of, row
 from https_server import https_server, make_certificate, slow_server
 from sluice import s3
-from sluice.datasets import connections, source, steps
+from sluice.datasets import connections, publication, source, steps
 from sluice.datasets.connections import UrlRefused, UrlUnreachable
 from sluice.datasets.source import fetch_url
 from sluice.settings import load_settings
@@ -110,7 +110,7 @@ def test_a_url_that_was_published_meanwhile_does_not_replace_it(world: World, se
     late = steps.collect("late", url)
     steps.aggregate("late", url)
     world.run("newer", url)
-    with pytest.raises(steps.PublishedMeanwhile, match="trigger it again"):
+    with pytest.raises(publication.PublishedMeanwhile, match="trigger it again"):
         steps.publish("late", late, url)
     assert world.rows()[0]["memory_max"] == 2
 
