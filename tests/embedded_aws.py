@@ -15,6 +15,7 @@ from typing import Any
 
 import httpx
 import pytest
+from botocore.retries import standard
 
 from sluice import aws
 from sluice.deploy import TEMPLATES, deploy, deploy_stack, parameters_of
@@ -95,7 +96,12 @@ def embedded_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settin
         home = tmp_path_factory.mktemp("sluice")
         settings = use_settings(monkeypatch, target="embedded", home=home, aws_port=free_port())
     server.start(settings, faults=True)
-    yield settings
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        # boto3 tries again as often as it does elsewhere, but waits for milliseconds instead of seconds.
+        monkeypatch.setattr(
+            standard.ExponentialBackoff, "delay_amount", lambda _, context: 0.01 * context.attempt_number
+        )
+        yield settings
     server.stop(settings)
 
 

@@ -193,9 +193,10 @@ def test_a_deploy_that_was_killed_between_both_updates_is_completed_by_the_next(
     assert changes(deploy.deploy(settings, stacks=("datasets",))) == {}
 
 
-def test_a_queue_that_is_missing_does_not_stop_the_others_from_losing_their_test_events(deployed: Settings) -> None:
-    aws.client("sqs").delete_queue(QueueUrl=sqs.queue_url(deployed.dockerhub_queue))
-    url = sqs.queue_url(deployed.datasets_queue)
+def test_a_queue_that_is_missing_does_not_stop_the_others_from_losing_their_test_events(settings: Settings) -> None:
+    for name in (settings.accommodations_queue, settings.datasets_queue):
+        aws.client("sqs").create_queue(QueueName=name)
+    url = sqs.queue_url(settings.datasets_queue)
     aws.client("sqs").send_message(QueueUrl=url, MessageBody=json.dumps({"Event": "s3:TestEvent"}))
-    deploy.discard_test_events(deployed)
-    assert sqs.queue_counts(deployed.datasets_queue) == (0, 0)
+    deploy.discard_test_events(settings)
+    assert sqs.queue_counts(settings.datasets_queue) == (0, 0)
