@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import http.client
+import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
+from urllib.request import urlopen
 
 import boto3
 import psutil
@@ -29,7 +34,12 @@ READY = re.compile(r"Airflow is up: (?P<url>\S+)\s+user (?P<user>\S+)\s+password
 
 @dataclass(frozen=True)
 class RunningStack:
-    """What `sluice up` printed, and how to speak to it."""
+    """A `sluice up`, and how to speak to it.
+
+    Attributes:
+        url: of the web UI; the user and password are those that it printed.
+        lines: what it prints, growing.
+    """
 
     url: str
     user: str
@@ -37,6 +47,7 @@ class RunningStack:
     home: Path
     environment: dict[str, str]
     process: subprocess.Popen[str]
+    lines: list[str]
 
     def sluice(self, *arguments: str) -> str:
         """Output of a `sluice` command against this stack."""
@@ -49,6 +60,32 @@ class RunningStack:
         )
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
+
+    def is_healthy(self, since: datetime) -> bool:
+        """Whether all services of Airflow work, and each has done so after a time."""
+        try:
+            with urlopen(f"{self.url}/api/v2/monitor/health", timeout=5) as answer:
+                states = [state for state in json.load(answer).values() if state]
+        except (OSError, http.client.HTTPException):
+            return False
+        beats = [value for state in states for name, value in state.items() if name.startswith("latest_")]
+        return (
+            len(beats) == 3
+            and all(state["status"] == "healthy" for state in states)
+            and all(beat and datetime.fromisoformat(beat) > since for beat in beats)
+        )
+
+    def part(self, name: str) -> psutil.Process:
+        """The first process of a part, by the name that `sluice up` has for it."""
+        files = {"PostgreSQL": "postgres/postmaster.pid", "embedded AWS": "aws/server.json"}
+        text = (self.home / files.get(name, f"sessions/{name}.session")).read_text()
+        return psutil.Process(json.loads(text)["pid"] if text.startswith("{") else int(text.split()[0]))
+
+    def kill(self, name: str) -> None:
+        """Kill a part, and wait until it is said to run again."""
+        before = len(self.lines)
+        self.part(name).kill()
+        eventually(lambda: any(line.startswith(f"{name} runs again") for line in self.lines[before:]))
 
     def client(self, service: str) -> Any:
         """A boto3 client of its embedded AWS."""
@@ -79,12 +116,22 @@ def own_environment(home: Path) -> dict[str, str]:
     return kept | {"SLUICE_HOME": str(home)} | ports
 
 
-def start_stack(home: Path) -> RunningStack:
-    environment = own_environment(home) | {
+def environment_of(home: Path) -> dict[str, str]:
+    """The environment of the stack that tests of a module share."""
+    return own_environment(home) | {
         "SLUICE_DOCKERHUB_REPOSITORIES": "localstack/localstack,library/redis,missing/gone",
         # Pulled by hand in these tests.
         "SLUICE_DOCKERHUB_PULL_SCHEDULE": "0 0 1 1 *",
+        # A backlog needs few runs, so that the tests wait for what goes wrong alone.
+        "SLUICE_BATCH_SIZE": "1000",
+        "SLUICE_DATASETS_MAX_FILES": "1000",
+        # How long after its last sign of life a killed scheduler is taken for one; the default is 30 s.
+        "AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_THRESHOLD": "15",
     }
+
+
+def start_stack(environment: dict[str, str]) -> RunningStack:
+    """`sluice up`, until it says that it is up."""
     process = subprocess.Popen(
         [sys.executable, "-m", "sluice", "up"],
         env=environment,
@@ -93,21 +140,29 @@ def start_stack(home: Path) -> RunningStack:
         text=True,
     )
     assert process.stdout is not None
-    said = ""
+    lines: list[str] = []
     for line in process.stdout:
-        said += line
+        lines.append(line)
         if ready := READY.search(line):
-            return RunningStack(**ready.groupdict(), home=home, environment=environment, process=process)
-    raise AssertionError(f"sluice up ended with {process.wait()}:\n{said}")
+            threading.Thread(target=_read_on, args=(process.stdout, lines), daemon=True).start()
+            home = Path(environment["SLUICE_HOME"])
+            return RunningStack(**ready.groupdict(), home=home, environment=environment, process=process, lines=lines)
+    raise AssertionError(f"sluice up ended with {process.wait()}:\n{''.join(lines)}")
+
+
+def _read_on(output: IO[str], lines: list[str]) -> None:
+    for line in output:
+        lines.append(line)
 
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
-    running = start_stack(tmp_path_factory.mktemp("stack"))
+    """One for all tests of a module, of which one stops it. The path of its home needs quotes in many places."""
+    running = start_stack(environment_of(tmp_path_factory.mktemp("stack") / "a home, 'quoted'"))
     yield running
+    # Where only some of the tests are run.
     running.process.terminate()
     assert running.process.wait(120) == 0
-    assert running.processes() == []
 
 
 @pytest.fixture(scope="module")

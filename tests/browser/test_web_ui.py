@@ -11,6 +11,16 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 from tests.browser.conftest import RunningStack, eventually, own_environment, start_stack
+from tests.browser.inputs import (
+    Producer,
+    find_outputs,
+    months,
+    outputs_of_inputs,
+    put_inputs,
+    put_raw,
+    return_messages_soon,
+    staged,
+)
 
 from datasets_world import csv_of, row
 from sluice.embedded.airflow_api import ENDED, AirflowApi
@@ -23,35 +33,6 @@ from sluice.settings import load_settings
 
 demo.run(load_settings(), console(), lambda: [samples.datasets(datetime.now(UTC))], live=False)
 """
-
-
-def put_raw(stack: RunningStack, repository: str, file_name: str, pull_count: int) -> None:
-    namespace, name = repository.split("/")
-    year, month, day, time = file_name.split("_")
-    body = {
-        "user": namespace,
-        "name": name,
-        "namespace": namespace,
-        "star_count": 7,
-        "pull_count": pull_count,
-        "last_updated": f"{year}-{month}-{day}T{time[:2]}:{time[2:4]}:{time[4:]}Z",
-    }
-    key = f"raw/dockerhub/namespace={namespace}/name={name}/year={year}/month={month}/day={day}/{file_name}.json"
-    stack.client("s3").put_object(Bucket="sluice-lake", Key=key, Body=json.dumps(body).encode())
-
-
-def months(stack: RunningStack, repository: str) -> dict[str, int]:
-    """`pull_count` of each month, as the latest item of the repository tells it."""
-    namespace, name = repository.split("/")
-    pk = {"S": f"#user#{namespace}#name#{name}#namespace#{namespace}"}
-    get = stack.client("dynamodb").get_item
-    marker = get(TableName="dockerhub_stats", Key={"PK": pk, "SK": {"S": "#latest_version"}}).get("Item")
-    if marker is None:
-        return {}
-    sort_key = f"#timestamp#{marker['last_updated']['S']}"
-    item = get(TableName="dockerhub_stats", Key={"PK": pk, "SK": {"S": sort_key}})["Item"]
-    aggregated = item["aggregated_metrics_by_year_month"]["M"]
-    return {month: int(entry["L"][0]["M"]["pull_count"]["N"]) for month, entry in aggregated.items()}
 
 
 def fill_in(page: Page, source: str) -> None:
@@ -165,25 +146,63 @@ def test_a_second_up_says_that_it_is_up(stack: RunningStack) -> None:
         stack.sluice("up")
 
 
-@pytest.mark.parametrize("how", ["ctrl-C", "down"])
-def test_stopping_leaves_no_process_behind(how: str, tmp_path: Path) -> None:
-    running = start_stack(tmp_path / "home")
-    # A task under way must not outlive the stack either.
-    put_raw(running, "underway/image", "2024_02_03_040506", pull_count=1)
+def test_nothing_is_lost_or_doubled_when_each_part_is_killed_once(stack: RunningStack) -> None:
+    stack.sluice("partners", "set-priority", "A")
+    return_messages_soon(stack)
+    before = staged(stack, "datasets")
+    with Producer(stack, "killed") as producer:
+        eventually(lambda: staged(stack, "datasets") > before)
+        killed_at = datetime.now(UTC)
+        for name in ("scheduler", "triggerer", "dag-processor", "api-server", "PostgreSQL"):
+            stack.kill(name)
+        eventually(lambda: stack.is_healthy(since=killed_at))
 
-    if how == "ctrl-C":
-        running.process.send_signal(signal.SIGINT)
-    else:
-        assert running.sluice("down").startswith("Stopped: Airflow")
+    expected = outputs_of_inputs("killed", producer.count)
+    eventually(lambda: find_outputs(stack, "killed") == expected, timeout_seconds=300)
 
-    assert running.process.wait(120) == 0
-    assert running.processes() == []
+
+def test_a_killed_emulator_is_started_again_and_deployed_to(stack: RunningStack) -> None:
+    """What it had not saved is lost, such as the lists of partners; objects are not, and the pipelines go on."""
+
+    def objects() -> set[str]:
+        listed = stack.client("s3").list_objects_v2
+        places = (("sluice-landing", ""), ("sluice-lake", "raw/"), ("sluice-lake", "curated/datasets/"))
+        found = [listed(Bucket=bucket, Prefix=prefix).get("Contents", []) for bucket, prefix in places]
+        return {each["Key"] for contents in found for each in contents}
+
+    before = objects()
+    stack.kill("embedded AWS")
+    assert objects() >= before
+
+    stack.sluice("partners", "set-priority", "A")
+    put_inputs(stack, "after", 0)
+    eventually(lambda: find_outputs(stack, "after") == outputs_of_inputs("after", 1), timeout_seconds=120)
+
+
+def test_stopping_leaves_no_process_behind_and_loses_nothing(stack: RunningStack) -> None:
+    """By ctrl-C and, after a second start, by `sluice down`. No test after it has the stack of those before."""
+    return_messages_soon(stack)
+    before = staged(stack, "dockerhub")
+    put_raw(stack, "stopped/image", "2024_02_03_040506", pull_count=1)
+    eventually(lambda: staged(stack, "dockerhub") > before)
+    stack.process.send_signal(signal.SIGINT)
+    assert stack.process.wait(120) == 0
+    assert stack.processes() == []
+
+    again = start_stack(stack.environment)
+    eventually(lambda: months(again, "stopped/image") == {"2024-02": 1}, timeout_seconds=120)
+    before = staged(again, "dockerhub")
+    put_raw(again, "stopped/image", "2024_03_03_040506", pull_count=2)
+    eventually(lambda: staged(again, "dockerhub") > before)
+    assert again.sluice("down").startswith("Stopped: Airflow")
+    assert again.process.wait(120) == 0
+    assert again.processes() == []
 
 
 def test_kill_in_the_middle_of_the_demo_ends_the_services(tmp_path: Path) -> None:
     environment = own_environment(tmp_path)
     demo = subprocess.Popen([sys.executable, "-c", SMALL_DEMO], env=environment, stdout=subprocess.PIPE, text=True)
-    running = RunningStack("", "", "", tmp_path, environment, demo)
+    running = RunningStack("", "", "", tmp_path, environment, demo, [])
     scheduler = tmp_path / "sessions" / "scheduler.session"
     eventually(lambda: scheduler.exists() or demo.poll() is not None, timeout_seconds=120)
 
