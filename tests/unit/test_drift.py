@@ -38,7 +38,11 @@ def test_what_refers_to_a_missing_resource_keeps_the_value_that_it_had() -> None
         "Url": URL,
         "Own": {"Fn::Sub": "x-${Environment}"},
     }
-    assert role["Properties"]["Resource"] == [{"Fn::Sub": f"{ARN}/*"}, {"Fn::Sub": ARN}, {"Fn::GetAtt": "Queue.Arn"}]
+    assert role["Properties"]["Resource"] == [
+        {"Fn::Sub": f"{ARN}/*"},
+        {"Fn::Sub": ARN},
+        {"Fn::GetAtt": ["Queue", "Arn"]},
+    ]
     assert (queue["DependsOn"], "DependsOn" in role) == (["Role"], False)
     assert rest["Outputs"] == {"Name": {"Value": URL}}
     assert rest["Conditions"] == {"Has": {"Fn::Not": [{"Condition": "Other"}]}}

@@ -24,7 +24,7 @@ def test_short_forms_and_parameters_are_written_out() -> None:
     properties = load_template(TEMPLATE)["Resources"]["Bucket"]["Properties"]
     resolved = resolve(properties, {"LakeBucket": "lake", "Environment": "dev"})
     assert resolved["BucketName"] == "lake"
-    assert resolved["Names"] == ["x-dev-y", {"Fn::Sub": "${AWS::Region}-dev"}, {"Fn::GetAtt": "Bucket.Arn"}]
+    assert resolved["Names"] == ["x-dev-y", {"Fn::Sub": "${AWS::Region}-dev"}, {"Fn::GetAtt": ["Bucket", "Arn"]}]
     assert resolved["Long"] == "lake"
     assert resolved["Version"] == "2012-10-17"
     assert resolved["Chosen"]["Fn::If"][1:] == [{"Ref": "Other"}, {"Nested": "dev"}]
