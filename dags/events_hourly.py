@@ -1,10 +1,10 @@
-"""Publish one hour of events: each event once, in few large files, as one version that readers see whole.
+"""Publish one hour of events: each event once, in few large files, by one commit that readers see whole.
 
 ## What it does
 
 Registers the hour's raw files in the Glue catalog, keeps the earliest row of each `event_uuid` that the hours before do
-not have, and stages few large files. After the gate they become a version of the hour, and one atomic step points the
-partition of the catalog at it. A version that was superseded is removed `SLUICE_EVENTS_VERSION_RETENTION_HOURS` later.
+not have, and stages few large files. After the gate one commit replaces the rows of the hour in the Iceberg table
+`events` by them. The snapshots before it can be read for `SLUICE_TABLE_RETENTION_HOURS`.
 
 ## Triggered by
 
@@ -22,12 +22,12 @@ hour touched by late events; the note of such a run, its id and its `conf` say w
 ## Reads and writes
 
 * reads `raw/events/year=/month=/day=/hour=/` of the hour and of `SLUICE_DEDUP_LOOKBACK_HOURS` before it
-* writes `curated/events/year=/month=/day=/hour=/version=/`, partitions of the Glue tables `raw_events` and `events`,
+* writes partitions of the Glue table `raw_events`, the hour in the Iceberg table `events`,
   `quality/events/hourly/`, the DynamoDB table `SLUICE_EVENTS_CHECKPOINT_TABLE`
 
 ## Running it again
 
-The same raw files give the same version, and publishing it again changes nothing. Hours may be processed in any order
+The same raw files give the same rows, and publishing them again changes nothing. Hours may be processed in any order
 and side by side. A run that dies leaves its hour marked, and the next ingest has it processed again.
 """
 
@@ -106,7 +106,7 @@ def events_hourly():
 
     @task
     def publish_hour(run_id: str, dag_run) -> dict[str, int]:
-        """A new version of the hour, and one atomic step that shows it."""
+        """One commit that replaces the hour in the table `events`."""
         from sluice.events import steps
 
         return steps.publish_hour(run_slug(run_id), steps.hour_to_process(dag_run.logical_date, dag_run.conf))

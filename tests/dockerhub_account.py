@@ -23,7 +23,7 @@ from sluice.dockerhub.records import Stats, parse_raw_key
 from sluice.dockerhub.storage import HISTORY
 from sluice.dockerhub.transform import RawObject
 from sluice.settings import Settings, load_settings
-from sluice.tables import iceberg
+from sluice.tables import definitions, reading
 
 WORKED_EXAMPLE = (
     # file name, stars, pulls, its own last_updated
@@ -162,7 +162,7 @@ class DockerHubAccount:
 
     def history(self) -> list[dict[str, Any]]:
         """Rows of the history, in the order of time."""
-        return iceberg.read(HISTORY.name).sort_by([("observed_at", "ascending")]).to_pylist()
+        return reading.read(HISTORY.name).sort_by([("observed_at", "ascending")]).to_pylist()
 
     def quarantined(self, run: str = "run", step: str = "collect") -> dict[str, str]:
         """Source -> reason of what a step of a run rejected."""
@@ -242,7 +242,7 @@ def empty(settings: Settings) -> None:
         if found:
             client("s3").delete_objects(Bucket=bucket, Delete={"Objects": found, "Quiet": True})
     client("glue").delete_table(DatabaseName=settings.glue_database, Name=HISTORY.name)
-    iceberg.create_missing(settings, [HISTORY])
+    definitions.create_missing(settings, [HISTORY])
     for items in client("dynamodb").get_paginator("scan").paginate(TableName=table):
         requests: Any = [{"DeleteRequest": {"Key": {"PK": each["PK"], "SK": each["SK"]}}} for each in items["Items"]]
         for start in range(0, len(requests), 25):

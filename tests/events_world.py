@@ -14,6 +14,7 @@ from sluice import kinesis, s3
 from sluice.aws import client
 from sluice.events import produce, steps, storage
 from sluice.settings import Settings
+from sluice.tables import definitions
 
 HOUR = datetime(2024, 4, 7, 17, tzinfo=UTC)
 INGEST = ("drain", "publish_batch", "find_late_hours")
@@ -30,6 +31,7 @@ class World:
     def __init__(self, settings: Settings) -> None:
         client("s3").create_bucket(Bucket=settings.lake_bucket)
         deploy_one_stack(settings, "events")
+        definitions.create_missing(settings, [storage.EVENTS])
         self.settings = settings
         self.now = datetime(2026, 11, 21, 12, tzinfo=UTC)
         self.truth: dict[str, datetime] = {}

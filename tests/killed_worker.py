@@ -15,7 +15,7 @@ import subprocess
 import sys
 import threading
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -68,27 +68,42 @@ def killed_worker() -> Iterator[KilledWorker]:
 
 def die_before(write: int) -> None:
     import botocore.client
+    from pyiceberg.io.pyarrow import PyArrowFile, PyArrowFileIO
 
     lock = threading.Lock()
     writes = 0
     call = botocore.client.BaseClient._make_api_call
 
-    def counted(self: Any, operation_name: str, api_params: Any) -> Any:
+    def count() -> None:
         nonlocal writes
+        with lock:
+            writes += 1
+            if writes == write:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    def counted(self: Any, operation_name: str, api_params: Any) -> Any:
         if operation_name.startswith(WRITES):
-            with lock:
-                writes += 1
-                if writes == write:
-                    os.kill(os.getpid(), signal.SIGKILL)
+            count()
         return call(self, operation_name, api_params)
 
+    def dying_before(method: Callable[..., Any]) -> Callable[..., Any]:
+        def call_it(*args: Any, **named: Any) -> Any:
+            count()
+            return method(*args, **named)
+
+        return call_it
+
     botocore.client.BaseClient._make_api_call = counted
+    # Metadata of tables does not go through boto3.
+    for owner, name in ((PyArrowFile, "create"), (PyArrowFileIO, "delete")):
+        setattr(owner, name, dying_before(getattr(owner, name)))
 
 
 def prepare(pipeline: str, environment: dict[str, str]) -> None:
     """Import, take over the settings and make the clients, which takes longer than a step; connections come in the
     fork."""
-    for name in ("duckdb", "numpy", "pyarrow.parquet", f"sluice.{pipeline}.transform", f"sluice.{pipeline}.steps"):
+    libraries = ("duckdb", "numpy", "pyarrow.parquet", "pyiceberg.catalog.glue", "pyiceberg.io.pyarrow")
+    for name in (*libraries, f"sluice.{pipeline}.transform", f"sluice.{pipeline}.steps"):
         importlib.import_module(name)
     if {name: value for name, value in os.environ.items() if name.startswith("SLUICE_")} == environment:
         return

@@ -10,8 +10,8 @@ import pyarrow as pa
 
 from sluice import s3
 from sluice.settings import Settings
-from sluice.tables import iceberg
-from sluice.tables.iceberg import Column, Snapshot, TableDefinition
+from sluice.tables import commits, reading
+from sluice.tables.definitions import Column, Snapshot, TableDefinition
 
 START = datetime(2024, 4, 7, 17, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -37,7 +37,7 @@ def rows(hour: datetime, pages: str, count: pa.DataType | None = None, **more: p
 
 def stage(lake: Settings, table: pa.Table) -> str:
     key = f"staging/visits/{uuid.uuid4().hex}.parquet"
-    s3.write_object(lake.lake_bucket, key, iceberg.parquet_bytes(table))
+    s3.write_object(lake.lake_bucket, key, commits.parquet_bytes(table))
     return key
 
 
@@ -46,14 +46,16 @@ def publish(
 ) -> Snapshot | None:
     staged = [stage(lake, rows(hour, pages, **columns))] if pages else []
     if expected is None:
-        expected = iceberg.live_files(VISITS, where(hour))
+        expected = commits.live_files(VISITS.name, where(hour))
     summary = {"run": f"run-{pages}", "rows": len(pages)}
-    return iceberg.replace(VISITS, where(hour), staged, content=pages or "none", expected=expected, summary=summary)
+    return commits.replace(
+        VISITS.name, where(hour), staged, content=pages or "none", expected=expected, summary=summary
+    )
 
 
 def pages(**asked: Any) -> str:
     """The pages of all rows, in the order of the alphabet."""
-    return "".join(sorted(iceberg.read("visits", columns=("page",), **asked)["page"].to_pylist()))
+    return "".join(sorted(reading.read("visits", columns=("page",), **asked)["page"].to_pylist()))
 
 
 def files(lake: Settings, folder: str) -> set[str]:

@@ -16,7 +16,6 @@ ELSEWHERE = {
     "aws": "sluice.embedded.server:aws",
     "dead-letters": "sluice.dead_letters.cli:dead_letters",
     "deploy": "sluice.deploy:deploy_command",
-    "events": "sluice.events.cli:events",
     "produce": "sluice.produce:produce",
     "docs": "sluice.embedded.docs:docs",
     "dockerhub": "sluice.dockerhub.cli:dockerhub",

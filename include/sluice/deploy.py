@@ -32,9 +32,10 @@ from sluice.console import console
 from sluice.dockerhub import storage as dockerhub
 from sluice.drift import NOT_FOUND, cancel_key_deletions, missing_resources, stack_resources, template_without
 from sluice.errors import TerminalError
+from sluice.events import storage as events
 from sluice.notifications import is_test_event
 from sluice.settings import PROJECT_ROOT, Settings, load_settings
-from sluice.tables.iceberg import create_missing
+from sluice.tables.definitions import create_missing
 from sluice.template import load_template
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ TEMPLATES = PROJECT_ROOT / "infra"
 STACKS = ("dockerhub", "events", "platform", "accommodations", "modules", "datasets", "lake")
 """Templates in the order of their deployment; `lake` is last, because S3 tries the topics that it shall notify."""
 
-TABLES = (dockerhub.HISTORY,)
+TABLES = (dockerhub.HISTORY, events.EVENTS)
 """Iceberg tables: not in the templates, as CloudFormation would reset the columns and snapshots that writers add."""
 
 UPDATABLE = (

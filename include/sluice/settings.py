@@ -94,6 +94,9 @@ class Settings(BaseSettings):
     glue_database: str = Field(
         "sluice", pattern=r"^[a-z0-9_]{1,252}$", description="Glue database of the tables of the lake"
     )
+    table_retention_hours: int = Field(
+        24, ge=1, description="hours that a snapshot of a table can be read once another took its place"
+    )
     drain_max_messages: int = Field(
         1_000, ge=10, le=10_000, description="messages that one run takes from its queue at the most"
     )
@@ -123,7 +126,7 @@ class Settings(BaseSettings):
     events_checkpoint_table: str = Field(
         "stream_checkpoints",
         pattern=r"^[A-Za-z0-9_.-]{3,255}$",
-        description="DynamoDB table of stream checkpoints and publications",
+        description="DynamoDB table of stream checkpoints and of the state of hours",
     )
     events_max_records: int = Field(
         100_000, ge=1_000, le=10_000_000, description="records that one ingest takes at the most"
@@ -142,9 +145,6 @@ class Settings(BaseSettings):
     events_engine: Literal["duckdb", "glue", "spark"] = Field("duckdb", description="who runs the SQL of an hour")
     events_firehose: bool = Field(False, description="also deliver the stream through Firehose and a Lambda; AWS only")
     events_memory_limit_mb: int = Field(2048, ge=256, description="memory of the engine before it spills to disk, MiB")
-    events_version_retention_hours: int = Field(
-        24, ge=1, description="hours that a superseded version of a partition is kept"
-    )
     events_target_file_bytes: int = Field(
         128 * 1024 * 1024, ge=1024 * 1024, description="size of a published file, about"
     )

@@ -147,5 +147,5 @@ def test_the_raw_table_has_the_partition_after_the_crawl_and_there_is_no_second_
         f"s3://{world.settings.lake_bucket}/raw/events/year=2024/month=04/day=07/hour=17/"
     )
     tables = client("glue").get_tables(DatabaseName=database)["TableList"]
-    assert sorted(table["Name"] for table in tables) == [storage.CURATED_TABLE, storage.RAW_TABLE]
+    assert sorted(table["Name"] for table in tables) == [storage.EVENTS.name, storage.RAW_TABLE]
     assert storage.read_hour(world.hour).num_rows == len(world.truth)

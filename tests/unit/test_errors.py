@@ -13,11 +13,12 @@ TRANSIENT = {
     "sluice.catalog.CatalogBusy",
     "sluice.datasets.connections.UrlUnreachable",
     "sluice.dynamodb.ItemsRefused",
-    "sluice.events.publications.HourTaken",
     "sluice.kinesis.IteratorsExpire",
     "sluice.kinesis.PutFailed",
     "sluice.s3.DeleteFailed",
     "sluice.sns.PublishFailed",
+    "sluice.tables.commits.Conflict",
+    "sluice.tables.commits.TableBusy",
     "sluice.watch.cli.StatusUnknown",
 }
 """Another try may succeed: throttling, a network, another run at the same moment."""

@@ -38,7 +38,7 @@ WRONG = {
     "SLUICE_DEDUP_LOOKBACK_HOURS": ["-1", "169", "1.5"],
     "SLUICE_EVENTS_ENGINE": ["DuckDB", "pandas"],
     "SLUICE_EVENTS_MEMORY_LIMIT_MB": ["255", "2GB"],
-    "SLUICE_EVENTS_VERSION_RETENTION_HOURS": ["0"],
+    "SLUICE_TABLE_RETENTION_HOURS": ["0"],
     "SLUICE_EVENTS_TARGET_FILE_BYTES": ["1048575", "128MiB"],
     "SLUICE_RUNS_TABLE": ["t", "a table"],
     "SLUICE_ALERT_EMAIL": ["nobody", "a@b@c", "on call@example.com"],

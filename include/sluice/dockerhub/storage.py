@@ -21,8 +21,8 @@ from sluice.dockerhub.transform import (
     partition_key,
     timestamp_sort_key,
 )
-from sluice.tables import iceberg
-from sluice.tables.iceberg import Column, TableDefinition
+from sluice.tables import commits
+from sluice.tables.definitions import Column, TableDefinition
 
 HISTORY = TableDefinition(
     f"{PIPELINE}_history",
@@ -52,7 +52,7 @@ def append_history(run: str, observed_at: datetime, stats: Sequence[Stats]) -> N
 
     Raises:
         TableMissing: nothing is deployed.
-        TableBusy: see `sluice.tables.iceberg`.
+        TableBusy: see `sluice.tables.commits`.
     """
     import pyarrow as pa
 
@@ -67,8 +67,8 @@ def append_history(run: str, observed_at: datetime, stats: Sequence[Stats]) -> N
         ]
     )
     rows = [(observed_at, s.namespace, s.name, s.star_count, s.pull_count, s.last_updated_at) for s in stats]
-    iceberg.append(
-        HISTORY,
+    commits.append(
+        HISTORY.name,
         pa.table(dict(zip(schema.names, zip(*rows, strict=True), strict=True)), schema=schema),
         key=("observed_at", "namespace", "name"),
         where=f"observed_at = '{observed_at.isoformat()}'",

@@ -104,7 +104,9 @@ def events(now: datetime) -> Sample:
 
     # The ingest asks for the hours before by itself; the last one is what the schedule would make.
     last = Trigger("events_hourly", {"hour": hours[-1].isoformat()})
-    return Sample([[Trigger("events_ingest")], [last]], f"sluice events read --hour {hour_text(hours[-1])}", check)
+    return Sample(
+        [[Trigger("events_ingest")], [last]], f"sluice tables read events --partition {hour_text(hours[-1])}", check
+    )
 
 
 def modules(now: datetime) -> Sample:

@@ -1,4 +1,4 @@
-"""Commands of the pipeline: `sluice produce events` and `sluice events read`."""
+"""The command of the pipeline: `sluice produce events`; what it publishes is read by `sluice tables`."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 import click
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from sluice.commands import AwsCommand, AwsGroup
-from sluice.console import Column, console, print_json_lines, print_table, time_text
+from sluice.commands import AwsCommand
+from sluice.console import Column, console, print_table
 
 SHARE = click.FloatRange(0, 1)
 POSITIVE = click.FloatRange(min=0, min_open=True)
@@ -32,8 +32,6 @@ class _Moment(click.ParamType[datetime]):
 
 
 MOMENT = _Moment()
-NOT_IN_TABLE = ("created_datetime", "shard_id", "sequence_number")
-"""Columns that only `--json` prints."""
 
 
 @click.command("events", cls=AwsCommand)
@@ -89,43 +87,3 @@ def produce_events(
     )
     rows = [(f"{hour:%Y-%m-%dT%H}", events) for hour, events in made.truth.items()]
     print_table((Column("hour (UTC)", "time"), Column("distinct events", "number")), rows)
-
-
-@click.group(cls=AwsGroup)
-def events() -> None:
-    """Look at the events of the lake."""
-
-
-@events.command()
-@click.option("--hour", required=True, type=MOMENT, help="Any time in the hour, such as 2024-04-07T17.")
-@click.option("--limit", default=10, show_default=True, type=click.IntRange(min=0), help="Rows to print.")
-@click.option("--json", "as_json", is_flag=True, help="Print rows as JSON Lines instead of a table.")
-def read(hour: datetime, limit: int, as_json: bool) -> None:
-    """Read a published hour of events, as a query engine would."""
-    from sluice.events.storage import hour_text, read_hour
-
-    found = read_hour(hour.replace(minute=0, second=0, microsecond=0))
-    rows = found.slice(0, limit).to_pylist()
-    if as_json:
-        print_json_lines(rows)
-        return
-    first = ("event_uuid", "created_at", "event_name")
-    others = [name for name in found.schema.names if name not in (*first, *NOT_IN_TABLE)]
-    columns = [
-        Column("event_uuid", "time"),
-        Column("created_at", "time"),
-        Column("event_name"),
-        *(Column(name, "time" if name == "arrived_at" else "text") for name in others),
-    ]
-    lines = [
-        [row["event_uuid"], _created(row["created_at"]), row["event_name"], *(row[name] for name in others)]
-        for row in rows
-    ]
-    print_table(columns, lines)
-    click.echo(f"{found.num_rows} events in hour {hour_text(hour)}, {len(rows)} shown")
-
-
-def _created(epoch_seconds: float | None) -> str | None:
-    if epoch_seconds is None:
-        return None
-    return time_text(datetime.fromtimestamp(epoch_seconds, UTC), "milliseconds")

@@ -129,7 +129,7 @@ def _write_parts(
         raw = _raw_query(files[first:end], first_rows[first:end])
         present = {name for name, *_ in connection.execute(f"DESCRIBE {raw}").fetchall()}
         names = ", ".join(
-            f'"{name}"' if name in present else f'CAST(NULL AS {kind}) AS "{name}"'
+            _published_value(name) if name in present else f'CAST(NULL AS {kind}) AS "{name}"'
             for name, kind, *_ in columns
             if name != "__row_id"
         )
@@ -143,3 +143,8 @@ def _write_parts(
             path.unlink()
         first = end
     return parts
+
+
+def _published_value(name: str) -> str:
+    """A column as it is published: what raw files have as text in ISO 8601 becomes a time."""
+    return f'CAST("{name}" AS TIMESTAMPTZ) AS "{name}"' if name == "created_datetime" else f'"{name}"'

@@ -1,4 +1,4 @@
-"""What the tasks of events_hourly are made of: the rows of an hour are deduplicated, and become a version of it."""
+"""What the tasks of events_hourly are made of: the rows of an hour are deduplicated, and published by one commit."""
 
 from __future__ import annotations
 
@@ -6,15 +6,17 @@ import hashlib
 import json
 import logging
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sluice import catalog, lake, s3
 from sluice.errors import TerminalError
-from sluice.events import PIPELINE, marks, publications, storage
-from sluice.events.publications import Publication
+from sluice.events import PIPELINE, hours, marks, storage
+from sluice.events.expectations import HOURLY_COUNTS
+from sluice.events.hours import PublishedHour
 from sluice.settings import Settings
+from sluice.tables import commits
 
 if TYPE_CHECKING:
     from sluice.events.dedup import DedupResult
@@ -38,8 +40,7 @@ def register_raw(settings: Settings, hour: datetime, raw: Sequence[s3.ListedObje
         ColumnConflict: a raw file disagrees with the table about a column's type.
     """
     columns = catalog.files_columns(settings.lake_bucket, [file.key for file in raw])
-    for name in (storage.RAW_TABLE, storage.CURATED_TABLE):
-        catalog.add_columns(settings.glue_database, name, columns)
+    catalog.add_columns(settings.glue_database, storage.RAW_TABLE, columns)
     location = f"s3://{settings.lake_bucket}/{storage.RAW_PREFIX}{storage.hour_partition(hour)}"
     catalog.point_partition(settings.glue_database, storage.RAW_TABLE, storage.partition_values(hour), location)
 
@@ -136,10 +137,10 @@ def _job_result(bucket: str, run: str, folder: Path) -> DedupResult:
 # Publication
 
 
-def publish_version(
+def publish_rows(
     settings: Settings, run: str, hour: datetime, inputs: dict[str, Any], output: dict[str, Any], now: datetime
-) -> Publication:
-    """Make the staged files a version of the hour, unless they are one already or another run was quicker.
+) -> None:
+    """Make the staged files the rows of the hour by one commit, unless they are already or another run was quicker.
 
     Args:
         settings: the settings.
@@ -148,107 +149,34 @@ def publish_version(
         inputs: what `register_partition` wrote down.
         output: what `stage_hour` returned.
         now: the time (UTC) of the publication.
-
-    Returns:
-        The publication that counts afterwards.
     """
-    current = publications.read_publication(settings.events_checkpoint_table, settings.event_stream, hour)
-    version = f"{inputs['number'] + 1:06d}-{output['content']}" if inputs["raw"] else ""
-    if _same_content(current, version):
-        log.info("hour %s is published already: version %s", storage.hour_text(hour), current.version)
-        return current
-    if current.number != inputs["number"]:
-        return _yield_to(settings, hour, current, run)
-    return _write_version(settings, run, hour, current, version, inputs, output, now)
-
-
-def _same_content(current: Publication, version: str) -> bool:
-    return current.number > 0 and current.version.partition("-")[2] == version.partition("-")[2]
-
-
-def _yield_to(settings: Settings, hour: datetime, current: Publication, run: str) -> Publication:
-    """Another run published since this one listed the raw files: whose files are newer is not known from here.
-
-    The other one stays, and the hour is marked, so that the next ingest has it processed once more.
-    """
-    marks.touch_hour(
-        settings.events_checkpoint_table,
-        settings.event_stream,
-        hour,
-        f"yield:{run}",
-        f"{run} and another run published hour {storage.hour_text(hour)} at the same time",
-    )
-    log.warning(
-        "hour %s: another run published version %s meanwhile; it stays, and the hour will be processed again",
-        *(storage.hour_text(hour), current.version),
-    )
-    return current
-
-
-def _write_version(
-    settings: Settings,
-    run: str,
-    hour: datetime,
-    current: Publication,
-    version: str,
-    inputs: dict[str, Any],
-    output: dict[str, Any],
-    now: datetime,
-) -> Publication:
-    """Copy the staged files into the version's folder and record the publication; the one that counts afterwards."""
-    folder = storage.version_prefix(hour, version)
-    s3.copy_objects(settings.lake_bucket, [(key, folder + key.rsplit("/", 1)[-1]) for key in output["files"]])
-    superseded = dict(current.superseded)
-    if current.version:
-        superseded[current.version] = now
-    publication = Publication(
-        current.number + 1, version, len(inputs["raw"]), output["measures"]["rows"], tuple(superseded.items())
-    )
+    table, stream = settings.events_checkpoint_table, settings.event_stream
+    measures = output["measures"]
+    summary = {
+        "dag": "events_hourly",
+        "run": run,
+        "hour": inputs["hour"],
+        "raw-files": len(inputs["raw"]),
+        "raw-files-sha256": hashlib.sha256("\n".join(inputs["raw"]).encode()).hexdigest(),
+        **{name.replace("_", "-"): measures[name] for name in HOURLY_COUNTS},
+    }
     try:
-        publications.write_publication(
-            settings.events_checkpoint_table, settings.event_stream, hour, publication, run, now
+        snapshot = commits.replace(
+            storage.EVENTS.name,
+            storage.rows_of_hour(hour),
+            output["files"],
+            content=output["content"],
+            expected=inputs["published"],
+            summary=summary,
         )
-    except publications.HourTaken:
-        # Perhaps by this very run: an answer that gets lost makes the client ask again.
-        found = publications.read_publication(settings.events_checkpoint_table, settings.event_stream, hour)
-        return found if _same_content(found, version) else _yield_to(settings, hour, found, run)
-    return publication
-
-
-def show_version(settings: Settings, hour: datetime, current: Publication, now: datetime) -> None:
-    """Point the partition at the current publication; again when another one came meanwhile."""
-    table, stream = settings.events_checkpoint_table, settings.event_stream
-    database, values = settings.glue_database, storage.partition_values(hour)
-    while True:
-        if current.version:
-            shown = catalog.partition_location(database, storage.CURATED_TABLE, values)
-            location = f"s3://{settings.lake_bucket}/{storage.version_prefix(hour, current.version)}"
-            if shown and shown != location:
-                # A publisher that died may have left this one in sight for long: its retention begins only now.
-                shown_version = shown.rstrip("/").rpartition("version=")[2]
-                publications.supersede(table, stream, hour, shown_version, now)
-            catalog.point_partition(database, storage.CURATED_TABLE, values, location)
-        found = publications.read_publication(table, stream, hour)
-        if found.number == current.number:
-            return
-        current = found
-
-
-def remove_expired(settings: Settings, hour: datetime, current: Publication, now: datetime) -> None:
-    """Delete the versions of an hour that no reader may hold any more."""
-    bucket = settings.lake_bucket
-    table, stream = settings.events_checkpoint_table, settings.event_stream
-    prefix = f"{storage.CURATED_PREFIX}{storage.hour_partition(hour)}"
-    folders = [each.rstrip("/").rpartition("version=")[2] for each in s3.list_folders(bucket, prefix)]
-    # Read anew: `show_version` may have noted that one of them was in sight until now.
-    known = publications.read_publication(table, stream, hour)
-    if known.number != current.number:
+    except commits.Conflict as conflict:
+        # Whose raw files are newer is not known from here: the other one stays, and the next ingest has the hour
+        # processed once more.
+        because = f"{run} and another run published hour {storage.hour_text(hour)} at the same time"
+        marks.touch_hour(table, stream, hour, f"yield:{run}", because)
+        log.warning("%s: what it published stays, and the hour will be processed again", conflict)
         return
-    retention = timedelta(hours=settings.events_version_retention_hours)
-    expired = publications.expired_versions(folders, known, now, retention)
-    for version in expired:
-        s3.delete_objects(bucket, list(s3.list_keys(bucket, storage.version_prefix(hour, version))))
-        log.info("hour %s: removed version %s", storage.hour_text(hour), version)
-    forgotten = [version for version, _ in known.superseded if version in expired or version not in folders]
-    if forgotten:
-        publications.forget_superseded(table, stream, hour, forgotten)
+    if snapshot is None:
+        log.info("hour %s has these rows already", storage.hour_text(hour))
+    published = PublishedHour(len(inputs["raw"]), measures["rows"], run, now)
+    hours.write_hour(table, stream, hour, published)

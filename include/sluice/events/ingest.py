@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from sluice import catalog, kinesis, lake, s3
-from sluice.events import PIPELINE, checkpoints, expectations, marks, publications, storage
+from sluice.events import PIPELINE, checkpoints, expectations, hours, marks, storage
 from sluice.events.checkpoints import Checkpoint, ShardBatch
 from sluice.events.marks import Touched
 from sluice.events.records import RESCUED_COLUMN, Envelope, Reason, record_text
@@ -250,7 +250,7 @@ def is_late(settings: Settings, touched: Touched, run: str, now: datetime) -> bo
     if touched.requested_by not in (None, run) and touched.requested_at and touched.requested_at + REQUEST_AGAIN > now:
         return False
     table, stream = settings.events_checkpoint_table, settings.event_stream
-    if publications.read_publication(table, stream, touched.hour).number > 0:
+    if hours.read_hour(table, stream, touched.hour):
         return True
     if touched.hour + storage.HOUR + OVERDUE > now:
         return False

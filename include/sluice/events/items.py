@@ -3,7 +3,7 @@
 One table holds, beside each other (partition key `stream`, sort key `shard_id`):
 
 * `<stream>`, a shard: its checkpoint, and where a batch that is being published will move it to (`checkpoints`);
-* `<stream>#hours`, an hour as `2024-04-07T17`: the publication that readers see (`publications`);
+* `<stream>#hours`, an hour as `2024-04-07T17`: how it was last published (`hours`);
 * `<stream>#touched`, an hour: its raw data changed since it was published (`marks`).
 """
 

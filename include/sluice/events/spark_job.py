@@ -56,7 +56,9 @@ def dedup_frames(
     previous.createOrReplaceTempView("previous")
     dropped = spark.sql(to_spark(queries["dropped"])).cache()
     dropped.createOrReplaceTempView("dropped")
-    return spark.sql(to_spark(queries["kept"])).drop("__row_id"), dropped
+    kept = spark.sql(to_spark(queries["kept"])).drop("__row_id")
+    # Raw files have it as text in ISO 8601.
+    return kept.withColumn("created_datetime", f.col("created_datetime").cast("timestamp")), dropped
 
 
 def write_dedup(

@@ -10,12 +10,13 @@ from typing import Any
 
 from sluice import catalog, lake, s3
 from sluice.errors import TerminalError
-from sluice.events import PIPELINE, checkpoints, expectations, hourly, ingest, marks, publications, storage
+from sluice.events import PIPELINE, checkpoints, expectations, hourly, hours, ingest, marks, storage
 from sluice.events.checkpoints import ShardBatch
 from sluice.quality.gate import run_gate
 from sluice.scratch import scratch_folder
 from sluice.settings import Settings, load_settings
 from sluice.staging import publish_once
+from sluice.tables import commits
 from sluice.tally import Tally
 
 log = logging.getLogger(__name__)
@@ -205,16 +206,17 @@ def register_partition(run: str, hour: datetime) -> dict[str, int]:
     bucket, table, stream = settings.lake_bucket, settings.events_checkpoint_table, settings.event_stream
     # In this order: a mark, a publication or a file that comes meanwhile is seen as newer than this run.
     touched = marks.read_touched(table, stream, hour)
-    current = publications.read_publication(table, stream, hour)
+    published = commits.live_files(storage.EVENTS.name, storage.rows_of_hour(hour))
+    before = hours.read_hour(table, stream, hour)
     raw = storage.list_raw(bucket, hour)
     previous = [
         file
         for distance in range(settings.dedup_lookback_hours, 0, -1)
         for file in storage.list_raw(bucket, hour - distance * storage.HOUR)
     ]
-    if len(raw) < current.raw_files:
+    if before and len(raw) < before.raw_files:
         raise RawDataGone(
-            f"hour {storage.hour_text(hour)} was published from {current.raw_files} raw files and only {len(raw)} are"
+            f"hour {storage.hour_text(hour)} was published from {before.raw_files} raw files and only {len(raw)} are"
             f" left below s3://{bucket}/{storage.RAW_PREFIX}{storage.hour_partition(hour)}: it stays as it is."
             f" To publish it from what is left, restore the files or delete item {stream}#hours of table {table}"
         )
@@ -222,7 +224,7 @@ def register_partition(run: str, hour: datetime) -> dict[str, int]:
         hourly.register_raw(settings, hour, raw)
     inputs = {
         "hour": storage.hour_text(hour),
-        "number": current.number,
+        "published": published,
         "touched": touched.revision if touched else None,
         "raw": [file.key for file in raw],
         "previous": [file.key for file in previous],
@@ -278,10 +280,10 @@ def check_hour(run: str) -> dict[str, Any]:
 
 
 def publish_hour(run: str, hour: datetime, clock: Callable[[], datetime] = utc_now) -> dict[str, int]:
-    """Make the staged files a version of the hour, and the version the one that readers of the catalog see.
+    """Make the staged files the rows of the hour in the table `events`, by one commit.
 
-    The files get a folder of their own; the publication is recorded on condition that nobody recorded one since the
-    raw files were listed; then one request moves the partition. The hour stays marked until all of it is done.
+    It is done on condition that no other run published the hour since its raw files were listed. The hour stays marked
+    until the commit is noted.
 
     Args:
         run: the run as a part of a key, after `dedup` and its gate.
@@ -290,6 +292,9 @@ def publish_hour(run: str, hour: datetime, clock: Callable[[], datetime] = utc_n
 
     Returns:
         The tally of the hour.
+
+    Raises:
+        TableBusy: see `sluice.tables.commits`.
     """
     settings = load_settings()
     inputs = json.loads(s3.read_object(settings.lake_bucket, _inputs_key(run)).body)
@@ -313,10 +318,8 @@ def _publish_hour(
     table, stream = settings.events_checkpoint_table, settings.event_stream
     claim = f"publish:{run}"
     marks.claim_hour(table, stream, hour, claim, inputs["touched"], run, clock())
-    current = hourly.publish_version(settings, run, hour, inputs, output, clock())
-    hourly.show_version(settings, hour, current, clock())
+    hourly.publish_rows(settings, run, hour, inputs, output, clock())
     marks.settle_hour(table, stream, hour, claim)
-    hourly.remove_expired(settings, hour, current, clock())
     measures = output["measures"]
     return Tally(
         measures["records_in"],

@@ -5,21 +5,38 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from sluice import catalog, lake, s3
-from sluice.errors import TerminalError
+from sluice import lake, s3
 from sluice.events import PIPELINE
-from sluice.scratch import scratch_folder
-from sluice.settings import load_settings
+from sluice.tables import reading
+from sluice.tables.definitions import Column, TableDefinition
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 RAW_TABLE = "raw_events"
-CURATED_TABLE = "events"
-"""Names in the Glue database (infra/events.yaml)."""
+"""Name in the Glue database (infra/events.yaml)."""
 
 RAW_PREFIX = f"raw/{PIPELINE}/"
-CURATED_PREFIX = f"curated/{PIPELINE}/"
+
+EVENTS = TableDefinition(
+    "events",
+    "Every event once, by the hour it was created in",
+    (
+        Column("event_uuid", "string", "identifies the event"),
+        Column("event_name", "string", "as sent, such as account:created"),
+        Column("created_at", "double", "when the event happened, seconds since 1970 (UTC)"),
+        Column("created_datetime", "timestamptz", "the same, cut to whole seconds"),
+        Column("event_type", "string", "first part of the name"),
+        Column("event_subtype", "string", "second part of a name of three or more, else empty"),
+        Column("event_action", "string", "last part of the name, empty where it has one part"),
+        Column("arrived_at", "timestamptz", "when the record came into the stream (UTC)"),
+        Column("shard_id", "string", "of the stream"),
+        Column("sequence_number", "string", "of the record in its shard"),
+        Column("rescued_data", "string", "JSON object of the fields that have no column or do not fit it; else null"),
+    ),
+    partition_column="created_datetime",
+    partition_by="hour",
+)
 
 HOUR = timedelta(hours=1)
 
@@ -53,9 +70,9 @@ def parse_hour(text: str) -> datetime:
     return moment.replace(minute=0, second=0, microsecond=0)
 
 
-def version_prefix(hour: datetime, version: str) -> str:
-    """Folder of one version of an hour."""
-    return f"{CURATED_PREFIX}{hour_partition(hour)}version={version}/"
+def rows_of_hour(hour: datetime) -> str:
+    """Condition on the rows of the table `events` that is true of one hour."""
+    return f"created_datetime >= '{hour.isoformat()}' and created_datetime < '{(hour + HOUR).isoformat()}'"
 
 
 # Reading
@@ -66,39 +83,10 @@ def list_raw(bucket: str, hour: datetime) -> list[s3.ListedObject]:
     return s3.list_objects(bucket, RAW_PREFIX + hour_partition(hour))
 
 
-class HourNotPublished(TerminalError):
-    """The catalog has no partition for an hour."""
-
-
 def read_hour(hour: datetime) -> pa.Table:
-    """Events of an hour through the catalog: partition, its place, the files there.
-
-    Args:
-        hour: start of the hour (UTC).
-
-    Returns:
-        The columns of the table; null where a file is older than a column.
+    """Published events of an hour (its start, in UTC); none before it is published.
 
     Raises:
-        HourNotPublished: the catalog has no such partition.
+        TableMissing: nothing is deployed.
     """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    settings = load_settings()
-    values = partition_values(hour)
-    location = catalog.partition_location(settings.glue_database, CURATED_TABLE, values)
-    if location is None:
-        raise HourNotPublished(
-            f"hour {hour_text(hour)} is not in {settings.glue_database}.{CURATED_TABLE}:"
-            f" `sluice airflow dags test events_hourly {hour:%Y-%m-%dT%H}:00:00+00:00` makes it"
-        )
-    bucket, _, prefix = location.removeprefix("s3://").partition("/")
-    columns = catalog.table_columns(settings.glue_database, CURATED_TABLE)
-    schema = pa.schema([(name, catalog.arrow_type(kind)) for name, kind in columns.items()])
-    with scratch_folder("events-read") as folder:
-        paths = s3.download_files(bucket, [file.key for file in s3.list_objects(bucket, prefix)], folder)
-        tables = [pq.read_table(path, partitioning=None) for path in paths]
-    if not tables:
-        return schema.empty_table()
-    return pa.concat_tables([schema.empty_table(), *tables], promote_options="default").select(schema.names)
+    return reading.read(EVENTS.name, where=rows_of_hour(hour))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict, astuple
 from datetime import UTC, datetime
 from typing import Any
 
@@ -9,8 +10,8 @@ import click
 
 from sluice.commands import AwsGroup
 from sluice.console import Column, print_json_lines, print_table, time_text
-from sluice.tables import iceberg
-from sluice.tables.iceberg import Snapshot
+from sluice.tables import maintenance, reading
+from sluice.tables.definitions import Snapshot
 
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON Lines instead of a table.")
 
@@ -42,7 +43,7 @@ def tables() -> None:
 @AS_JSON
 def list_tables(as_json: bool) -> None:
     """Every table with its rows, files and newest snapshot."""
-    found = [iceberg.describe(name) for name in iceberg.names()]
+    found = [reading.describe(name) for name in reading.names()]
     if as_json:
         print_json_lines(
             {
@@ -79,7 +80,7 @@ def _committed(snapshot: Snapshot | None) -> str | None:
 @AS_JSON
 def describe(table: str, as_json: bool) -> None:
     """Columns, partitions and size of TABLE."""
-    found = iceberg.describe(table)
+    found = reading.describe(table)
     if as_json:
         fields = ("column", "type", "description")
         print_json_lines(dict(zip(fields, each, strict=True)) for each in found.columns)
@@ -95,14 +96,18 @@ def describe(table: str, as_json: bool) -> None:
 @tables.command()
 @click.argument("table")
 @click.option("--where", default="", help="Condition on the rows, such as \"event_type = 'account'\".")
+@click.option("--partition", default="", help="Rows of one partition, such as 2024-04-07T17 (UTC) or 2024-04.")
 @click.option("--columns", default="*", help="Names of columns, comma separated; all if not given.")
 @click.option("--as-of", type=_AsOf(), help="A time (UTC) or a snapshot; the newest snapshot if not given.")
 @click.option("--limit", default=10, show_default=True, type=click.IntRange(min=0), help="Rows to print.")
 @AS_JSON
-def read(table: str, where: str, columns: str, as_of: Any, limit: int, as_json: bool) -> None:
+def read(table: str, where: str, partition: str, columns: str, as_of: Any, limit: int, as_json: bool) -> None:
     """Print rows of TABLE, as a query engine reads them."""
+    if partition:
+        in_partition = reading.partition_filter(table, partition)
+        where = f"({where}) and {in_partition}" if where else in_partition
     names = tuple(name.strip() for name in columns.split(","))
-    found = iceberg.read(table, where=where, columns=names, as_of=as_of, limit=limit)
+    found = reading.read(table, where=where, columns=names, as_of=as_of, limit=limit)
     rows = found.to_pylist()
     if as_json:
         print_json_lines(rows)
@@ -117,7 +122,7 @@ def read(table: str, where: str, columns: str, as_of: Any, limit: int, as_json: 
 @AS_JSON
 def history(table: str, as_json: bool) -> None:
     """Snapshots of TABLE that can be read, the newest first: when, by which run, rows added and deleted."""
-    found = iceberg.history(table)
+    found = reading.history(table)
     if as_json:
         print_json_lines(
             {
@@ -148,10 +153,39 @@ def _history_row(each: Snapshot) -> tuple[object, ...]:
 
 
 @tables.command()
+@click.argument("names", metavar="[TABLE]...", nargs=-1)
+@click.option("--dry-run", is_flag=True, help="Only count what would be done.")
+@AS_JSON
+def maintain(names: tuple[str, ...], dry_run: bool, as_json: bool) -> None:
+    """Merge small files, expire snapshots and delete files that no snapshot names, of all tables or of each TABLE.
+
+    The Dag platform_maintain does it every day.
+    """
+    now = datetime.now(UTC)
+    run = f"shell__{now:%Y-%m-%dT%H-%M-%S}"
+    done = [maintenance.maintain(name, run, now, dry_run=dry_run) for name in names or reading.names()]
+    if as_json:
+        print_json_lines(asdict(each) for each in done)
+        return
+    columns = (
+        Column("table", "time"),
+        Column("merged files", "number"),
+        Column("expired snapshots", "number"),
+        Column("deleted files", "number"),
+        Column("bytes", "number"),
+    )
+    print_table(
+        columns, [tuple(each if isinstance(each, str) else f"{each:,}" for each in astuple(one)) for one in done]
+    )
+    if dry_run:
+        click.echo("Nothing was changed (--dry-run).")
+
+
+@tables.command()
 @click.argument("table")
 @click.argument("snapshot", type=int)
 @click.confirmation_option(prompt="Readers will see that snapshot instead of the current one. Go on?")
 def rollback(table: str, snapshot: int) -> None:
     """Let readers of TABLE see an earlier SNAPSHOT again; `sluice tables history TABLE` lists them."""
-    iceberg.roll_back(table, snapshot)
+    reading.roll_back(table, snapshot)
     click.echo(f"{table}: readers see snapshot {snapshot}")

@@ -146,6 +146,7 @@ def pipelines(settings: Settings) -> tuple[Pipeline, ...]:
             "platform",
             (
                 WatchedDag(WATCH_DAG, "*/5 * * * *", deadline_seconds=600),
+                WatchedDag("platform_maintain", "0 3 * * *", deadline_seconds=3600),
                 WatchedDag("platform_redrive", None),
             ),
         ),

@@ -16,23 +16,17 @@ import pytest
 
 from embedded_aws import FaultInjection
 from sluice import catalog, lake, s3
-from sluice.events import publications, steps, storage
+from sluice.events import steps, storage
 from sluice.quality.gate import GateFailed
+from sluice.tables import definitions, reading
 
 
 def uuid_of(number: int) -> str:
     return str(UUID(int=number, version=4))
 
 
-def versions(world: Any, hour: datetime) -> list[str]:
-    prefix = storage.CURATED_PREFIX + storage.hour_partition(hour)
-    folders = s3.list_folders(world.settings.lake_bucket, prefix)
-    return [folder.rstrip("/").rpartition("version=")[2] for folder in folders]
-
-
-def publication(world: Any, hour: datetime) -> publications.Publication:
-    settings = world.settings
-    return publications.read_publication(settings.events_checkpoint_table, settings.event_stream, hour)
+def snapshots() -> list[definitions.Snapshot]:
+    return reading.history(storage.EVENTS.name)
 
 
 def test_the_truth_of_the_producer_is_what_readers_of_the_catalog_see(world: Any) -> None:
@@ -64,8 +58,7 @@ def test_the_gate_lets_a_good_hour_pass_and_stops_one_with_a_uuid_twice(world: A
     s3.write_object(world.settings.lake_bucket, key, json.dumps(output).encode())
     with pytest.raises(GateFailed, match="distinct_uuids"):
         steps.check_hour("run")
-    with pytest.raises(storage.HourNotPublished, match="dags test events_hourly 2024-04-07T17"):
-        storage.read_hour(world.hour)
+    assert world.curated(world.hour) == []
 
 
 def test_a_late_event_has_its_hour_processed_again_and_says_why(world: Any) -> None:
@@ -128,25 +121,38 @@ def test_an_hour_without_data_is_published_as_nothing_and_a_late_event_comes_int
         "duplicates": 0,
         "quarantined": 0,
     }
-    with pytest.raises(storage.HourNotPublished):
-        world.curated(world.hour)
+    assert snapshots() == []
     world.put_event(uuid_of(1), world.hour.timestamp())
     world.now = world.hour + timedelta(minutes=61)
     world.process_late(world.ingest("late"))
     assert len(world.curated(world.hour)) == 1
 
 
-def test_the_same_run_again_leaves_the_same_keys_and_bytes(world: Any) -> None:
+def test_the_same_rows_again_are_not_published_again(world: Any) -> None:
     world.put(200, seed=1, duplicates=0.2)
     world.process_late(world.ingest("ingest"))
-    before = s3.list_objects(world.settings.lake_bucket, storage.CURATED_PREFIX)
-    number = publication(world, world.hour).number
+    before = snapshots()
     world.process("again", world.hour)
-    assert s3.list_objects(world.settings.lake_bucket, storage.CURATED_PREFIX) == before
-    assert publication(world, world.hour).number == number
+    assert snapshots() == before
 
 
-def test_two_runs_at_once_leave_one_whole_version_with_every_event(world: Any) -> None:
+def test_a_snapshot_says_what_it_was_made_from_and_can_be_read_later(world: Any) -> None:
+    world.put(40, seed=1, duplicates=0.2)
+    world.process_late(world.ingest("first"))
+    (first,) = snapshots()
+    rows = world.curated(world.hour)
+    assert first.summary["sluice.run"] == "late__2024-04-07T17__first"
+    assert first.summary["sluice.dag"] == "events_hourly"
+    assert first.summary["sluice.hour"] == "2024-04-07T17"
+    assert int(first.summary["sluice.raw-files"]) == len(storage.list_raw(world.settings.lake_bucket, world.hour))
+    assert int(first.summary["sluice.rows"]) == len(rows) == int(first.summary["added-records"])
+    world.put_event(uuid_of(7), world.hour.timestamp())
+    world.process_late(world.ingest("second"))
+    assert reading.read("events", as_of=first.snapshot_id).num_rows == len(rows)
+    assert len(world.curated(world.hour)) == len(rows) + 1
+
+
+def test_two_runs_at_once_leave_one_whole_snapshot_with_every_event(world: Any) -> None:
     world.put(40, seed=1)
     world.process_late(world.ingest("first"))
     world.put(20, seed=2)
@@ -165,7 +171,7 @@ def test_two_runs_at_once_leave_one_whole_version_with_every_event(world: Any) -
     world.assert_each_event_curated_once()
 
 
-def test_two_publishes_in_the_same_moment_agree_on_one_version(world: Any) -> None:
+def test_two_publishes_in_the_same_moment_make_one_snapshot(world: Any) -> None:
     world.put(40, seed=1)
     world.ingest("first")
     for run in ("one", "two"):
@@ -180,13 +186,13 @@ def test_two_publishes_in_the_same_moment_agree_on_one_version(world: Any) -> No
     with ThreadPoolExecutor(2) as pool:
         one, two = pool.map(publish, ("one", "two"))
     assert one == two
-    assert publication(world, world.hour).number == 1
+    assert len(snapshots()) == 1
     world.assert_each_event_curated_once()
 
 
-def test_readers_see_one_whole_version_while_others_are_published(world: Any) -> None:
-    """Each version holds one event more than the one before: as many as a version holds are whole, all else is not."""
-    versions = 15
+def test_readers_see_one_whole_snapshot_while_others_are_published(world: Any) -> None:
+    """Each snapshot holds one event more than the one before: any other number of events is not whole."""
+    publications = 10
     world.put_event(uuid_of(0), world.hour.timestamp())
     world.ingest("ingest")
     world.process("publish-0", world.hour)
@@ -210,11 +216,11 @@ def test_readers_see_one_whole_version_while_others_are_published(world: Any) ->
             seen.append({UUID(row["event_uuid"]).int for row in rows})
             assert len(rows) == len(seen[-1])
 
-    expected = [{UUID(uuid_of(number)).int for number in range(size)} for size in range(1, versions + 2)]
+    expected = [{UUID(uuid_of(number)).int for number in range(size)} for size in range(1, publications + 2)]
     with ThreadPoolExecutor(2) as pool:
         readers = [pool.submit(read) for _ in range(2)]
         try:
-            for number in range(1, versions + 1):
+            for number in range(1, publications + 1):
                 arrive(number)
                 world.process(f"publish-{number}", world.hour)
         finally:
@@ -223,41 +229,7 @@ def test_readers_see_one_whole_version_while_others_are_published(world: Any) ->
             reader.result()
     assert all(uuids in expected for uuids in seen)
     assert len({len(uuids) for uuids in seen}) > 3, "the readers hardly read while it was published"
-    assert len(world.curated(world.hour)) == versions + 1
-
-
-def test_a_superseded_version_goes_only_after_its_retention(world: Any) -> None:
-    world.put_event(uuid_of(1), world.hour.timestamp())
-    world.process_late(world.ingest("first"))
-    (old,) = versions(world, world.hour)
-    world.put_event(uuid_of(2), world.hour.timestamp())
-    world.process_late(world.ingest("second"))
-    new = publication(world, world.hour).version
-    assert versions(world, world.hour) == [old, new]
-    world.now += timedelta(hours=world.settings.events_version_retention_hours, seconds=-1)
-    world.process("a second too early", world.hour)
-    assert versions(world, world.hour) == [old, new]
-    world.now += timedelta(seconds=1)
-    world.process("in time", world.hour)
-    assert versions(world, world.hour) == [new]
-    assert publication(world, world.hour).superseded == ()
-    assert len(world.curated(world.hour)) == 2
-
-
-def test_a_version_that_a_dead_publisher_left_in_sight_is_kept_from_the_moment_it_is_out_of_sight(world: Any) -> None:
-    settings = world.settings
-    world.put_event(uuid_of(1), world.hour.timestamp())
-    world.process_late(world.ingest("first"))
-    old = publication(world, world.hour).version
-    world.put_event(uuid_of(2), world.hour.timestamp())
-    world.process_late(world.ingest("second"))
-    location = f"s3://{settings.lake_bucket}/{storage.version_prefix(world.hour, old)}"
-    values = storage.partition_values(world.hour)
-    catalog.point_partition(settings.glue_database, storage.CURATED_TABLE, values, location)
-    world.now += timedelta(hours=1000)
-    world.process("late repair", world.hour)
-    assert len(world.curated(world.hour)) == 2
-    assert old in versions(world, world.hour), "a reader may hold it since a moment ago"
+    assert len(world.curated(world.hour)) == publications + 1
 
 
 def test_an_hour_whose_raw_files_expired_is_left_as_it_is(world: Any) -> None:
@@ -270,18 +242,19 @@ def test_an_hour_whose_raw_files_expired_is_left_as_it_is(world: Any) -> None:
     world.assert_each_event_curated_once()
 
 
-@pytest.mark.parametrize("operation", ["PutItem", "BatchCreatePartition", "DeleteItem", "CopyObject"])
+@pytest.mark.parametrize("operation", ["PutItem", "UpdateTable", "DeleteItem", "CopyObject"])
 def test_an_answer_that_gets_lost_does_not_fail_a_publish(world: Any, faults: FaultInjection, operation: str) -> None:
     world.put(40, seed=1)
     world.ingest("ingest")
     steps.register_partition("run", world.hour)
     steps.dedup("run")
-    # Of two items put, the second is the publication itself.
+    # Of two items put, the second notes the publication.
     faults.inject("drop", operation=operation, every=2 if operation == "PutItem" else 1, times=1)
     steps.publish_hour("run", world.hour, lambda: world.now)
     assert faults.injected() == 1
     faults.clear()
     world.assert_each_event_curated_once()
+    assert len(snapshots()) == 1
     assert world.ingest("next") == []
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from sluice.aws import client
 from sluice.settings import Settings
-from sluice.tables import iceberg
+from sluice.tables import definitions
 from tables_world import VISITS
 
 
@@ -15,5 +15,5 @@ def lake(settings: Settings) -> Settings:
     """An account with a bucket, a database and the table."""
     client("s3").create_bucket(Bucket=settings.lake_bucket)
     client("glue").create_database(DatabaseInput={"Name": settings.glue_database})
-    assert iceberg.create_missing(settings, [VISITS]) == ["Add visits"]
+    assert definitions.create_missing(settings, [VISITS]) == ["Add visits"]
     return settings

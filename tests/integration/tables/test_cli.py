@@ -10,7 +10,7 @@ from click.testing import CliRunner
 
 from sluice import cli
 from sluice.settings import Settings
-from sluice.tables import iceberg
+from sluice.tables import definitions, reading
 from tables_world import HOUR, START, pages, publish
 
 
@@ -26,15 +26,15 @@ def lines(*arguments: str) -> list[Any]:
 
 
 @pytest.fixture
-def published(lake: Settings) -> list[iceberg.Snapshot]:
+def published(lake: Settings) -> list[definitions.Snapshot]:
     """Two hours, the first of them replaced; the newest snapshot first."""
     publish(lake, START, "ab")
     publish(lake, START + HOUR, "xyz")
     publish(lake, START, "cd")
-    return iceberg.history("visits")
+    return reading.history("visits")
 
 
-def test_tables_are_listed_and_described_with_their_columns(published: list[iceberg.Snapshot]) -> None:
+def test_tables_are_listed_and_described_with_their_columns(published: list[definitions.Snapshot]) -> None:
     (table,) = lines("list")
     assert (table["table"], table["rows"], table["files"], table["snapshots"]) == ("visits", 5, 2, 3)
     said = sluice("describe", "visits")
@@ -44,18 +44,21 @@ def test_tables_are_listed_and_described_with_their_columns(published: list[iceb
     assert {"column": "at", "type": "timestamptz", "description": "when (UTC)"} in lines("describe", "visits")
 
 
-def test_rows_are_read_by_condition_and_as_of_a_time_or_a_snapshot(published: list[iceberg.Snapshot]) -> None:
+def test_rows_are_read_by_condition_and_as_of_a_time_or_a_snapshot(published: list[definitions.Snapshot]) -> None:
     before = published[1]
     assert [row["page"] for row in lines("read", "visits", "--where", "page = 'c'")] == ["c"]
     for as_of in (str(before.snapshot_id), before.committed_at.isoformat()):
         found = lines("read", "visits", "--as-of", as_of, "--columns", "page")
         assert sorted(row["page"] for row in found) == list("abxyz")
+    assert sorted(row["page"] for row in lines("read", "visits", "--partition", "2024-04-07T18")) == list("xyz")
+    (row,) = lines("read", "visits", "--partition", "2024-04-07T18", "--where", "page = 'y' or page = 'c'")
+    assert row["page"] == "y"
     said = sluice("read", "visits", "--limit", "2")
     assert "2 rows shown" in said
     assert "2024-04-07T1" in said
 
 
-def test_history_tells_which_run_changed_what(published: list[iceberg.Snapshot]) -> None:
+def test_history_tells_which_run_changed_what(published: list[definitions.Snapshot]) -> None:
     newest = lines("history", "visits")[0]
     assert newest["summary"]["sluice.run"] == "run-cd"
     assert newest["is_current"] is True
@@ -63,7 +66,7 @@ def test_history_tells_which_run_changed_what(published: list[iceberg.Snapshot])
     assert first.split()[2:] == ["2", "2", "run-cd"]
 
 
-def test_a_roll_back_asks_first(published: list[iceberg.Snapshot]) -> None:
+def test_a_roll_back_asks_first(published: list[definitions.Snapshot]) -> None:
     older = str(published[1].snapshot_id)
     sluice("rollback", "visits", older, code=1, answer="n\n")
     assert pages() == "cdxyz"
@@ -78,15 +81,16 @@ def test_a_roll_back_asks_first(published: list[iceberg.Snapshot]) -> None:
         (("read", "visits", "--as-of", "2020-01-01"), "table visits has no snapshot as of 2020-01-01"),
         (("read", "visits", "--where", "nothing = 1"), "tables describe visits` lists the columns"),
         (("read", "visits", "--where", "page ="), "tables describe visits` lists the columns"),
+        (("read", "visits", "--partition", "seventeen"), "write it like 2024-04-07T17"),
         (("read", "visits", "--columns", "nothing"), "tables describe visits` lists the columns"),
         (("rollback", "visits", "1", "--yes"), "tables history visits` lists those that can be read"),
     ],
 )
 def test_what_cannot_be_done_is_said_in_a_sentence(
-    published: list[iceberg.Snapshot], arguments: tuple[str, ...], said: str
+    published: list[definitions.Snapshot], arguments: tuple[str, ...], said: str
 ) -> None:
     assert said in " ".join(sluice(*arguments, code=1).split())
 
 
-def test_a_wrong_time_is_wrong_usage(published: list[iceberg.Snapshot]) -> None:
+def test_a_wrong_time_is_wrong_usage(published: list[definitions.Snapshot]) -> None:
     assert "write it like 2024-04-07T17:00" in sluice("read", "visits", "--as-of", "yesterday", code=2)

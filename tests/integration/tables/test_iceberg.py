@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
@@ -11,9 +12,9 @@ import pyarrow as pa
 import pytest
 
 from embedded_aws import FaultInjection
-from sluice.aws import client
+from sluice.aws import EMBEDDED_SECRET_KEY, client
 from sluice.settings import Settings
-from sluice.tables import iceberg
+from sluice.tables import commits, definitions, reading
 from tables_world import HOUR, START, VISITS, files, pages, publish, rows, where
 
 
@@ -26,7 +27,7 @@ def test_a_part_is_replaced_by_one_snapshot_and_the_same_content_by_none(lake: S
     assert pages() == "cdxyz"
     assert second.summary["sluice.run"] == "run-cd"
     assert publish(lake, START, "cd") is None
-    found = iceberg.history("visits")
+    found = reading.history("visits")
     assert [each.is_current for each in found] == [True, False, False], "a second snapshot would show a part half-way"
     assert pages(as_of=first.snapshot_id) == "ab"
     assert pages(as_of=second.committed_at - timedelta(milliseconds=1)) == "abxyz"
@@ -50,17 +51,19 @@ def test_whatever_becomes_of_a_commit_the_rows_are_right_and_readable(
     faults.inject(kind, service="glue", operation="UpdateTable", every=nth, times=1)
     publish(lake, START, "ab")
     publish(lake, START, "cd")
-    iceberg.append(VISITS, rows(START + HOUR, "x"), key=("at", "page"), where=where(START + HOUR), summary={})
+    commits.append(VISITS.name, rows(START + HOUR, "x"), key=("at", "page"), where=where(START + HOUR), summary={})
     assert faults.injected() == 1
     assert pages() == "cdx"
-    assert len(iceberg.history("visits")) == 3, "each publication is one snapshot"
-    for snapshot in iceberg.history("visits"):
+    assert len(reading.history("visits")) == 3, "each publication is one snapshot"
+    for snapshot in reading.history("visits"):
         pages(as_of=snapshot.snapshot_id)
 
 
 def test_rows_that_the_table_has_are_not_appended_again(lake: Settings) -> None:
-    def append(letters: str) -> iceberg.Snapshot | None:
-        return iceberg.append(VISITS, rows(START, letters), key=("at", "page"), where=where(START), summary={"run": 1})
+    def append(letters: str) -> definitions.Snapshot | None:
+        return commits.append(
+            VISITS.name, rows(START, letters), key=("at", "page"), where=where(START), summary={"run": 1}
+        )
 
     assert append("ab")
     assert append("ab") is None
@@ -69,16 +72,16 @@ def test_rows_that_the_table_has_are_not_appended_again(lake: Settings) -> None:
 
 
 def test_of_two_writers_of_one_part_the_second_meets_a_conflict(lake: Settings) -> None:
-    expected = iceberg.live_files(VISITS, where(START))
+    expected = commits.live_files(VISITS.name, where(START))
     publish(lake, START, "ab", expected)
-    with pytest.raises(iceberg.Conflict, match=r"sluice\.visits: another writer replaced at >= '2024-04-07T17"):
+    with pytest.raises(commits.Conflict, match=r"sluice\.visits: another writer replaced at >= '2024-04-07T17"):
         publish(lake, START, "cd", expected)
     assert pages() == "ab"
 
 
 def test_writers_at_once_lose_nothing_and_double_nothing(lake: Settings) -> None:
     """Two for each of two parts: one of each wins, the other meets a conflict."""
-    expected = iceberg.live_files(VISITS, where(START))
+    expected = commits.live_files(VISITS.name, where(START))
     gate = threading.Barrier(4)
 
     def write(number: int) -> str:
@@ -86,7 +89,7 @@ def test_writers_at_once_lose_nothing_and_double_nothing(lake: Settings) -> None
         hour = START + number % 2 * HOUR
         try:
             publish(lake, hour, "abcd"[number] * 2, expected)
-        except iceberg.Conflict:
+        except commits.Conflict:
             return ""
         return "abcd"[number] * 2
 
@@ -101,42 +104,55 @@ def test_columns_that_a_file_brings_are_added_and_types_widened_with_its_rows(la
     many = {"who": pa.array(["u", "v"]), "share": pa.array([0.5, None], pa.float64())}
     publish(lake, START + HOUR, "cd", count=pa.int64(), **many)
     publish(lake, START + 2 * HOUR, "e")
-    found = iceberg.read("visits").sort_by("page").to_pydict()
+    found = reading.read("visits").sort_by("page").to_pydict()
     assert found["page"] == list("abcde")
     assert found["count"] == [1] * 5
     assert found["who"] == [None, None, "u", "v", None]
     assert found["share"] == [None, None, 0.5, None, None]
-    assert len(iceberg.history("visits")) == 3
-    assert iceberg.create_missing(lake, [VISITS]) == [], "a deployment leaves the columns alone"
-    assert "share" in iceberg.read("visits", limit=0).column_names
+    assert len(reading.history("visits")) == 3
+    assert definitions.create_missing(lake, [VISITS]) == [], "a deployment leaves the columns alone"
+    assert "share" in reading.read("visits", limit=0).column_names
 
 
 def test_readers_see_an_earlier_snapshot_again_after_a_roll_back(lake: Settings) -> None:
     first = publish(lake, START, "ab")
     publish(lake, START, "cd")
     assert first
-    iceberg.roll_back("visits", first.snapshot_id)
+    reading.roll_back("visits", first.snapshot_id)
     assert pages() == "ab"
     publish(lake, START, "ef")
     assert pages() == "ef"
-    with pytest.raises(iceberg.SnapshotMissing, match="`sluice tables history visits` lists"):
-        iceberg.roll_back("visits", 1)
+    with pytest.raises(reading.SnapshotMissing, match="`sluice tables history visits` lists"):
+        reading.roll_back("visits", 1)
 
 
 def test_what_does_not_exist_is_named_with_the_way_out(lake: Settings) -> None:
-    with pytest.raises(iceberg.TableMissing, match=r"table sluice\.nothing does not exist: run `sluice deploy`"):
-        iceberg.read("nothing")
-    with pytest.raises(iceberg.SnapshotMissing, match="no snapshot as of 2020-01-01"):
-        iceberg.read("visits", as_of=datetime(2020, 1, 1, tzinfo=UTC))
+    with pytest.raises(definitions.TableMissing, match=r"table sluice\.nothing does not exist: run `sluice deploy`"):
+        reading.read("nothing")
+    with pytest.raises(reading.SnapshotMissing, match="no snapshot as of 2020-01-01"):
+        reading.read("visits", as_of=datetime(2020, 1, 1, tzinfo=UTC))
 
 
 def test_a_table_whose_entry_in_the_catalog_was_deleted_comes_back_whole(lake: Settings) -> None:
     for number in range(11):
         publish(lake, START, f"{number:x}" * 2)
     client("glue").delete_table(DatabaseName=lake.glue_database, Name="visits")
-    assert iceberg.create_missing(lake, [VISITS]) == ["Restore visits"]
+    assert definitions.create_missing(lake, [VISITS]) == ["Restore visits"]
     assert pages() == "aa"
-    assert len(iceberg.history("visits")) == 11
+    assert len(reading.history("visits")) == 11
+
+
+def test_a_table_whose_entry_a_killed_emulator_forgot_is_as_its_files_say(lake: Settings) -> None:
+    publish(lake, START, "ab")
+    glue = client("glue")
+    saved = glue.get_table(DatabaseName=lake.glue_database, Name="visits")["Table"]
+    publish(lake, START, "cd")
+    kept = {name: saved[name] for name in ("Name", "TableType", "Parameters", "StorageDescriptor")}  # type: ignore[literal-required]
+    glue.update_table(DatabaseName=lake.glue_database, TableInput=kept)  # type: ignore[arg-type]
+    assert pages() == "ab"
+    assert definitions.create_missing(lake, [VISITS]) == ["Restore visits"]
+    assert pages() == "cd"
+    assert definitions.create_missing(lake, [VISITS]) == []
 
 
 def test_a_commit_that_is_refused_by_a_rival_leaves_no_manifests(lake: Settings, faults: FaultInjection) -> None:
@@ -146,3 +162,45 @@ def test_a_commit_that_is_refused_by_a_rival_leaves_no_manifests(lake: Settings,
     kinds = Counter(key.rpartition(".")[2] for key in files(lake, "metadata"))
     assert kinds["json"] == 3
     assert len(files(lake, "data")) == 1
+
+
+def test_readers_see_whole_snapshots_while_fifty_are_published(lake: Settings) -> None:
+    """Each publication has one row more than the one before."""
+    import polars
+
+    done = threading.Event()
+    seen: list[tuple[str, str]] = []
+    options = {
+        "aws_endpoint_url": str(lake.endpoint_url),
+        "aws_access_key_id": lake.aws_account_id,
+        "aws_secret_access_key": EMBEDDED_SECRET_KEY,
+        "aws_region": lake.aws_region,
+        "aws_allow_http": "true",
+    }
+
+    def by_pyiceberg() -> list[str]:
+        return reading.read("visits", where=where(START))["page"].to_pylist()  # type: ignore[no-any-return]
+
+    def by_polars() -> list[str]:
+        table = definitions.load(lake, "visits")
+        return polars.scan_iceberg(table, storage_options=options).collect()["page"].to_list()
+
+    def read_on(name: str, read: Callable[[], list[str]]) -> None:
+        while not done.wait(0.2):
+            seen.append((name, "".join(sorted(read()))))
+
+    letters = [chr(ord("A") + number) for number in range(51)]
+    publish(lake, START, letters[0])
+    with ThreadPoolExecutor(2) as pool:
+        readers = [pool.submit(read_on, "pyiceberg", by_pyiceberg), pool.submit(read_on, "polars", by_polars)]
+        try:
+            for size in range(2, 52):
+                publish(lake, START, "".join(letters[:size]))
+        finally:
+            done.set()
+        for reader in readers:
+            reader.result()
+    whole = {"".join(letters[:size]) for size in range(1, 52)}
+    assert {pages for _, pages in seen} <= whole
+    for name in ("pyiceberg", "polars"):
+        assert len({pages for by, pages in seen if by == name}) > 5, f"{name} hardly read while it was published"

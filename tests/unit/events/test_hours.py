@@ -1,4 +1,4 @@
-"""Which hours are marked, which of their versions go, and how an hour is read from a text."""
+"""Which hours are marked, and how an hour is read from a text."""
 
 from __future__ import annotations
 
@@ -7,20 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from sluice.events.marks import touched_hours
-from sluice.events.publications import Publication, expired_versions
 from sluice.events.storage import hour_text, parse_hour
-
-NOW = datetime(2026, 11, 21, tzinfo=UTC)
-DAY = timedelta(days=1)
-CURRENT = Publication(
-    3, "000003-c", raw_files=4, rows=9, superseded=(("000001-a", NOW - 2 * DAY), ("000002-b", NOW - DAY / 2))
-)
-
-
-def test_only_what_was_superseded_for_the_retention_or_never_seen_expires() -> None:
-    folders = ["000001-a", "000002-b", "000002-orphan", "000003-c", "000003-orphan", "000004-being-published"]
-    expired = expired_versions(folders, CURRENT, NOW, DAY)
-    assert expired == ["000001-a", "000002-orphan", "000003-orphan"]
 
 
 def test_hours_are_touched_by_their_events_and_by_those_of_the_hours_before() -> None:

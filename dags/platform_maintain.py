@@ -1,0 +1,72 @@
+"""Keep the Iceberg tables small: merge small files, expire snapshots, delete files that no snapshot names.
+
+## What it does
+
+For each published table, one after the other: rewrites partitions that have many small files as one file each; takes
+out the snapshots that were replaced `SLUICE_TABLE_RETENTION_HOURS` ago; deletes the files that no snapshot names and
+that are older than that and 6 hours. A reader keeps what it reads for the retention, whatever is published meanwhile.
+`sluice tables maintain` does the same from a shell.
+
+## Triggered by
+
+The schedule, every day at 03:00 UTC.
+
+## Parameters
+
+* `dry_run` (default false): only count. Example: `airflow dags trigger platform_maintain --conf '{"dry_run": true}'`
+
+## Reads and writes
+
+* reads and writes the Iceberg tables of the Glue database `SLUICE_GLUE_DATABASE`, and their files below `curated/`
+* writes `staging/platform/<run>/`
+
+## Running it again
+
+Does what is left to do. A writer that publishes a partition while it is rewritten wins. A run that is killed leaves
+files that no snapshot names, which a later run deletes.
+"""
+
+from __future__ import annotations
+
+from airflow.sdk import CronTriggerTimetable, Param, dag, task
+
+from sluice.lake import run_slug
+from sluice_airflow.alerts import after_failed_run
+from sluice_airflow.defaults import START, TASK_DEFAULTS
+
+
+@dag(
+    schedule=CronTriggerTimetable("0 3 * * *", timezone="UTC"),
+    start_date=START,
+    catchup=False,
+    max_active_runs=1,
+    default_args=TASK_DEFAULTS,
+    on_failure_callback=after_failed_run,
+    params={"dry_run": Param(False, type="boolean", description="only count what would be done")},
+    tags=["platform", "maintenance"],
+    doc_md=__doc__,
+)
+def platform_maintain():
+    @task
+    def list_tables() -> list[str]:
+        """Names of the published tables."""
+        from sluice.tables import reading
+
+        return reading.names()
+
+    # One after the other: each holds a partition in memory while it rewrites it.
+    @task(max_active_tis_per_dagrun=1)
+    def maintain(table: str, run_id: str, params: dict) -> dict:
+        """Merge small files, expire snapshots, delete files; how many of each."""
+        from dataclasses import asdict
+        from datetime import UTC, datetime
+
+        from sluice.tables import maintenance
+
+        done = maintenance.maintain(table, run_slug(run_id), datetime.now(UTC), dry_run=params["dry_run"])
+        return asdict(done)
+
+    maintain.expand(table=list_tables())
+
+
+platform_maintain()

@@ -1,0 +1,239 @@
+"""Commits to Iceberg tables: replace a part, or append rows.
+
+A publication is one commit, which makes one snapshot: a reader sees all of it or nothing. An answer of Glue that gets
+lost must not be taken for a refusal, as PyIceberg would then delete the manifests of a commit that took place:
+UpdateTable is sent once, and whether it took place is found by the id of its snapshot.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from sluice import s3
+from sluice.aws import error_code
+from sluice.errors import SluiceError
+from sluice.retries import until_done
+from sluice.settings import Settings, load_settings
+from sluice.tables.definitions import PREFIX, Snapshot, load, snapshot_of
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from pyiceberg.manifest import DataFile
+    from pyiceberg.table import Table, Transaction
+    from pyiceberg.table.update.snapshot import _SnapshotProducer
+
+log = logging.getLogger(__name__)
+
+COMMIT_ATTEMPTS = 10
+COMMIT_FIRST_PAUSE_SECONDS = 0.1
+
+
+class Conflict(SluiceError):
+    """Another writer replaced the same part of a table since it was looked at."""
+
+
+class TableBusy(SluiceError):
+    """A commit was refused again and again, or Glue did not answer."""
+
+
+def live_files(name: str, where: str) -> list[str]:
+    """Addresses of the files that hold the rows of a part of a table now, sorted: the `expected` of `replace`.
+
+    Args:
+        name: of the table.
+        where: condition on the rows, such as `created_datetime >= '2024-04-07T17:00:00+00:00'`.
+    """
+    return sorted(file.file_path for file in _live(load(load_settings(), name), where))
+
+
+def _live(table: Table, where: str) -> list[DataFile]:
+    return [task.file for task in table.scan(row_filter=where).plan_files()]
+
+
+def replace(
+    name: str,
+    where: str,
+    staged: Sequence[str],
+    *,
+    content: str,
+    expected: Sequence[str],
+    summary: Mapping[str, object],
+) -> Snapshot | None:
+    """Replace a part of a table by staged files, in one snapshot, unless it holds this content already.
+
+    Args:
+        name: of the table.
+        where: condition that is true of all rows of the part and of no others, and of the staged ones.
+        staged: keys of parquet files in the lake bucket; none to empty the part.
+        content: what tells one content of the part from another, a part of a file name.
+        expected: the files of the part when the content was made, as `live_files` gave them.
+        summary: what the snapshot notes about itself; names get `sluice.` before them.
+
+    Returns:
+        The snapshot; None where the part held this content already, so nothing was committed.
+
+    Raises:
+        Conflict: another writer replaced the part meanwhile.
+        TableBusy: the commit was refused again and again.
+        TableMissing: there is no such table.
+    """
+    from pyiceberg.expressions.parser import parse
+
+    settings = load_settings()
+    attempt_id = uuid.uuid4().hex
+    keys = [f"{PREFIX}{name}/data/{content}-{attempt_id}-{n:05d}.parquet" for n in range(len(staged))]
+
+    def change(table: Table, transaction: Transaction) -> _SnapshotProducer[Any] | None:
+        live = _live(table, where)
+        names = [file.file_path.rpartition("/")[2] for file in live]
+        if len(names) == len(keys) and all(each.startswith(f"{content}-") for each in names):
+            return None
+        if sorted(file.file_path for file in live) != sorted(expected):
+            raise Conflict(f"table {settings.glue_database}.{name}: another writer replaced {where} meanwhile")
+        # Again by an attempt after this one, which is rare, and does no harm.
+        s3.copy_objects(settings.lake_bucket, zip(staged, keys, strict=True))
+        update = transaction.update_snapshot(_noted(summary)).overwrite()
+        update.delete_by_predicate(parse(where))
+        for file in live:
+            update.delete_data_file(file)
+        _add_files(settings, table, transaction, update, keys)
+        return update
+
+    return _commit(settings, name, change)
+
+
+def append(
+    name: str, rows: pa.Table, *, key: Sequence[str], where: str, summary: Mapping[str, object]
+) -> Snapshot | None:
+    """Append rows in one snapshot, but those whose key the table has already.
+
+    Args:
+        name: of the table.
+        rows: all in one partition.
+        key: columns that identify a row.
+        where: condition that is true of the rows and of few others, by which rows with their keys are looked for.
+        summary: as for `replace`.
+
+    Returns:
+        The snapshot; None where the table had all rows, so nothing was committed.
+
+    Raises:
+        TableBusy: the commit was refused again and again.
+        TableMissing: there is no such table.
+    """
+    settings = load_settings()
+
+    def missing(table: Table) -> pa.Table:
+        known = table.scan(row_filter=where, selected_fields=tuple(key)).to_arrow()
+        seen = {tuple(row.values()) for row in known.select(list(key)).to_pylist()}
+        asked = rows.select(list(key)).to_pylist()
+        return rows.filter([tuple(row.values()) not in seen for row in asked])
+
+    def change(table: Table, transaction: Transaction) -> _SnapshotProducer[Any] | None:
+        new = missing(table)
+        if not new.num_rows:
+            return None
+        file = f"{PREFIX}{name}/data/{uuid.uuid4().hex}.parquet"
+        s3.write_object(settings.lake_bucket, file, parquet_bytes(new), "application/vnd.apache.parquet")
+        update = transaction.update_snapshot(_noted(summary)).merge_append()
+        _add_files(settings, table, transaction, update, [file])
+        return update
+
+    return _commit(settings, name, change)
+
+
+def parquet_bytes(rows: pa.Table) -> bytes:
+    """A parquet file of the rows."""
+    import pyarrow.parquet as pq
+
+    buffer = io.BytesIO()
+    pq.write_table(rows, buffer, compression="zstd")
+    return buffer.getvalue()
+
+
+def _noted(summary: Mapping[str, object]) -> dict[str, str]:
+    return {f"sluice.{name}": str(value) for name, value in summary.items()}
+
+
+def _add_files(
+    settings: Settings, table: Table, transaction: Transaction, update: _SnapshotProducer[Any], keys: Sequence[str]
+) -> None:
+    """Add files to a snapshot, and the columns that they bring to the schema."""
+    import pyarrow.parquet as pq
+    from pyiceberg.io.pyarrow import parquet_files_to_data_files
+
+    paths = [f"s3://{settings.lake_bucket}/{key}" for key in keys]
+    known = set(table.schema().column_names)
+    for path in paths:
+        with table.io.new_input(path).open() as opened:
+            arrow_schema = pq.read_schema(opened)
+        if not known.issuperset(arrow_schema.names):
+            with transaction.update_schema() as schema:
+                schema.union_by_name(arrow_schema)
+            known.update(arrow_schema.names)
+    for file in parquet_files_to_data_files(table.io, transaction.table_metadata, iter(paths)):
+        update.append_data_file(file)
+
+
+def _commit(
+    settings: Settings,
+    name: str,
+    change: Callable[[Table, Transaction], _SnapshotProducer[Any] | None],
+) -> Snapshot | None:
+    """Make a change to the newest state of a table, again where another writer was quicker or the answer is lost.
+
+    Args:
+        settings: the settings.
+        name: of the table.
+        change: adds a snapshot to the transaction; None where there is nothing to change.
+    """
+    from pyiceberg.exceptions import CommitFailedException, ValidationException
+
+    failures: list[Exception] = []
+    committed: list[Snapshot | None] = []
+
+    def attempt() -> bool | None:
+        table = load(settings, name)
+        transaction = table.transaction()
+        update = change(table, transaction)
+        if update is None:
+            committed.append(None)
+            return True
+        try:
+            update.commit()
+            table = transaction.commit_transaction()
+        except (CommitFailedException, ValidationException) as refused:
+            failures.append(refused)
+            return None
+        except (BotoCoreError, ClientError) as unknown:
+            # It may have taken place all the same.
+            table = load(settings, name)
+            if table.snapshot_by_id(update.snapshot_id) is None:
+                if isinstance(unknown, ClientError) and not _is_passing(unknown):
+                    raise
+                failures.append(unknown)
+                return None
+        committed.append(snapshot_of(table, table.snapshot_by_id(update.snapshot_id)))
+        return True
+
+    if not until_done(attempt, attempts=COMMIT_ATTEMPTS, first_pause_seconds=COMMIT_FIRST_PAUSE_SECONDS):
+        raise TableBusy(
+            f"table {settings.glue_database}.{name}: {COMMIT_ATTEMPTS} commits failed, the last with: {failures[-1]}"
+        ) from failures[-1]
+    (snapshot,) = committed
+    if snapshot:
+        log.info("table %s: snapshot %d, %s", name, snapshot.snapshot_id, json.dumps(dict(snapshot.summary)))
+    return snapshot
+
+
+def _is_passing(error: ClientError) -> bool:
+    """Whether a service refused for now: throttling, a conflict, an error of its own."""
+    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    return status >= 500 or "Throttling" in error_code(error) or error_code(error) == "ConcurrentModificationException"
