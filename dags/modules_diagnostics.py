@@ -15,12 +15,16 @@ fewer. A run that finds both queues empty skips.
 
 ## Parameters
 
-None; how many messages a run takes is the setting `SLUICE_MODULES_MAX_MESSAGES`.
+* `rebuild` (default false): also judge again what an older version of the rule judged, of all modules.
+  Example: `airflow dags trigger modules_diagnostics --conf '{"rebuild": true}'`
+
+How many messages a run takes is the setting `SLUICE_MODULES_MAX_MESSAGES`.
 
 ## Reads and writes
 
 * reads the queues `sluice-<environment>-recv_message` and `sluice-<environment>-weekly_diagnostic`
-* writes the DynamoDB tables `message_recv` and `weekly_diagnostic`, the SNS topic `sluice-<environment>-success_rate`,
+* writes the DynamoDB tables `message_recv` and `weekly_diagnostic`, the Iceberg table `module_success_rates` (a row for
+  each published rate), the SNS topic `sluice-<environment>-success_rate`,
   `quarantine/modules/<run>/`, `quality/modules/rates/`
 
 ## Running it again
@@ -32,7 +36,7 @@ messages of a run that died are in flight, diagnostics wait.
 
 from __future__ import annotations
 
-from airflow.sdk import Asset, AssetOrTimeSchedule, AssetWatcher, CronTriggerTimetable, dag, task
+from airflow.sdk import Asset, AssetOrTimeSchedule, AssetWatcher, CronTriggerTimetable, Param, dag, task
 
 from sluice.lake import run_slug
 from sluice.settings import load_settings
@@ -60,16 +64,19 @@ MANY_MESSAGES = Asset(
     max_active_runs=1,
     default_args=TASK_DEFAULTS,
     on_failure_callback=after_failed_run,
+    params={
+        "rebuild": Param(False, type="boolean", description="judge again what an older version of the rule judged")
+    },
     tags=["modules", "aggregate"],
     doc_md=__doc__,
 )
 def modules_diagnostics():
     @task.short_circuit
-    def collect(run_id: str) -> dict[str, int]:
+    def collect(run_id: str, params: dict) -> dict[str, int]:
         """Drain diagnostics, then the messages before them; stage both."""
         from sluice.modules import steps
 
-        return steps.collect(run_slug(run_id))
+        return steps.collect(run_slug(run_id), rebuild=params["rebuild"])
 
     @task
     def store(run_id: str) -> None:
@@ -79,11 +86,11 @@ def modules_diagnostics():
         steps.store(run_slug(run_id))
 
     @task
-    def compute_rates(run_id: str) -> dict[str, int]:
+    def compute_rates(run_id: str, params: dict) -> dict[str, int]:
         """Count the messages of every diagnostic that is due."""
         from sluice.modules import steps
 
-        return steps.compute_rates(run_slug(run_id))
+        return steps.compute_rates(run_slug(run_id), rebuild=params["rebuild"])
 
     @task
     def check_rates(run_id: str) -> dict:
@@ -94,7 +101,7 @@ def modules_diagnostics():
 
     @task
     def publish_rates(collected: dict[str, int], run_id: str) -> dict[str, int]:
-        """Publish new rates, note them, then delete the diagnostics."""
+        """Append new rates to their table, publish and note them, then delete the diagnostics."""
         from sluice.modules import steps
 
         return steps.publish_rates(run_slug(run_id), collected)

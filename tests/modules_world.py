@@ -12,6 +12,7 @@ from sluice.aws import client
 from sluice.modules import steps, storage
 from sluice.modules.produce import Fleet, generate
 from sluice.settings import Settings
+from sluice.tables import definitions, reading
 from sluice.threads import in_parallel
 
 Rate = tuple[str, int, float]
@@ -23,6 +24,8 @@ class World:
     def __init__(self, settings: Settings) -> None:
         client("s3").create_bucket(Bucket=settings.lake_bucket)
         deploy_one_stack(settings, "modules")
+        client("glue").create_database(DatabaseInput={"Name": settings.glue_database})
+        definitions.create_missing(settings, [storage.RATES])
         self.settings = settings
         self.messages_arn = sns.topic_arn(settings.recv_message_queue)
         self.diagnostics_arn = sns.topic_arn(settings.weekly_diagnostic_queue)
@@ -67,14 +70,18 @@ class World:
             rates |= week.rates
         return rates
 
-    def run(self, run: str) -> dict[str, int]:
+    def run(self, run: str, *, rebuild: bool = False) -> dict[str, int]:
         """One run of modules_diagnostics but for its gate; the tally, or nothing when the queues were empty."""
-        collected = steps.collect(run)
+        collected = steps.collect(run, rebuild=rebuild)
         if not collected:
             return {}
         steps.store(run)
-        steps.compute_rates(run)
+        steps.compute_rates(run, rebuild=rebuild)
         return steps.publish_rates(run, collected)
+
+    def rate_rows(self) -> list[dict[str, Any]]:
+        """Rows of the table of rates, in the order of their publication."""
+        return reading.read(storage.RATES.name).sort_by("published_at").to_pylist()  # type: ignore[no-any-return]
 
     def _remember_received(self) -> None:
         """Keep the handle of every message that is received, also by a run that dies before it can."""

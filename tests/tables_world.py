@@ -53,6 +53,13 @@ def publish(
     )
 
 
+def append(added: pa.Table, hour: datetime) -> Snapshot | None:
+    """Append visits of an hour, each of which is known by its time and page."""
+    key = ("at", "page")
+    is_new = commits.without_keys(added, key)
+    return commits.append(VISITS.name, added, where=where(hour), columns=key, is_new=is_new, summary={"run": "run"})
+
+
 def pages(**asked: Any) -> str:
     """The pages of all rows, in the order of the alphabet."""
     return "".join(sorted(reading.read("visits", columns=("page",), **asked)["page"].to_pylist()))

@@ -33,6 +33,7 @@ from sluice.dockerhub import storage as dockerhub
 from sluice.drift import NOT_FOUND, cancel_key_deletions, missing_resources, stack_resources, template_without
 from sluice.errors import TerminalError
 from sluice.events import storage as events
+from sluice.modules import storage as modules
 from sluice.notifications import is_test_event
 from sluice.settings import PROJECT_ROOT, Settings, load_settings
 from sluice.tables.definitions import create_missing
@@ -45,7 +46,7 @@ TEMPLATES = PROJECT_ROOT / "infra"
 STACKS = ("dockerhub", "events", "platform", "accommodations", "modules", "datasets", "lake")
 """Templates in the order of their deployment; `lake` is last, because S3 tries the topics that it shall notify."""
 
-TABLES = (dockerhub.HISTORY, events.EVENTS)
+TABLES = (dockerhub.HISTORY, events.EVENTS, modules.RATES)
 """Iceberg tables: not in the templates, as CloudFormation would reset the columns and snapshots that writers add."""
 
 UPDATABLE = (

@@ -66,13 +66,16 @@ def append_history(run: str, observed_at: datetime, stats: Sequence[Stats]) -> N
             ("last_updated", pa.timestamp("us", tz="UTC")),
         ]
     )
-    rows = [(observed_at, s.namespace, s.name, s.star_count, s.pull_count, s.last_updated_at) for s in stats]
+    values = [(observed_at, s.namespace, s.name, s.star_count, s.pull_count, s.last_updated_at) for s in stats]
+    rows = pa.table(dict(zip(schema.names, zip(*values, strict=True), strict=True)), schema=schema)
+    key = ("observed_at", "namespace", "name")
     commits.append(
         HISTORY.name,
-        pa.table(dict(zip(schema.names, zip(*rows, strict=True), strict=True)), schema=schema),
-        key=("observed_at", "namespace", "name"),
+        rows,
         where=f"observed_at = '{observed_at.isoformat()}'",
-        summary={"dag": "dockerhub_pull", "run": run, "rows": len(rows)},
+        columns=key,
+        is_new=commits.without_keys(rows, key),
+        summary={"dag": "dockerhub_pull", "run": run, "rows": rows.num_rows},
     )
 
 

@@ -6,13 +6,14 @@ import json
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from sluice import lake, s3, sns, sqs
 from sluice.errors import TerminalError
 from sluice.modules import PIPELINE, expectations, storage
 from sluice.modules.records import MessageKey, ReceivedDiagnostic, parse_diagnostic, parse_message
-from sluice.modules.transform import Diagnostic, Due, Judgement, Verdict, find_due, judge, publication
+from sluice.modules.transform import RULE_VERSION, Diagnostic, Due, Judgement, Verdict, find_due, judge, publication
 from sluice.quality.gate import run_gate
 from sluice.quarantine import RejectedRecord, Rejection, write_quarantine
 from sluice.settings import Settings, load_settings
@@ -38,7 +39,12 @@ class RatesOutdated(TerminalError):
 # modules_diagnostics: collect -> store -> compute_rates -> check_rates -> publish_rates
 
 
-def collect(run: str) -> dict[str, int]:
+def utc_now() -> datetime:
+    """The time of day, for what is written; never for which data is read."""
+    return datetime.now(UTC)
+
+
+def collect(run: str, *, rebuild: bool = False) -> dict[str, int]:
     """Drain both queues and stage what they hold; all messages stay in their queues.
 
     A diagnostic is judged by the messages that were queued before it. So messages are drained first; only when none
@@ -47,6 +53,7 @@ def collect(run: str) -> dict[str, int]:
 
     Args:
         run: the run as a part of a key.
+        rebuild: the run has something to do also where nothing waits.
 
     Returns:
         `records_in`, `messages` (distinct), `diagnostics` (distinct), `duplicates`, `quarantined`
@@ -57,7 +64,7 @@ def collect(run: str) -> dict[str, int]:
     """
     settings = load_settings()
     messages, diagnostics, is_drained = _drain(settings)
-    if not messages and not diagnostics:
+    if not messages and not diagnostics and not rebuild:
         return {}
     queues = (settings.recv_message_queue, settings.weekly_diagnostic_queue)
     found, rejections = _parse(messages, queues[0], lambda message: parse_message(message.body))
@@ -183,19 +190,30 @@ def _delete(queue: str, rows: Sequence[dict[str, Any]]) -> None:
         sqs.delete(sqs.queue_url(queue), handles)
 
 
-def compute_rates(run: str) -> dict[str, int]:
+def compute_rates(run: str, *, rebuild: bool = False) -> dict[str, int]:
     """Judge what is due of every module that the batch has a diagnostic of, and stage the verdicts.
 
     A diagnostic of the batch that is not due was judged before: it is a duplicate, or a newer one took its place.
+
+    Args:
+        run: the run as a part of a key.
+        rebuild: judge again what an older version of the rule judged, of all modules; scans the table of diagnostics.
 
     Returns:
         How many there are of each outcome: `published`, `rejected`, `unchanged`, `duplicate`.
     """
     settings = load_settings()
     batch = {(row["module_id"], row["timestamp"]): row for row in _staged(run, "diagnostics")}
-    modules = sorted({module_id for module_id, _ in batch})
+    modules = {module_id for module_id, _ in batch}
+    if rebuild:
+        known = storage.read_all_diagnostics(settings.modules_diagnostic_table)
+        modules |= {each.module_id for each in known if each.judged and each.judged.rule_version < RULE_VERSION}
     rows: list[dict[str, Any]] = []
-    for verdict in (each for some in in_parallel(lambda one: _judge_module(settings, one), modules) for each in some):
+    for verdict in (
+        each
+        for some in in_parallel(lambda one: _judge_module(settings, one, rebuild), sorted(modules))
+        for each in some
+    ):
         diagnostic = verdict.due.diagnostic
         received = batch.pop((diagnostic.module_id, diagnostic.timestamp), None)
         rows.append(_verdict_row(settings, verdict, received))
@@ -206,9 +224,10 @@ def compute_rates(run: str) -> dict[str, int]:
     return dict(outcomes)
 
 
-def _judge_module(settings: Settings, module_id: str) -> list[Verdict]:
+def _judge_module(settings: Settings, module_id: str, rebuild: bool) -> list[Verdict]:
     verdicts: list[Verdict] = []
-    for due in find_due(storage.read_diagnostics(settings.modules_diagnostic_table, module_id)):
+    known = storage.read_diagnostics(settings.modules_diagnostic_table, module_id)
+    for due in find_due(known, rebuild=rebuild):
         after, before = due.reset, 0
         if verdicts and verdicts[-1].judgement.reset == due.reset:
             # Counted on from the diagnostic before it: a module that was long silent costs its messages once.
@@ -253,9 +272,9 @@ def check_rates(run: str) -> dict[str, Any]:
     """
     settings = load_settings()
     diagnostics = _staged(run, "diagnostics")
-    if not diagnostics:
-        return {"gate": GATE, "rows": 0}
     rows = _staged(run, "verdicts")
+    if not diagnostics and not rows:
+        return {"gate": GATE, "rows": 0}
     rates = [row["judgement"]["success_rate"] for row in rows if row["outcome"] == "published"]
     measures = {
         "diagnostics": len(diagnostics),
@@ -268,14 +287,16 @@ def check_rates(run: str) -> dict[str, Any]:
     )
 
 
-def publish_rates(run: str, collected: dict[str, int]) -> dict[str, int]:
+def publish_rates(run: str, collected: dict[str, int], clock: Callable[[], datetime] = utc_now) -> dict[str, int]:
     """Publish what is new, note it with each diagnostic, and delete the diagnostics from their queue last.
 
-    A note follows its publication: who dies between the two publishes up to ten rates again, each the same as before.
+    Rates are rows of the table first, as a rate that is noted is not looked at again. A note follows its publication: a
+    run that dies between the two publishes up to ten rates again, each the same as before.
 
     Args:
         run: the run as a part of a key.
         collected: what `collect` returned.
+        clock: tells the time (UTC) of the publication.
 
     Returns:
         The tally of the run, and `rates`: what it published, those of earlier diagnostics included.
@@ -283,6 +304,7 @@ def publish_rates(run: str, collected: dict[str, int]) -> dict[str, int]:
     Raises:
         PublishFailed: SNS refused rates; see `sluice.sns`.
         RatesOutdated: another run judged some of the diagnostics meanwhile; they come back and are judged again.
+        TableBusy: see `sluice.tables.commits`.
     """
     settings = load_settings()
     rows = _staged(run, "verdicts")
@@ -291,7 +313,7 @@ def publish_rates(run: str, collected: dict[str, int]) -> dict[str, int]:
         settings.lake_bucket,
         *(PIPELINE, run, "publish_rates"),
         [collected, rows, handles, _staged(run, "message_handles")],
-        lambda: _publish_verdicts(settings, run, rows, handles, collected),
+        lambda: _publish_verdicts(settings, run, rows, handles, collected, clock()),
     )
 
 
@@ -301,10 +323,11 @@ def _publish_verdicts(
     rows: Sequence[dict[str, Any]],
     handles: Sequence[dict[str, Any]],
     collected: dict[str, int],
+    now: datetime,
 ) -> dict[str, int]:
     rejections = [Rejection(**row["rejection"]) for row in rows if row["outcome"] == "rejected"]
     write_quarantine(settings.lake_bucket, PIPELINE, run, "publish_rates", rejections)
-    outdated = _publish(settings, [row for row in rows if row["outcome"] != "duplicate"])
+    outdated = _publish(settings, run, [row for row in rows if row["outcome"] != "duplicate"], now)
     if outdated:
         raise RatesOutdated(
             f"table {settings.modules_diagnostic_table}: another run judged {len(outdated)} of {len(rows)} diagnostics"
@@ -322,7 +345,7 @@ def _publish_verdicts(
     return tally | {"rates": sum(row["outcome"] == "published" for row in rows)}
 
 
-def _publish(settings: Settings, rows: Sequence[dict[str, Any]]) -> list[tuple[str, int]]:
+def _publish(settings: Settings, run: str, rows: Sequence[dict[str, Any]], now: datetime) -> list[tuple[str, int]]:
     """Publish and note what no earlier try of this run did; keys of what another run judged meanwhile."""
     table = settings.modules_diagnostic_table
     noted = storage.read_judgements(table, [(row["module_id"], row["timestamp"]) for row in rows])
@@ -339,6 +362,8 @@ def _publish(settings: Settings, rows: Sequence[dict[str, Any]]) -> list[tuple[s
             outdated.append(key)
         else:
             (news if row["outcome"] == "published" else silent).append(verdict)
+    if news:
+        storage.append_rates(run, now, news)
     arn = sns.topic_arn(settings.success_rate_topic) if news else ""
     batches = [news[start : start + sns.BATCH_SIZE] for start in range(0, len(news), sns.BATCH_SIZE)]
     found = in_parallel(lambda batch: _publish_batch(table, arn, batch), batches)

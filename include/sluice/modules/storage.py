@@ -1,23 +1,48 @@
-"""What the pipeline reads and writes in DynamoDB: messages, diagnostics, and what was made of each diagnostic.
+"""What the pipeline reads and writes: messages, diagnostics and what was made of each in DynamoDB; rates in Iceberg.
 
 An item of the diagnostic table has `moduleId`, `timestamp` and `attempts` (contract, section 3), and beside them:
 
 * `version`: of two diagnostics of one key, the greater version stays;
-* `judged_attempts`, `judged_reset`, `received`, `success_rate`: the `Judgement`, written after the rate was published;
-  without `success_rate` where the diagnostic was rejected.
+* `judged_attempts`, `judged_reset`, `received`, `success_rate`, `judged_rule_version`: the `Judgement`, written after
+  the rate was published; without `success_rate` where the diagnostic was rejected.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from datetime import datetime
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
 
 from sluice import dynamodb
 from sluice.aws import client
 from sluice.modules.records import MessageKey, ReceivedDiagnostic
-from sluice.modules.transform import Diagnostic, Due, Judgement
+from sluice.modules.transform import Diagnostic, Due, Judgement, Verdict
+from sluice.tables import commits
+from sluice.tables.definitions import Column, TableDefinition
 
-JUDGEMENT = ("judged_attempts", "judged_reset", "received", "success_rate")
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+RATES = TableDefinition(
+    "module_success_rates",
+    "Every success rate that was published, again where it was published again; the last of a diagnostic counts",
+    (
+        Column("module", "string", "that sent the diagnostic"),
+        Column("timestamp", "decimal(20,0)", "of the diagnostic, as the module sent it"),
+        Column("attempts", "long", "transmissions since the reset, as the diagnostic says"),
+        Column("received", "long", "messages that arrived of them"),
+        Column("counted_from", "decimal(20,0)", "timestamp of the reset; messages after it were counted"),
+        Column("success_rate", "double", "100 * received / attempts, percent"),
+        Column("rule_version", "int", "version of the rule that it was computed by"),
+        Column("run", "string", "run that published it"),
+        Column("published_at", "timestamptz", "when it was published (UTC)"),
+    ),
+    partition_column="published_at",
+    partition_by="month",
+)
+
+JUDGEMENT = ("judged_attempts", "judged_reset", "received", "success_rate", "judged_rule_version")
 NAMES = {"#timestamp": "timestamp"}
 """A reserved word of DynamoDB's expressions."""
 
@@ -79,7 +104,9 @@ def _judgement(item: dynamodb.Item) -> Judgement | None:
     if "judged_attempts" not in item:
         return None
     attempts, reset, received = (int(item[name]["N"]) for name in JUDGEMENT[:3])
-    return Judgement(attempts, reset, received, float(item["success_rate"]["N"]) if "success_rate" in item else None)
+    rate = float(item["success_rate"]["N"]) if "success_rate" in item else None
+    # Items older than the attribute were judged by the first version.
+    return Judgement(attempts, reset, received, rate, int(item.get("judged_rule_version", {"N": "1"})["N"]))
 
 
 def write_judgement(table: str, due: Due, judgement: Judgement) -> Judgement | None:
@@ -92,8 +119,9 @@ def write_judgement(table: str, due: Due, judgement: Judgement) -> Judgement | N
         ":attempts": {"N": str(judgement.attempts)},
         ":reset": {"N": str(judgement.reset)},
         ":received": {"N": str(judgement.received)},
+        ":rule": {"N": str(judgement.rule_version)},
     }
-    update = "SET judged_attempts = :attempts, judged_reset = :reset, received = :received"
+    update = "SET judged_attempts = :attempts, judged_reset = :reset, received = :received, judged_rule_version = :rule"
     if judgement.success_rate is None:
         update += " REMOVE success_rate"
     else:
@@ -118,3 +146,65 @@ def forget_judgement(table: str, module_id: str, timestamp: int) -> None:
         Key=item_key(module_id, timestamp),
         UpdateExpression=f"REMOVE {', '.join(JUDGEMENT)}",
     )
+
+
+def append_rates(run: str, published_at: datetime, verdicts: Sequence[Verdict]) -> None:
+    """Append rates that a run is about to publish, but for those that an earlier try of it appended.
+
+    Where a run appended a rate and never came to note it, another run publishes and appends it again.
+
+    Args:
+        run: the run as a part of a key.
+        published_at: the time (UTC).
+        verdicts: those with a rate.
+
+    Raises:
+        TableMissing: nothing is deployed.
+        TableBusy: see `sluice.tables.commits`.
+    """
+    rows = rates_table(run, published_at, verdicts)
+    key = ("run", "module", "timestamp")
+    commits.append(
+        RATES.name,
+        rows,
+        where=f"run = '{run}'",
+        columns=key,
+        is_new=commits.without_keys(rows, key),
+        summary={"dag": "modules_diagnostics", "run": run, "rows": rows.num_rows},
+    )
+
+
+def rates_table(run: str, published_at: datetime, verdicts: Sequence[Verdict]) -> pa.Table:
+    """Rows of `module_success_rates`."""
+    import pyarrow as pa
+
+    # uint64 is no type of Iceberg, and half of its values are too large for a long.
+    timestamp = pa.decimal128(20, 0)
+    schema = pa.schema(
+        [
+            ("module", pa.string()),
+            ("timestamp", timestamp),
+            ("attempts", pa.int64()),
+            ("received", pa.int64()),
+            ("counted_from", timestamp),
+            ("success_rate", pa.float64()),
+            ("rule_version", pa.int32()),
+            ("run", pa.string()),
+            ("published_at", pa.timestamp("us", tz="UTC")),
+        ]
+    )
+    rows = [
+        {
+            "module": verdict.due.diagnostic.module_id,
+            "timestamp": Decimal(verdict.due.diagnostic.timestamp),
+            "attempts": verdict.judgement.attempts,
+            "received": verdict.judgement.received,
+            "counted_from": Decimal(verdict.judgement.reset),
+            "success_rate": verdict.judgement.success_rate,
+            "rule_version": verdict.judgement.rule_version,
+            "run": run,
+            "published_at": published_at,
+        }
+        for verdict in verdicts
+    ]
+    return pa.Table.from_pylist(rows, schema)

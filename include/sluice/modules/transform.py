@@ -9,6 +9,9 @@ from typing import NamedTuple
 from sluice.modules.records import Reason
 from sluice.quarantine import RejectedRecord
 
+RULE_VERSION = 1
+"""Raised with each change of the rule; `rebuild` of `modules_diagnostics` judges again what an older rule judged."""
+
 
 class Judgement(NamedTuple):
     """What was made of a diagnostic.
@@ -18,12 +21,14 @@ class Judgement(NamedTuple):
         reset: messages after this timestamp were counted.
         received: how many there were.
         success_rate: what was published, percent; None where the diagnostic was rejected.
+        rule_version: of the rule that said so.
     """
 
     attempts: int
     reset: int
     received: int
     success_rate: float | None
+    rule_version: int = RULE_VERSION
 
 
 class Diagnostic(NamedTuple):
@@ -69,24 +74,27 @@ def judge(due: Due, received: int) -> Verdict:
     """The verdict on a diagnostic of whose module so many messages were received since the reset."""
     attempts = due.diagnostic.attempts
     try:
-        return Verdict(due, Judgement(attempts, due.reset, received, success_rate(received, attempts)))
+        rate = success_rate(received, attempts)
+        return Verdict(due, Judgement(attempts, due.reset, received, rate, RULE_VERSION))
     except RejectedRecord as rejected:
-        judgement = Judgement(attempts, due.reset, received, None)
+        judgement = Judgement(attempts, due.reset, received, None, RULE_VERSION)
         return Verdict(due, judgement, Reason(rejected.reason), rejected.detail)
 
 
-def find_due(diagnostics: Sequence[Diagnostic]) -> list[Due]:
+def find_due(diagnostics: Sequence[Diagnostic], *, rebuild: bool = False) -> list[Due]:
     """Diagnostics of one module that were not judged with their attempts and their reset, in order of time.
 
     A diagnostic that arrives late, or a correction, may move the reset of those that follow: they are due again.
 
     Args:
         diagnostics: all that are known of the module, by timestamp.
+        rebuild: also those that an older version of the rule judged.
     """
     due = []
     for diagnostic, reset in zip(diagnostics, find_resets(diagnostics), strict=True):
         judged = diagnostic.judged
-        if judged is None or (judged.attempts, judged.reset) != (diagnostic.attempts, reset):
+        is_outdated = rebuild and judged is not None and judged.rule_version < RULE_VERSION
+        if judged is None or is_outdated or (judged.attempts, judged.reset) != (diagnostic.attempts, reset):
             due.append(Due(diagnostic, reset))
     return due
 

@@ -110,15 +110,22 @@ def replace(
 
 
 def append(
-    name: str, rows: pa.Table, *, key: Sequence[str], where: str, summary: Mapping[str, object]
+    name: str,
+    rows: pa.Table,
+    *,
+    where: str,
+    columns: Sequence[str],
+    is_new: Callable[[pa.Table], list[bool]],
+    summary: Mapping[str, object],
 ) -> Snapshot | None:
-    """Append rows in one snapshot, but those whose key the table has already.
+    """Append rows in one snapshot, but those that the table has already.
 
     Args:
         name: of the table.
         rows: all in one partition.
-        key: columns that identify a row.
-        where: condition that is true of the rows and of few others, by which rows with their keys are looked for.
+        where: condition on the rows of the table among which the same ones may be, which are few.
+        columns: names of those that are read of them.
+        is_new: given these rows as they are now, says of each row to append whether it is not there yet.
         summary: as for `replace`.
 
     Returns:
@@ -131,10 +138,7 @@ def append(
     settings = load_settings()
 
     def missing(table: Table) -> pa.Table:
-        known = table.scan(row_filter=where, selected_fields=tuple(key)).to_arrow()
-        seen = {tuple(row.values()) for row in known.select(list(key)).to_pylist()}
-        asked = rows.select(list(key)).to_pylist()
-        return rows.filter([tuple(row.values()) not in seen for row in asked])
+        return rows.filter(is_new(table.scan(row_filter=where, selected_fields=tuple(columns)).to_arrow()))
 
     def change(table: Table, transaction: Transaction) -> _SnapshotProducer[Any] | None:
         new = missing(table)
@@ -147,6 +151,17 @@ def append(
         return update
 
     return _commit(settings, name, change)
+
+
+def without_keys(rows: pa.Table, key: Sequence[str]) -> Callable[[pa.Table], list[bool]]:
+    """The `is_new` of `append` for rows that are identified by the columns of a key."""
+    keys = [tuple(row.values()) for row in rows.select(list(key)).to_pylist()]
+
+    def is_new(known: pa.Table) -> list[bool]:
+        seen = {tuple(row.values()) for row in known.select(list(key)).to_pylist()}
+        return [each not in seen for each in keys]
+
+    return is_new
 
 
 def parquet_bytes(rows: pa.Table) -> bytes:

@@ -33,7 +33,7 @@ PROPERTIES = {
 }
 """Properties of every table; https://iceberg.apache.org/docs/latest/configuration/ lists them."""
 
-ColumnType = Literal["string", "long", "int", "double", "boolean", "timestamptz"]
+ColumnType = Literal["string", "long", "int", "double", "boolean", "timestamptz", "decimal(20,0)"]
 
 
 class TableMissing(TerminalError):
@@ -211,6 +211,7 @@ def _create(settings: Settings, catalog: GlueCatalog, definition: TableDefinitio
         "double": types.DoubleType(),
         "boolean": types.BooleanType(),
         "timestamptz": types.TimestamptzType(),
+        "decimal(20,0)": types.DecimalType(20, 0),
     }
     # None is required: a file that lacks one of them would be refused by readers for ever.
     fields = [

@@ -83,6 +83,9 @@ def test_a_run_killed_at_any_write_loses_no_message_and_publishes_no_wrong_rate(
             break
     assert write > 20, "a run has more writes than this: the test does not kill it at each"
     assert world.stored() == messages
+    rows = Counter((row["module"], int(row["timestamp"]), row["success_rate"]) for row in world.rate_rows())
+    assert rows.keys() == heard.keys(), "each published rate is a row"
+    assert max(rows.values()) == 2, "again by the run that took over"
     # Only what was published and not noted comes again: two batches of two, each killed before one of two notes.
     assert max(heard.values()) == 2
     assert sum(heard.values()) - len(heard) <= 8

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from modules_world import World, send_raw
-from sluice.modules import steps, storage
+from sluice.modules import steps, storage, transform
 from sluice.modules.produce import Fleet, generate
 from sluice.modules.records import ATTEMPTS_MAX, TIMESTAMP_MAX
 
@@ -35,6 +35,9 @@ def test_every_published_rate_of_a_fleet_is_the_true_one(world: World) -> None:
     assert {(module_id, timestamp): rate for module_id, timestamp, rate in published} == truth
     assert len(published) == len(truth)
     assert world.rates() == truth
+    rows = world.rate_rows()
+    assert {(row["module"], int(row["timestamp"])): row["success_rate"] for row in rows} == truth
+    assert len(rows) == len(truth)
 
 
 def test_the_order_of_messages_and_how_often_they_come_change_nothing(world: World) -> None:
@@ -121,6 +124,53 @@ def test_a_correction_publishes_again_and_the_original_that_comes_back_does_not(
     world.run("third")
     assert world.published() == [("a", 20, 1.0)]
     assert world.rates()["a", 10] == 50.0
+
+
+def test_every_published_rate_is_a_row_that_says_how_it_was_computed(world: World) -> None:
+    world.message("a", 1, 2, 3, 10)
+    world.diagnostic("a", 5, 5)
+    world.run("first")
+    world.diagnostic("a", 20, 1)
+    world.run("second")
+    world.diagnostic("a", 5, 3)
+    world.run("correction")
+    world.diagnostic("a", 5, 5)
+    world.run("as before")
+    rows = world.rate_rows()
+    assert len({row["published_at"] for row in rows}) == 4
+    names = ("module", "timestamp", "attempts", "received", "counted_from", "success_rate", "rule_version", "run")
+    assert [tuple(row[name] for name in names) for row in rows] == [
+        ("a", 5, 5, 3, 0, 60.0, 1, "first"),
+        ("a", 20, 1, 1, 5, 100.0, 1, "second"),
+        ("a", 5, 3, 3, 0, 100.0, 1, "correction"),
+        ("a", 5, 5, 3, 0, 60.0, 1, "as before"),
+    ]
+    assert [(module, at, rate) for module, at, *_, rate, _, _ in (tuple(row[n] for n in names) for row in rows)] == [
+        *world.published()
+    ]
+
+
+def test_a_rebuild_judges_again_what_an_older_rule_judged(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.message("a", 1, 2)
+    world.message("b", 1)
+    world.diagnostic("a", 5, 4)
+    world.diagnostic("b", 5, 1)
+    world.run("before")
+    world.published()
+    # A new rule, which does not count the first attempt.
+    monkeypatch.setattr(transform, "RULE_VERSION", 2)
+    monkeypatch.setattr(steps, "RULE_VERSION", 2)
+    rate = transform.success_rate
+    monkeypatch.setattr(
+        transform, "success_rate", lambda got, sent: rate(got, sent) if sent == 1 else rate(got, sent - 1)
+    )
+    assert world.run("no rebuild") == {}
+    tally = world.run("rebuild", rebuild=True)
+    assert tally == {"records_in": 0, "published": 0, "duplicates": 0, "quarantined": 0, "rates": 1}
+    assert world.published() == [("a", 5, 100 * 2 / 3)], "the rate of b did not change"
+    last = world.rate_rows()[-1]
+    assert (last["module"], last["rule_version"], last["run"]) == ("a", 2, "rebuild")
+    assert world.run("again", rebuild=True)["rates"] == 0
 
 
 def test_of_a_diagnostic_and_its_correction_in_one_batch_the_correction_counts(world: World) -> None:

@@ -43,7 +43,9 @@ def test_the_requests_of_a_run_do_not_grow_with_what_the_tables_hold(world: Worl
         world.diagnostic("a", week * 10 + 5, 100)
         before = faults.requests()
         world.run(f"week-{week}")
-        return faults.requests() - before
+        asked = faults.requests() - before
+        # Iceberg reads a manifest for each of the last commits, up to 20, at which it merges them.
+        return Counter({call: count for call, count in asked.items() if call[0] != "s3"})
 
     requests_of_a_run(0)
     first = requests_of_a_run(1)

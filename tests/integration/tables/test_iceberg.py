@@ -15,7 +15,7 @@ from embedded_aws import FaultInjection
 from sluice.aws import EMBEDDED_SECRET_KEY, client
 from sluice.settings import Settings
 from sluice.tables import commits, definitions, reading
-from tables_world import HOUR, START, VISITS, files, pages, publish, rows, where
+from tables_world import HOUR, START, VISITS, append, files, pages, publish, rows, where
 
 
 def test_a_part_is_replaced_by_one_snapshot_and_the_same_content_by_none(lake: Settings) -> None:
@@ -51,7 +51,7 @@ def test_whatever_becomes_of_a_commit_the_rows_are_right_and_readable(
     faults.inject(kind, service="glue", operation="UpdateTable", every=nth, times=1)
     publish(lake, START, "ab")
     publish(lake, START, "cd")
-    commits.append(VISITS.name, rows(START + HOUR, "x"), key=("at", "page"), where=where(START + HOUR), summary={})
+    append(rows(START + HOUR, "x"), START + HOUR)
     assert faults.injected() == 1
     assert pages() == "cdx"
     assert len(reading.history("visits")) == 3, "each publication is one snapshot"
@@ -60,14 +60,9 @@ def test_whatever_becomes_of_a_commit_the_rows_are_right_and_readable(
 
 
 def test_rows_that_the_table_has_are_not_appended_again(lake: Settings) -> None:
-    def append(letters: str) -> definitions.Snapshot | None:
-        return commits.append(
-            VISITS.name, rows(START, letters), key=("at", "page"), where=where(START), summary={"run": 1}
-        )
-
-    assert append("ab")
-    assert append("ab") is None
-    assert append("abc"), "the one that is new"
+    assert append(rows(START, "ab"), START)
+    assert append(rows(START, "ab"), START) is None
+    assert append(rows(START, "abc"), START), "the one that is new"
     assert pages() == "abc"
 
 

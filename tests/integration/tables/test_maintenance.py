@@ -9,7 +9,7 @@ import pytest
 from sluice import s3
 from sluice.settings import Settings
 from sluice.tables import commits, definitions, maintenance, reading
-from tables_world import HOUR, START, VISITS, files, pages, publish, rows, where
+from tables_world import HOUR, START, VISITS, append, files, pages, publish, rows, where
 
 RETENTION = timedelta(hours=24)
 WRITING = timedelta(hours=maintenance.WRITE_HOURS)
@@ -50,7 +50,7 @@ def test_a_snapshot_that_was_current_until_now_stays_however_old_it_is(lake: Set
 
 def test_a_dry_run_counts_and_changes_nothing(lake: Settings) -> None:
     for letter in "abcdefghijkl":
-        append(letter)
+        append(rows(START, letter), START)
     publish(lake, START + HOUR, "x")
     publish(lake, START + HOUR, "y")
     before = files(lake, "data") | files(lake, "metadata")
@@ -60,13 +60,9 @@ def test_a_dry_run_counts_and_changes_nothing(lake: Settings) -> None:
     assert pages() == "abcdefghijkly"
 
 
-def append(letter: str) -> None:
-    commits.append(VISITS.name, rows(START, letter), key=("at", "page"), where=where(START), summary={})
-
-
 def test_many_small_files_become_one_with_the_same_rows(lake: Settings) -> None:
     for letter in "abcdefghij":
-        append(letter)
+        append(rows(START, letter), START)
     publish(lake, START + HOUR, "xy")
     before = reading.read("visits").sort_by("page")
     assert maintain().merged_files == 10
@@ -74,7 +70,7 @@ def test_many_small_files_become_one_with_the_same_rows(lake: Settings) -> None:
     assert reading.read("visits").sort_by("page").equals(before)
     assert reading.history("visits")[0].summary["sluice.dag"] == "platform_maintain"
     assert maintain().merged_files == 0
-    append("a")
+    append(rows(START, "a"), START)
     assert pages() == "abcdefghijxy", "the row is known from the merged file"
 
 
@@ -82,12 +78,12 @@ def test_a_writer_that_replaces_a_partition_while_it_is_merged_wins(
     lake: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for letter in "abcdefghij":
-        append(letter)
+        append(rows(START, letter), START)
     replace = commits.replace
 
     def beside(*arguments: object, **named: object) -> object:
         monkeypatch.setattr(commits, "replace", replace)
-        append("k")
+        append(rows(START, "k"), START)
         return replace(*arguments, **named)  # type: ignore[arg-type]
 
     monkeypatch.setattr(commits, "replace", beside)
