@@ -41,6 +41,7 @@ from airflow.sdk import Asset, AssetOrTimeSchedule, AssetWatcher, CronTriggerTim
 
 from sluice.lake import run_slug
 from sluice.settings import load_settings
+from sluice_airflow import assets
 from sluice_airflow.alerts import after_failed_run
 from sluice_airflow.defaults import START, TASK_DEFAULTS
 from sluice_airflow.doorbell import QueueDepthTrigger
@@ -65,7 +66,7 @@ NEW_PARTNER_FILES = Asset(
     doc_md=__doc__,
 )
 def accommodations_consolidate():
-    @task.short_circuit
+    @task.short_circuit(inlets=[assets.PARTNER_FILES])
     def collect(run_id: str) -> dict[str, int]:
         """Finish what a run that died had announced, take messages, find out which files they are about."""
         from sluice.accommodations import steps
@@ -86,7 +87,7 @@ def accommodations_consolidate():
 
         return steps.check_outputs(run_slug(run_id))
 
-    @task
+    @task(outlets=[assets.ACCOMMODATIONS, assets.ACCOMMODATIONS_CURRENT])
     def publish(run_id: str) -> dict[str, int]:
         """Announce the batch, write its files, show the new catalogue, delete the messages last."""
         from sluice.accommodations import steps

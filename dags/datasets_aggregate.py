@@ -43,6 +43,7 @@ from airflow.sdk import Asset, AssetOrTimeSchedule, AssetWatcher, CronTriggerTim
 from sluice.datasets.records import source_pattern
 from sluice.lake import run_slug
 from sluice.settings import load_settings
+from sluice_airflow import assets
 from sluice_airflow.alerts import after_failed_run
 from sluice_airflow.defaults import START, TASK_DEFAULTS
 from sluice_airflow.doorbell import QueueDepthTrigger
@@ -77,7 +78,7 @@ def _asked(conf: dict | None) -> tuple[str | None, bool]:
     doc_md=__doc__,
 )
 def datasets_aggregate():
-    @task.short_circuit
+    @task.short_circuit(inlets=[assets.DATASET_FILES])
     def collect(run_id: str, dag_run) -> dict[str, int]:
         """Drain the queue, or take the given source; note which files are processed."""
         from sluice.datasets import steps
@@ -100,7 +101,7 @@ def datasets_aggregate():
 
         return steps.check(run_slug(run_id))
 
-    @task
+    @task(outlets=[assets.DATASETS])
     def publish(collected: dict[str, int], run_id: str, dag_run) -> dict[str, int]:
         """One conditional request a file, then delete the messages."""
         from sluice.datasets import steps

@@ -35,6 +35,7 @@ from airflow.sdk import Asset, AssetOrTimeSchedule, AssetWatcher, CronTriggerTim
 
 from sluice.lake import run_slug
 from sluice.settings import load_settings
+from sluice_airflow import assets
 from sluice_airflow.alerts import after_failed_run
 from sluice_airflow.defaults import START, TASK_DEFAULTS
 from sluice_airflow.doorbell import QueueDepthTrigger
@@ -62,7 +63,7 @@ NEW_RAW_OBJECTS = Asset(
     doc_md=__doc__,
 )
 def dockerhub_aggregate():
-    @task.short_circuit
+    @task.short_circuit(inlets=[assets.RAW_DOCKERHUB])
     def collect(run_id: str, params: dict) -> dict[str, int]:
         """Drain the queue (or list raw/), read the objects, stage what they say."""
         from sluice.dockerhub import steps
@@ -76,7 +77,7 @@ def dockerhub_aggregate():
 
         return steps.check_objects(run_slug(run_id))
 
-    @task
+    @task(outlets=[assets.DOCKERHUB_STATS])
     def publish_aggregates(collected: dict[str, int], run_id: str, params: dict) -> dict[str, int]:
         """Write the items, then delete the messages."""
         from sluice.dockerhub import steps

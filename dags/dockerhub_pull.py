@@ -32,6 +32,7 @@ from airflow.sdk import CronTriggerTimetable, dag, task
 
 from sluice.lake import run_slug
 from sluice.settings import load_settings
+from sluice_airflow import assets
 from sluice_airflow.alerts import after_failed_run
 from sluice_airflow.defaults import START, TASK_DEFAULTS
 
@@ -47,7 +48,7 @@ from sluice_airflow.defaults import START, TASK_DEFAULTS
     doc_md=__doc__,
 )
 def dockerhub_pull():
-    @task
+    @task(inlets=[assets.DOCKER_HUB])
     def fetch(run_id: str) -> dict[str, int]:
         """Ask for every repository; stage the good answers, quarantine the others."""
         from sluice.dockerhub import steps
@@ -61,7 +62,7 @@ def dockerhub_pull():
 
         return steps.check_answers(run_slug(run_id))
 
-    @task
+    @task(outlets=[assets.DOCKERHUB_HISTORY, assets.RAW_DOCKERHUB])
     def publish_answers(fetched: dict[str, int], run_id: str) -> dict[str, int]:
         """History rows first, then the raw objects."""
         from sluice.dockerhub import steps

@@ -29,6 +29,7 @@ from __future__ import annotations
 from airflow.sdk import dag, task
 
 from sluice.lake import run_slug
+from sluice_airflow import assets
 from sluice_airflow.alerts import after_failed_run
 from sluice_airflow.defaults import START, TASK_DEFAULTS
 from sluice_airflow.timetable import StartOfIntervalTimetable
@@ -50,7 +51,7 @@ def _run_name(run_id: str) -> str:
     doc_md=__doc__,
 )
 def dockerhub_rebuild():
-    @task.short_circuit
+    @task.short_circuit(inlets=[assets.RAW_DOCKERHUB])
     def collect_month(run_id: str, logical_date=None) -> dict[str, int]:
         """List the raw objects of the month, read them, stage what they say."""
         from sluice.dockerhub import steps
@@ -64,7 +65,7 @@ def dockerhub_rebuild():
 
         return steps.check_objects(_run_name(run_id))
 
-    @task
+    @task(outlets=[assets.DOCKERHUB_STATS])
     def publish_aggregates(collected: dict[str, int], run_id: str) -> dict[str, int]:
         """Write the items of the month again."""
         from sluice.dockerhub import steps

@@ -38,6 +38,7 @@ from airflow.sdk import Param, dag, task, task_group
 
 from sluice.lake import run_slug, staging_key
 from sluice.settings import load_settings
+from sluice_airflow import assets
 from sluice_airflow.alerts import after_failed_run
 from sluice_airflow.defaults import START, TASK_DEFAULTS
 from sluice_airflow.timetable import StartOfIntervalTimetable
@@ -74,7 +75,7 @@ def events_hourly():
     def catalogue():
         """The table and the partition of the hour are right afterwards, whether a crawler makes partitions or not."""
 
-        @task
+        @task(inlets=[assets.RAW_EVENTS])
         def register_partition(run_id: str, dag_run) -> dict[str, int]:
             """Columns and partition from the footers of the raw files; note which files are processed."""
             from sluice.events import steps
@@ -104,7 +105,7 @@ def events_hourly():
 
         return steps.check_hour(run_slug(run_id))
 
-    @task
+    @task(outlets=[assets.EVENTS])
     def publish_hour(run_id: str, dag_run) -> dict[str, int]:
         """One commit that replaces the hour in the table `events`."""
         from sluice.events import steps

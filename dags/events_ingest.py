@@ -36,6 +36,7 @@ from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOpe
 from airflow.sdk import CronTriggerTimetable, dag, task
 
 from sluice.lake import run_slug
+from sluice_airflow import assets
 from sluice_airflow.alerts import after_failed_run
 from sluice_airflow.defaults import START, TASK_DEFAULTS
 
@@ -51,7 +52,7 @@ from sluice_airflow.defaults import START, TASK_DEFAULTS
     doc_md=__doc__,
 )
 def events_ingest():
-    @task
+    @task(inlets=[assets.EVENT_STREAM])
     def drain(run_id: str) -> dict[str, int]:
         """Read every shard from its checkpoint, transform the records, stage what they become."""
         from sluice.events import steps
@@ -65,7 +66,7 @@ def events_ingest():
 
         return steps.check_batch(run_slug(run_id))
 
-    @task
+    @task(outlets=[assets.RAW_EVENTS])
     def publish_batch(run_id: str) -> dict[str, int]:
         """Announce the batch, write quarantine and raw files, move the checkpoints last."""
         from sluice.events import steps

@@ -40,6 +40,7 @@ from airflow.sdk import Asset, AssetOrTimeSchedule, AssetWatcher, CronTriggerTim
 
 from sluice.lake import run_slug
 from sluice.settings import load_settings
+from sluice_airflow import assets
 from sluice_airflow.alerts import after_failed_run
 from sluice_airflow.defaults import START, TASK_DEFAULTS
 from sluice_airflow.doorbell import QueueDepthTrigger
@@ -71,7 +72,7 @@ MANY_MESSAGES = Asset(
     doc_md=__doc__,
 )
 def modules_diagnostics():
-    @task.short_circuit
+    @task.short_circuit(inlets=[assets.RECV_MESSAGE, assets.WEEKLY_DIAGNOSTIC])
     def collect(run_id: str, params: dict) -> dict[str, int]:
         """Drain diagnostics, then the messages before them; stage both."""
         from sluice.modules import steps
@@ -99,7 +100,7 @@ def modules_diagnostics():
 
         return steps.check_rates(run_slug(run_id))
 
-    @task
+    @task(outlets=[assets.MODULE_SUCCESS_RATES, assets.SUCCESS_RATE])
     def publish_rates(collected: dict[str, int], run_id: str) -> dict[str, int]:
         """Append new rates to their table, publish and note them, then delete the diagnostics."""
         from sluice.modules import steps

@@ -8,6 +8,7 @@ from typing import Any
 from airflow.sdk.definitions.retry_policy import RetryDecision, RetryPolicy
 
 from sluice_airflow.alerts import after_failure, after_retry, after_skip, after_success, before_task
+from sluice_airflow.assets import note_publication
 
 START = datetime(2013, 1, 1, tzinfo=UTC)
 """Before any data that the lake may hold, so that every past partition can be backfilled: Docker Hub began in 2014, and
@@ -34,6 +35,7 @@ TASK_DEFAULTS: dict[str, Any] = {
     "max_retry_delay": timedelta(minutes=5),
     "execution_timeout": timedelta(minutes=30),
     "retry_policy": RetryUnlessTerminal(),
+    "post_execute": note_publication,
     "on_execute_callback": before_task,
     "on_success_callback": after_success,
     "on_skipped_callback": after_skip,

@@ -1,0 +1,130 @@
+"""Assets: what the Dags read and publish, as Airflow's asset graph shows it, from each pipeline's source to its table.
+
+A publishing task has them as outlets, a reading one as inlets; `note_publication` attaches to each event what came of
+the run. A Dag of another team is scheduled on one by its name: `schedule=[Asset.ref(name="events")]`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import Asset
+
+from sluice import lake
+from sluice.lake import run_slug
+from sluice.settings import load_settings
+from sluice.tally import COUNTS
+from sluice_airflow.alerts import partition_of
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+SETTINGS = load_settings()
+LAKE, LANDING = f"s3://{SETTINGS.lake_bucket}", f"s3://{SETTINGS.landing_bucket}"
+
+
+def _asset(name: str, uri: str, pipeline: str, kind: str, description: str, gate: str = "") -> Asset:
+    """An asset of a pipeline; `gate` is the one that passes what is published, as in the key of its reports."""
+    place = {"target": SETTINGS.target, "region": SETTINGS.aws_region}
+    about = {"description": description, "format": kind, "pipeline": pipeline, "gate": gate}
+    asset = Asset(name=name, group=pipeline, extra=about | place)
+    # Not by its argument: Airflow would look for a normalizer of the scheme among its providers, and import that of
+    # Amazon, in each task and whenever a Dag file is read (0.2 s of CPU).
+    object.__setattr__(asset, "uri", uri)
+    return asset
+
+
+DOCKER_HUB = _asset("docker_hub", f"{SETTINGS.dockerhub_url}/v2/repositories", "dockerhub", "http", "Docker Hub's API")
+RAW_DOCKERHUB = _asset(
+    "raw_dockerhub", f"{LAKE}/raw/dockerhub", "dockerhub", "json", "Answers of Docker Hub", "dockerhub/pull"
+)
+DOCKERHUB_HISTORY = _asset(
+    "dockerhub_history",
+    f"{LAKE}/curated/dockerhub_history",
+    "dockerhub",
+    "iceberg",
+    "One row for each repository and pull",
+    "dockerhub/pull",
+)
+DOCKERHUB_STATS = _asset(
+    "dockerhub_stats",
+    f"dynamodb://{SETTINGS.dockerhub_table}/items",
+    "dockerhub",
+    "dynamodb",
+    "Stars and pulls of each repository by month",
+    "dockerhub/aggregate",
+)
+
+EVENT_STREAM = _asset(
+    "event_stream", f"kinesis://{SETTINGS.event_stream}/shards", "events", "kinesis", "Events as sent"
+)
+RAW_EVENTS = _asset(
+    "raw_events", f"{LAKE}/raw/events", "events", "parquet", "Events as received, duplicates included", "events/ingest"
+)
+EVENTS = _asset("events", f"{LAKE}/curated/events", "events", "iceberg", "Every event once, by hour", "events/hourly")
+
+RECV_MESSAGE = _asset(
+    "recv_message", f"sns://{SETTINGS.recv_message_queue}/topic", "modules", "sns", "Messages of IoT modules"
+)
+WEEKLY_DIAGNOSTIC = _asset(
+    "weekly_diagnostic", f"sns://{SETTINGS.weekly_diagnostic_queue}/topic", "modules", "sns", "Diagnostics of modules"
+)
+SUCCESS_RATE = _asset(
+    "success_rate",
+    f"sns://{SETTINGS.success_rate_topic}/topic",
+    "modules",
+    "sns",
+    "Success rate of each diagnostic",
+    "modules/rates",
+)
+MODULE_SUCCESS_RATES = _asset(
+    "module_success_rates",
+    f"{LAKE}/curated/module_success_rates",
+    "modules",
+    "iceberg",
+    "Every success rate that was published",
+    "modules/rates",
+)
+
+PARTNER_FILES = _asset(
+    "partner_files", f"{LANDING}/accommodations", "accommodations", "json", "Catalogues as partners drop them off"
+)
+ACCOMMODATIONS = _asset(
+    "accommodations",
+    f"{LAKE}/curated/accommodations",
+    "accommodations",
+    "json",
+    "Consolidated accommodations of each batch",
+    "accommodations/consolidate",
+)
+ACCOMMODATIONS_CURRENT = _asset(
+    "accommodations_current",
+    f"{LAKE}/curated/accommodations_current",
+    "accommodations",
+    "iceberg",
+    "The latest consolidated record of every accommodation",
+    "accommodations/consolidate",
+)
+
+DATASET_FILES = _asset("dataset_files", f"{LANDING}/datasets", "datasets", "csv", "Datasets as they are dropped off")
+DATASETS = _asset(
+    "datasets", f"{LAKE}/curated/datasets", "datasets", "parquet", "One aggregate a dataset", "datasets/aggregate"
+)
+
+
+def note_publication(context: Context, result: Any = None) -> None:
+    """Attach to each asset event of a task: counts, partition, report and quarantine; `post_execute` of every task."""
+    outlets = context["task"].outlets
+    if not outlets:
+        return
+    counts = {name: result[name] for name in COUNTS if name in result} if isinstance(result, dict) else {}
+    bucket, run = load_settings().lake_bucket, run_slug(context["ti"].run_id)
+    for asset in outlets:
+        report = lake.quality_key(asset.extra["gate"], run, "html")
+        quarantine = lake.quarantine_key(asset.extra["pipeline"], run, "")
+        context["outlet_events"][asset].extra = {
+            **counts,
+            "partition": partition_of(context),
+            "report": f"s3://{bucket}/{report}",
+            "quarantine": f"s3://{bucket}/{quarantine.removesuffix('.jsonl')}",
+        }

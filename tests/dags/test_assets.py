@@ -1,0 +1,119 @@
+"""What the asset graph of Airflow shows: each pipeline from its source to its tables, and what each publication was."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from dockerhub_account import DockerHubAccount
+from sluice.deploy import TABLES
+from sluice.embedded.dockerhub import DockerHubStandIn
+from sluice.settings import PROJECT_ROOT, load_settings
+from sluice.watch.pipelines import pipelines
+
+if TYPE_CHECKING:
+    from airflow.models.dagrun import DagRun
+    from airflow.sdk import DAG
+
+
+def assets_of(dag: DAG, kind: str) -> list[Any]:
+    return [asset for task in dag.tasks for asset in getattr(task, kind)]
+
+
+def test_every_published_table_is_the_outlet_of_a_task_and_is_described(dags: dict[str, DAG]) -> None:
+    published = {asset.name: asset for dag in dags.values() for asset in assets_of(dag, "outlets")}
+    for table in TABLES:
+        asset = published[table.name]
+        assert asset.uri == f"s3://{load_settings().lake_bucket}/{table.prefix.rstrip('/')}"
+        assert asset.extra["format"] == "iceberg"
+        assert asset.extra["description"]
+
+
+def test_each_pipeline_reads_an_asset_and_publishes_one_of_its_own_group(dags: dict[str, DAG]) -> None:
+    for pipeline in pipelines(load_settings()):
+        if pipeline.name == "platform":
+            continue
+        own = [dags[each.dag_id] for each in pipeline.dags]
+        read = [asset for dag in own for asset in assets_of(dag, "inlets")]
+        published = [asset for dag in own for asset in assets_of(dag, "outlets")]
+        assert {asset.group for asset in (*read, *published)} == {pipeline.name}
+        assert {asset.name for asset in read} - {asset.name for asset in published}, "it has no source"
+        assert {asset.name for asset in published} - {asset.name for asset in read}, "it has no end"
+
+
+def test_every_declared_asset_is_used(dags: dict[str, DAG]) -> None:
+    from sluice_airflow import assets
+
+    tree = ast.parse(Path(str(assets.__file__)).read_text())
+    declared = {
+        getattr(assets, target.id).name
+        for node in tree.body
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Call)
+        for target in node.targets
+        if isinstance(target, ast.Name) and target.id.isupper() and hasattr(getattr(assets, target.id), "uri")
+    }
+    used = {each.name for dag in dags.values() for kind in ("inlets", "outlets") for each in assets_of(dag, kind)}
+    assert declared == used
+
+
+@pytest.fixture
+def hub(account: DockerHubAccount, configure: Callable[..., Any]) -> Any:
+    with DockerHubStandIn() as stand_in:
+        configure(dockerhub_url=stand_in.url, dockerhub_repositories="library/redis,faulty/html", dockerhub_attempts=1)
+        yield stand_in
+
+
+@pytest.fixture
+def downstream(dags: dict[str, DAG]) -> Iterator[None]:
+    """A Dag of another team, in a bundle of its own, known to the scheduler and not paused."""
+    from airflow.dag_processing.dagbag import DagBag, sync_bag_to_db
+    from airflow.models.dag import DagModel
+    from airflow.models.dagbundle import DagBundleModel
+    from airflow.utils.session import create_session
+    from sqlalchemy import update
+
+    bag = DagBag(str(Path(__file__).with_name("downstream.py")))
+    assert list(bag.dags) == ["downstream"]
+    with create_session() as session:
+        session.merge(DagBundleModel(name="downstream"))
+    sync_bag_to_db(bag, "downstream", None)
+    mine = update(DagModel).where(DagModel.dag_id == "downstream")
+    with create_session() as session:
+        session.execute(mine.values(is_paused=False))
+    yield
+    with create_session() as session:
+        session.execute(mine.values(is_paused=True, is_stale=True))
+
+
+@pytest.mark.usefixtures("downstream")
+def test_an_asset_event_says_what_was_published_and_a_dag_of_others_is_due_by_it(
+    account: DockerHubAccount, hub: Any, run_dag: Callable[..., DagRun]
+) -> None:
+    from airflow.models.asset import AssetDagRunQueue, AssetEvent
+    from airflow.utils.session import create_session
+    from sqlalchemy import select
+
+    run = run_dag("dockerhub_pull")
+    assert run.state == "success"
+    with create_session() as session:
+        events = session.scalars(select(AssetEvent).where(AssetEvent.source_run_id == run.run_id)).all()
+        found = {event.asset.name: event.extra for event in events}
+        due = session.scalars(select(AssetDagRunQueue.target_dag_id)).all()
+    assert due == ["downstream"]
+    assert set(found) == {"dockerhub_history", "raw_dockerhub"}
+    extra = found["dockerhub_history"]
+    assert (extra["records_in"], extra["published"], extra["quarantined"]) == (2, 1, 1)
+    keys = account.keys("")
+    assert extra["report"].removeprefix(f"s3://{account.settings.lake_bucket}/") in keys
+    assert any(
+        key.startswith(extra["quarantine"].removeprefix(f"s3://{account.settings.lake_bucket}/")) for key in keys
+    )
+
+
+def test_the_dag_in_the_documentation_is_the_one_that_was_tried() -> None:
+    _, _, tried = Path(__file__).with_name("downstream.py").read_text().partition("import annotations\n\n")
+    assert tried in (PROJECT_ROOT / "docs" / "architecture.md").read_text()
