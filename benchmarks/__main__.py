@@ -7,13 +7,14 @@ import sys
 import click
 from rich.console import Console
 
-from benchmarks import bench_accommodations, bench_datasets, bench_events, bench_modules, end_on_sigterm
+from benchmarks import bench_accommodations, bench_datasets, bench_events, bench_modules, bench_tables, end_on_sigterm
 
 BENCHMARKS = {
     "events": bench_events,
     "accommodations": bench_accommodations,
     "datasets": bench_datasets,
     "modules": bench_modules,
+    "tables": bench_tables,
 }
 
 
