@@ -21,6 +21,7 @@ ELSEWHERE = {
     "dockerhub": "sluice.dockerhub.cli:dockerhub",
     "modules": "sluice.modules.cli:modules",
     "datasets": "sluice.datasets.cli:datasets",
+    "migrate": "sluice.migrate:migrate",
     "status": "sluice.watch.cli:status",
     "tables": "sluice.tables.cli:tables",
 }

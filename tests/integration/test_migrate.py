@@ -1,0 +1,94 @@
+"""What an older version published in its own layout is in the tables afterwards, and once."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from click.testing import CliRunner
+
+from events_world import World
+from sluice import cli, s3
+from sluice.aws import client
+from sluice.dockerhub.storage import HISTORY
+from sluice.events import storage
+from sluice.settings import Settings
+from sluice.tables import commits, definitions, reading
+
+NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
+
+
+@pytest.fixture
+def world(settings: Settings) -> World:
+    made = World(settings)
+    definitions.create_missing(settings, [HISTORY])
+    return made
+
+
+def put(settings: Settings, key: str, rows: list[dict[str, Any]]) -> None:
+    table = pa.Table.from_pylist(rows)
+    times = [name for name in table.column_names if name.endswith("_at") and name != "created_at"]
+    for name in [*times, "last_updated"]:
+        if name in table.column_names:
+            index = table.schema.get_field_index(name)
+            table = table.set_column(index, name, table[name].cast(pa.timestamp("us", tz="UTC")))
+    s3.write_object(settings.lake_bucket, key, commits.parquet_bytes(table))
+
+
+def older_hour(settings: Settings, hour: str, version: str, uuids: str) -> None:
+    folder = f"curated/events/{storage.hour_partition(storage.parse_hour(hour))}version={version}/"
+    for number, uuid in enumerate(uuids):
+        row = {"event_uuid": uuid, "event_name": "a:b", "created_at": 1.5, "created_datetime": f"{hour}:42:01Z"}
+        put(settings, f"{folder}part-{number:05d}.parquet", [row | {"arrived_at": NOW, "plan": "gold"}])
+    client("dynamodb").put_item(
+        TableName=settings.events_checkpoint_table,
+        Item={
+            "stream": {"S": f"{settings.event_stream}#hours"},
+            "shard_id": {"S": hour},
+            "number": {"N": "2"},
+            "version": {"S": version},
+            "raw_files": {"N": "3"},
+            "rows": {"N": str(len(uuids))},
+            "run": {"S": "older"},
+            "published_at": {"S": NOW.isoformat()},
+        },
+    )
+
+
+def migrate() -> str:
+    done = CliRunner().invoke(cli.main, ["migrate"])
+    assert done.exit_code == 0, done.output
+    return done.output
+
+
+def test_published_hours_and_the_history_are_taken_over_once(world: World) -> None:
+    settings = world.settings
+    older_hour(settings, "2024-04-07T17", "000002-new", "ab")
+    # An earlier version, which readers did not see any more.
+    put(settings, "curated/events/year=2024/month=04/day=07/hour=17/version=000001-old/part-00000.parquet", [{"x": 1}])
+    older_hour(settings, "2024-04-07T18", "000002-z", "c")
+    pull = {"namespace": "library", "name": "redis", "star_count": 1, "pull_count": 2, "last_updated": NOW}
+    for day in (20, 21):
+        at = NOW.replace(day=day)
+        put(settings, f"{HISTORY.prefix}year=2026/month=11/day={day}/run.parquet", [{"observed_at": at, **pull}])
+    said = migrate()
+    assert "dockerhub_history: 2 older files, 2 rows" in said
+    assert "events: 2 older hours, 2 of them" in said
+    rows = reading.read("events").sort_by("event_uuid").to_pylist()
+    assert [(row["event_uuid"], row["plan"]) for row in rows] == [("a", "gold"), ("b", "gold"), ("c", "gold")]
+    assert rows[0]["created_datetime"] == datetime(2024, 4, 7, 17, 42, 1, tzinfo=UTC)
+    assert [row["observed_at"].day for row in reading.read(HISTORY.name).sort_by("observed_at").to_pylist()] == [20, 21]
+    again = migrate()
+    assert "2 older files, 0 rows" in again
+    assert "2 older hours, 0 of them" in again
+    assert reading.read("events").num_rows == 3
+
+
+def test_an_hour_that_was_published_since_is_left_as_it_is(world: World) -> None:
+    world.put(20, seed=1)
+    world.process_late(world.ingest("first"))
+    older_hour(world.settings, "2024-04-07T17", "000002-new", "ab")
+    assert "1 older hours, 0 of them" in migrate()
+    world.assert_each_event_curated_once()
