@@ -270,6 +270,8 @@ def test_a_deploy_leaves_no_test_event_of_s3_which_would_start_a_dag_without_wor
 def test_a_second_deploy_changes_nothing_and_writes_nothing(
     dockerhub_deployed: Settings, account_faults: FaultInjection
 ) -> None:
+    # Other tests change things in this account.
+    deploy.deploy(dockerhub_deployed)
     before = account_faults.requests()
     assert not any(stack.changes for stack in deploy.deploy(dockerhub_deployed))
     written = [name for _, name in account_faults.requests() - before if name.startswith(WRITES)]

@@ -21,6 +21,7 @@ from tests.unit.events import events_data
 from sluice.accommodations import records as accommodations
 from sluice.accommodations import transform as accommodations_transform
 from sluice.datasets import records as datasets
+from sluice.datasets.blocks import is_blank
 from sluice.datasets.transform import aggregate_file
 from sluice.dockerhub import records as dockerhub
 from sluice.events import records as events
@@ -258,7 +259,7 @@ def read_rows(documents: Sequence[bytes]) -> list[str | None]:
         rejected = result.rejected_path.read_text().split("\n")[:-1] if result.rejected_path else []
     rows = [json.loads(each) for each in rejected]
     found = {int(row["source"].rpartition(" ")[2]) - 2: row["reason"] for row in rows}
-    blank = [number for number, each in enumerate(lines) if not each.strip(b" ,")]
+    blank = [number for number, each in enumerate(lines) if is_blank(each)]
     assert result.records_in == len(documents) - len(set(blank) - found.keys())
     return [found.get(number) for number in range(len(documents))]
 
