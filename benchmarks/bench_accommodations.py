@@ -119,7 +119,7 @@ def consolidate_sluice(folder: Path, out: Path, *, is_merged: bool = False) -> N
             newest, new = write_newest(connection, result.ranges, 1, buckets, out)
             for bucket in new:
                 targets = out / f"candidates-{bucket}.parquet", out / f"current-{bucket}.parquet"
-                merge_bucket(connection, [], newest, bucket, buckets, *targets)
+                merge_bucket(connection, newest, bucket, buckets, 1, *targets)
 
 
 def consolidate_and_merge(folder: Path, out: Path) -> None:

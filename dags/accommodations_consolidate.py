@@ -5,14 +5,15 @@
 Takes messages about partners' files, reads each file once as it is now, judges every line, and keeps for each
 accommodation the record of the highest-priority partner, of a partner its newest. The result is packed into files of at
 most 500,000 bytes, and merged into the current catalogue of all files ever seen. After the gate the batch is announced,
-its files are copied, one atomic step shows the new catalogue, and the messages are deleted last. The message of a file
-that cannot be read stays in the queue and is a dead letter after ten receives (`sluice dead-letters`).
+its files are copied, two Iceberg tables get one snapshot each (first the candidates, the newest record of each partner,
+then the catalogue that follows from them), and the messages are deleted last. The message of a file that cannot be read
+stays in the queue and is a dead letter after ten receives (`sluice dead-letters`).
 
 ## Triggered by
 
 The arrival of a file (S3 event -> SQS, seen by a doorbell on the depth of the queue); every 30 minutes as a safety net,
-which also notices that the priority list or the blocked partners changed and decides the current catalogue anew. A run
-that finds nothing to do skips.
+which also notices that the priority list or the blocked partners changed, or that a table was rolled back, and computes
+the current catalogue anew from the candidates. A run that finds nothing to do skips.
 
 ## Parameters
 
@@ -23,10 +24,9 @@ None; how many messages a run takes is the setting `SLUICE_BATCH_SIZE`, and the 
 
 * reads the queue `sluice-<environment>-accommodations`, `accommodations/` of the landing bucket, the DynamoDB table
   `SLUICE_PARTNER_PRIORITY_TABLE`
-* writes `curated/accommodations/year=/month=/day=/output_object-<MICROSECOND>.jsonl`,
-  `curated/accommodations_current/version=/` and the partition of the Glue table `accommodations_current`,
-  `curated/accommodations_candidates/`, `quarantine/accommodations/<run>/`, `quality/accommodations/consolidate/`, the
-  DynamoDB table `SLUICE_ACCOMMODATIONS_LEDGER_TABLE`
+* writes `curated/accommodations/year=/month=/day=/output_object-<MICROSECOND>.jsonl`, the Iceberg tables
+  `accommodations_candidates` and `accommodations_current`, `quarantine/accommodations/<run>/`,
+  `quality/accommodations/consolidate/`, the DynamoDB table `SLUICE_ACCOMMODATIONS_LEDGER_TABLE`
 
 ## Running it again
 
@@ -87,9 +87,9 @@ def accommodations_consolidate():
 
         return steps.check_outputs(run_slug(run_id))
 
-    @task(outlets=[assets.ACCOMMODATIONS, assets.ACCOMMODATIONS_CURRENT])
+    @task(outlets=[assets.ACCOMMODATIONS, assets.ACCOMMODATIONS_CANDIDATES, assets.ACCOMMODATIONS_CURRENT])
     def publish(run_id: str) -> dict[str, int]:
-        """Announce the batch, write its files, show the new catalogue, delete the messages last."""
+        """Announce the batch, write its files, commit its tables, delete the messages last."""
         from sluice.accommodations import steps
 
         return steps.publish(run_slug(run_id))

@@ -11,15 +11,16 @@ from urllib.parse import quote_plus
 
 from embedded_aws import deploy_one_stack
 from sluice import s3, sqs
-from sluice.accommodations import publication, steps, storage
-from sluice.accommodations.publication import read_current
+from sluice.accommodations import catalogue, steps, storage
 from sluice.accommodations.records import PartnerFile, by_age, usable_partners
 from sluice.accommodations.transform import Consolidated, consolidate_batch, consolidation, read_files
 from sluice.aws import client
 from sluice.settings import Settings
+from sluice.tables import definitions, reading
 
 PRIORITY = ["A", "T", "D", "Q", "B", "C", "X", "E", "U", "P", "Q"]
 CONSOLIDATE = ("collect", "consolidate", "publish")
+TABLES = (catalogue.CANDIDATES, catalogue.CURRENT)
 
 NAMES = ("accommodation_name", "accommodation_address", "accommodation_geocodes", "accommodation_city")
 
@@ -73,13 +74,14 @@ class World:
 
     @staticmethod
     def deploy(settings: Settings) -> None:
-        """Make what the pipeline stands on: its template, plain buckets, and the database of the lake."""
+        """Make what the pipeline stands on: its template, plain buckets, and the tables in the database of the lake."""
         s3_client = client("s3")
         for bucket in (settings.lake_bucket, settings.landing_bucket):
             s3_client.create_bucket(Bucket=bucket)
             s3_client.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
         client("glue").create_database(DatabaseInput={"Name": settings.glue_database})
         deploy_one_stack(settings, "accommodations")
+        definitions.create_missing(settings, TABLES)
 
     def empty(self) -> None:
         """Take out what a test left, and set the priority list of the worked example."""
@@ -92,10 +94,9 @@ class World:
         ):
             for item in client("dynamodb").scan(TableName=table)["Items"]:
                 client("dynamodb").delete_item(TableName=table, Key={key: item[key]})
-        glue: Any = client("glue")
-        table_name = {"DatabaseName": settings.glue_database, "TableName": publication.CURRENT_TABLE}
-        for partition in glue.get_partitions(**table_name)["Partitions"]:
-            glue.delete_partition(**table_name, PartitionValues=partition["Values"])
+        for definition in TABLES:
+            client("glue").delete_table(DatabaseName=settings.glue_database, Name=definition.name)
+        definitions.create_missing(settings, TABLES)
         for url in (self.queue_url, self.dead_letters_url):
             client("sqs").purge_queue(QueueUrl=url)
         self.prioritise(PRIORITY)
@@ -150,10 +151,14 @@ class World:
 
     def consolidate(self, run: str = "run") -> dict[str, int]:
         """One run of accommodations_consolidate but for its gate; the tally, empty when there was nothing to do."""
-        if not steps.collect(run, self.clock):
+        if not self.step("collect", run):
             return {}
-        steps.consolidate(run, self.clock)
-        return steps.publish(run, self.clock)
+        self.step("consolidate", run)
+        return self.step("publish", run)
+
+    def step(self, name: str, run: str = "run") -> Any:
+        """One task of accommodations_consolidate."""
+        return getattr(steps, name)(run, *([self.clock] if name == "publish" else []))
 
     def clock(self) -> datetime:
         """A second later each time that it is asked."""
@@ -198,9 +203,9 @@ class World:
             for row in rows
         )
 
-    def current(self) -> dict[str, tuple[str, str]]:
-        """accommodation -> (partner, name) as a reader of the catalog sees it."""
-        rows: list[dict[str, str]] = read_current().to_pylist()
+    def current(self, as_of: int | None = None) -> dict[str, tuple[str, str]]:
+        """accommodation -> (partner, name) as a reader of the table sees it, now or as of a snapshot."""
+        rows: list[dict[str, str]] = reading.read(catalogue.CURRENT.name, as_of=as_of).to_pylist()
         found = {
             row["accommodation_id"]: (
                 row["partner_name"],

@@ -11,7 +11,6 @@ from sluice.commands import ReportingGroup
 from sluice.settings import load_settings
 
 ELSEWHERE = {
-    "accommodations": "sluice.accommodations.cli:accommodations",
     "partners": "sluice.accommodations.cli:partners",
     "aws": "sluice.embedded.server:aws",
     "dead-letters": "sluice.dead_letters.cli:dead_letters",

@@ -27,6 +27,7 @@ from botocore.exceptions import (
 )
 from rich.table import Table
 
+from sluice.accommodations import catalogue as accommodations
 from sluice.aws import LOG_IN, client_of, connection_arguments, error_code
 from sluice.console import console
 from sluice.dockerhub import storage as dockerhub
@@ -46,7 +47,7 @@ TEMPLATES = PROJECT_ROOT / "infra"
 STACKS = ("dockerhub", "events", "platform", "accommodations", "modules", "datasets", "lake")
 """Templates in the order of their deployment; `lake` is last, because S3 tries the topics that it shall notify."""
 
-TABLES = (dockerhub.HISTORY, events.EVENTS, modules.RATES)
+TABLES = (dockerhub.HISTORY, events.EVENTS, modules.RATES, accommodations.CANDIDATES, accommodations.CURRENT)
 """Iceberg tables: not in the templates, as CloudFormation would reset the columns and snapshots that writers add."""
 
 UPDATABLE = (

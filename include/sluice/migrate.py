@@ -1,18 +1,21 @@
 """`sluice migrate`: take over what an older version of this project published in layouts of its own.
 
-Before tables were Iceberg tables, `events` had a folder for each version of an hour, and the history of pulls one
-parquet file a pull. Their rows are committed to the tables of today; the files stay where they are.
+Before tables were Iceberg tables, `events` had a folder for each version of an hour, the history of pulls one parquet
+file a pull, and accommodations a manifest that named the candidates of each bucket. Their rows are committed to the
+tables of today; the files stay where they are.
 """
 
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from sluice import lake, s3
+from sluice.accommodations.catalogue import CANDIDATES
 from sluice.commands import AwsCommand
 from sluice.dockerhub.storage import HISTORY
 from sluice.events import storage as events
@@ -102,9 +105,46 @@ def _stage_events(settings: Settings, hour_text: str, key: str) -> str:
     return staged
 
 
+def migrate_accommodations(settings: Settings) -> tuple[int, int]:
+    """Commit the candidates of the newest manifest, unless the table has some; buckets in all, and those committed.
+
+    The current catalogue follows from them: the next run of accommodations_consolidate computes it.
+    """
+    import pyarrow as pa
+
+    manifests = list(s3.list_keys(settings.lake_bucket, f"{CANDIDATES.prefix}manifests/"))
+    manifest: dict[str, Any] = (
+        json.loads(s3.read_object(settings.lake_bucket, max(manifests)).body) if manifests else {"files": {}}
+    )
+    files = manifest["files"]
+    if not files or commits.contents(CANDIDATES.name).snapshot:
+        return len(files), 0
+    staged = []
+    for bucket, each in files.items():
+        rows = _read(settings, each["candidates"])
+        rows = rows.append_column("bucket", pa.array([int(bucket)] * rows.num_rows, pa.int32()))
+        staged.append(lake.staging_key("platform", RUN, f"accommodations/{bucket}.parquet"))
+        s3.write_object(settings.lake_bucket, staged[-1], commits.parquet_bytes(rows), "application/vnd.apache.parquet")
+    noted = {
+        "buckets": manifest["buckets"],
+        "candidate-bytes": sum(each.get("candidate_bytes", 0) for each in files.values()),
+    }
+    commits.replace(
+        CANDIDATES.name,
+        "bucket >= 0",
+        staged,
+        content=RUN,
+        expected=[],
+        summary={"dag": "-", "run": RUN, **noted},
+    )
+    return len(files), len(files)
+
+
 @click.command(cls=AwsCommand)
 def migrate() -> None:
-    """Commit what an older version published (hours of events, the history of pulls) to the Iceberg tables.
+    """Commit what an older version published to the Iceberg tables.
+
+    Hours of events, the history of pulls, and the candidates of accommodations.
 
     Run `sluice deploy` first. What the tables have already is left as it is, so it can be run again.
     """
@@ -113,3 +153,8 @@ def migrate() -> None:
     click.echo(f"{HISTORY.name}: {files:,} older files, {rows:,} rows of them were not in the table and are now")
     found, published = migrate_events(settings)
     click.echo(f"{events.EVENTS.name}: {found:,} older hours, {published:,} of them were not in the table and are now")
+    found, published = migrate_accommodations(settings)
+    click.echo(
+        f"{CANDIDATES.name}: {found:,} older buckets, {published:,} of them were not in the table and are now;"
+        " the next run of accommodations_consolidate computes the current catalogue from the table"
+    )

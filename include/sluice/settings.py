@@ -164,13 +164,10 @@ class Settings(BaseSettings):
     accommodations_ledger_table: str = Field(
         "accommodations_ledger",
         pattern=r"^[A-Za-z0-9_.-]{3,255}$",
-        description="DynamoDB table of the files that were published and of the catalogue's version",
+        description="DynamoDB table of the files that were published and of the batch being published",
     )
     accommodations_memory_limit_mb: int = Field(
         2048, ge=256, description="memory of the engine before it spills to disk, MiB"
-    )
-    accommodations_retention_hours: int = Field(
-        24, ge=1, description="hours that a superseded version of the current catalogue is kept"
     )
 
     # datasets

@@ -97,6 +97,14 @@ ACCOMMODATIONS = _asset(
     "Consolidated accommodations of each batch",
     "accommodations/consolidate",
 )
+ACCOMMODATIONS_CANDIDATES = _asset(
+    "accommodations_candidates",
+    f"{LAKE}/curated/accommodations_candidates",
+    "accommodations",
+    "iceberg",
+    "The newest record of every accommodation and partner",
+    "accommodations/consolidate",
+)
 ACCOMMODATIONS_CURRENT = _asset(
     "accommodations_current",
     f"{LAKE}/curated/accommodations_current",

@@ -47,9 +47,7 @@ def accommodations_consolidate(request: pytest.FixtureRequest) -> Cleared:
         world.drop("b.jsonl", [accommodations_world.a_record("2", "A")])
         world.consolidate("later")
 
-    tasks = {
-        name: lambda name=name: getattr(accommodations, name)("run", world.clock) for name in world.consolidate_steps
-    }
+    tasks = {name: lambda name=name: world.step(name) for name in world.consolidate_steps}
     gate = lambda: accommodations.check_outputs("run")  # noqa: E731
     return Cleared("accommodations/run/", tasks, follow, gate, "sluice airflow dags trigger accommodations_consolidate")
 

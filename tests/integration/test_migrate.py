@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime
 from typing import Any
 
@@ -9,11 +10,15 @@ import pyarrow as pa
 import pytest
 from click.testing import CliRunner
 
+from accommodations_world import TABLES, a_record
+from accommodations_world import World as AccommodationsWorld
 from events_world import World
 from sluice import cli, s3
+from sluice.accommodations.catalogue import CANDIDATES
 from sluice.aws import client
 from sluice.dockerhub.storage import HISTORY
 from sluice.events import storage
+from sluice.migrate import migrate_accommodations
 from sluice.settings import Settings
 from sluice.tables import commits, definitions, reading
 
@@ -23,7 +28,7 @@ NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 @pytest.fixture
 def world(settings: Settings) -> World:
     made = World(settings)
-    definitions.create_missing(settings, [HISTORY])
+    definitions.create_missing(settings, [HISTORY, CANDIDATES])
     return made
 
 
@@ -92,3 +97,31 @@ def test_an_hour_that_was_published_since_is_left_as_it_is(world: World) -> None
     older_hour(world.settings, "2024-04-07T17", "000002-new", "ab")
     assert "1 older hours, 0 of them" in migrate()
     world.assert_each_event_curated_once()
+
+
+def test_the_candidates_of_accommodations_are_taken_over_and_the_catalogue_follows(settings: Settings) -> None:
+    AccommodationsWorld.deploy(settings)
+    world = AccommodationsWorld(settings)
+    world.prioritise(["A", "T"])
+    world.drop("a.jsonl", [a_record("1", "A"), a_record("1", "T"), a_record("2", "T")])
+    world.consolidate("older")
+    # As the older version left it: files without the column `bucket`, which a manifest names, and no Iceberg table.
+    rows = reading.read(CANDIDATES.name).drop_columns(["bucket"])
+    for key in world.keys("curated/accommodations_c"):
+        client("s3").delete_object(Bucket=settings.lake_bucket, Key=key)
+    for definition in TABLES:
+        client("glue").delete_table(DatabaseName=settings.glue_database, Name=definition.name)
+    definitions.create_missing(settings, TABLES)
+    file = "curated/accommodations_candidates/version=000001/candidates-00000.parquet"
+    s3.write_object(settings.lake_bucket, file, commits.parquet_bytes(rows))
+    manifest = {"number": 1, "buckets": 1, "files": {"0": {"candidates": file, "candidate_bytes": 500}}}
+    key = "curated/accommodations_candidates/manifests/000001.json"
+    s3.write_object(settings.lake_bucket, key, json.dumps(manifest).encode())
+
+    assert migrate_accommodations(settings) == (1, 1)
+    assert migrate_accommodations(settings) == (1, 0)
+    world.consolidate("next")
+    assert world.current() == {"1": ("A", "Hotel"), "2": ("T", "Hotel")}
+    world.block(["A"])
+    world.consolidate("blocked")
+    assert world.current() == {"1": ("T", "Hotel"), "2": ("T", "Hotel")}

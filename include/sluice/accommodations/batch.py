@@ -6,16 +6,15 @@ import json
 import logging
 from collections.abc import Sequence
 from dataclasses import asdict
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sluice import lake, s3
 from sluice.accommodations import PIPELINE, storage
+from sluice.accommodations.catalogue import StagedFiles, Tables, read_tables
 from sluice.accommodations.current import (
-    CANDIDATES_PREFIX,
     COUNTS,
-    CURRENT_PREFIX,
     digest_lists,
     merge_bucket,
     newest_bytes,
@@ -23,8 +22,8 @@ from sluice.accommodations.current import (
     split_candidates,
     write_newest,
 )
-from sluice.accommodations.publication import read_manifest
 from sluice.accommodations.records import PartnerFile, Reason, usable_partners
+from sluice.accommodations.storage import Catalogue
 from sluice.notifications import Announced
 from sluice.quarantine import Rejection
 from sluice.settings import Settings
@@ -83,14 +82,16 @@ def quarantine_events(settings: Settings, run: str, rejections: Sequence[Rejecti
 # consolidate
 
 
-def consolidate_files(settings: Settings, run: str, folder: Path, now: datetime) -> dict[str, Any]:
+def consolidate_files(settings: Settings, run: str, folder: Path) -> dict[str, Any]:
     """Read the files, apply the rule, merge the catalogue, stage everything; what `publish` needs to know of it.
 
     Args:
         settings: of this process.
         run: the run as a part of a key.
         folder: empty folder for its work.
-        now: the time (UTC); what was superseded for longer than the retention before it may be deleted.
+
+    Raises:
+        ForeignSnapshot: see `catalogue.read_tables`.
     """
     from sluice.accommodations import transform
 
@@ -101,31 +102,29 @@ def consolidate_files(settings: Settings, run: str, folder: Path, now: datetime)
         for name, key, version, at, size in collected["files"]
     ]
     priority, blocked = storage.read_lists(settings.partner_priority_table)
-    base = storage.read_catalogue(settings.accommodations_ledger_table).number
-    before = read_manifest(bucket, base)
+    found = storage.read_catalogue(settings.accommodations_ledger_table)
+    tables = read_tables(digest_lists(priority, blocked))
     with transform.consolidation(folder, settings.accommodations_memory_limit_mb) as connection:
         unreadable = _read_files(connection, files, folder)
         result = transform.consolidate_batch(connection, usable_partners(priority, blocked), blocked, folder / "out")
         quarantine = [*collected["quarantine"], *_stage_rejected(settings, run, result)]
         outputs = [(path, lake.staging_key(PIPELINE, run, path.name)) for path in result.outputs]
         s3.upload_files(bucket, outputs)
-        digest = digest_lists(priority, blocked)
-        plan, counts = _merge(connection, settings, run, result.ranges, before, digest, folder)
+        plan, counts = _merge(connection, settings, run, result.ranges, found, tables, folder)
     read = [file for file in files if file not in unreadable]
     kept = {file.key for file in unreadable}
     kept_messages = {message_id for message_id, key in collected["events"] if key in kept}
-    retention = timedelta(hours=settings.accommodations_retention_hours)
     return {
         "run": run,
         "collected": content_digest(collected),
-        "base": base,
+        "base": found.number,
         "outputs": [key for _, key in outputs],
         "quarantine": quarantine,
         "sources": [file.source for file in read],
         "receipt_handles": [
             handle for message_id, handle in collected["messages"].items() if message_id not in kept_messages
         ],
-        "catalogue": plan | {"expired_until": (now - retention).isoformat()},
+        "catalogue": plan,
         "measures": _measures(collected["counts"], len(unreadable), result, counts),
     }
 
@@ -169,65 +168,64 @@ def _merge(
     settings: Settings,
     run: str,
     ranges: Sequence[str],
-    before: dict[str, Any],
-    digest: str,
+    found: Catalogue,
+    tables: Tables,
     folder: Path,
 ) -> tuple[dict[str, Any], dict[str, int]]:
-    """Merge the batch into the buckets that it touches, or all of them when the lists changed; stage them.
+    """Merge the batch into the buckets that it touches, or all of them where `current` is outdated; stage them.
 
     Returns:
-        `catalogue` of the batch (see `current.next_manifest`), and the counts of the gate.
+        `catalogue` of the batch, which `publication.finish` commits, and the counts of the gate.
     """
-    number = before["number"] + 1
-    # A bucket that was last written by an older release has no size yet.
-    known_bytes = sum(each.get("candidate_bytes", 0) for each in before["files"].values())
-    buckets = plan_buckets(before["buckets"], known_bytes + newest_bytes(connection))
+    number = found.number + 1
+    buckets = plan_buckets(tables.buckets, tables.candidate_bytes + newest_bytes(connection))
     # Candidates of all buckets, sorted by bucket.
     newest_files, new = write_newest(connection, ranges, number, buckets, folder)
-    is_split, is_decided_anew = buckets != before["buckets"], digest != before["digest"]
-    old_keys = {int(name): each["candidates"] for name, each in before["files"].items()}
-    touched = {*new, *old_keys} if is_decided_anew and not is_split else set(new)
+    is_split, is_outdated = buckets != tables.buckets, tables.is_outdated(found)
+    old = tables.candidates.files
+    changed, touched = set(new), {*new, *old} if is_outdated else set(new)
     split_files: dict[int, Path] = {}
     if is_split:
-        for name, key in old_keys.items():
-            (path,) = s3.download_files(settings.lake_bucket, [key], folder / f"old-{name}")
-            split_files[name] = folder / f"split-{name:05d}.parquet"
-            touched.update(split_candidates(connection, path, buckets, split_files[name]))
-            path.unlink()
-    files: dict[str, Any] = {}
+        for bucket, addresses in old.items():
+            paths = _download(settings, addresses, folder / f"old-{bucket}")
+            split_files[bucket] = folder / f"split-{bucket:05d}.parquet"
+            changed.update(split_candidates(connection, paths, buckets, split_files[bucket]))
+            for path in paths:
+                path.unlink()
+        touched = changed
+    # Of each table the files that take the place of those of the buckets.
+    candidates, current = StagedFiles(settings, run), StagedFiles(settings, run)
     counts = dict.fromkeys(COUNTS, 0)
-    for name in sorted(touched):
-        old: list[Path] = []
-        if not is_split and name in old_keys:
-            old = s3.download_files(settings.lake_bucket, [old_keys[name]], folder / f"old-{name}")
-        parent = split_files.get(name % before["buckets"])
-        sorted_files = [*newest_files, *([parent] if parent else [])]
-        candidates, current = folder / f"candidates-{name:05d}.parquet", folder / f"bucket-{name:05d}.parquet"
-        found = merge_bucket(connection, old, sorted_files, name, buckets, candidates, current)
-        staged = [(path, lake.staging_key(PIPELINE, run, path.name)) for path in (candidates, current)]
-        s3.upload_files(settings.lake_bucket, staged)
-        for path in (*old, candidates, current):
+    for bucket in sorted(touched):
+        paths = [] if is_split else _download(settings, old.get(bucket, []), folder / f"old-{bucket}")
+        parent = split_files.get(bucket % tables.buckets)
+        targets = folder / f"candidates-{bucket:05d}.parquet", folder / f"current-{bucket:05d}.parquet"
+        sources = [*paths, *newest_files, *([parent] if parent else [])]
+        merged = merge_bucket(connection, sources, bucket, buckets, number, *targets)
+        if bucket in changed:
+            candidates.add(targets[0])
+        # A file without a row has no value of the partition.
+        if merged["current_rows"]:
+            current.add(targets[1])
+        for path in (*paths, *targets):
             path.unlink()
-        # A batch that brings no candidate to a bucket leaves the file of its candidates where it is.
-        is_new = name in new or is_split
-        files[str(name)] = {
-            "candidates": f"{CANDIDATES_PREFIX}version={number:06d}/{candidates.name}" if is_new else old_keys[name],
-            "current": current.name,
-            "candidate_rows": found["candidate_rows"],
-            "candidate_bytes": found["candidate_bytes"],
-            "current_rows": found["current_rows"],
-        }
         for count in COUNTS:
-            counts[count] += found[count]
+            counts[count] += merged[count]
+    size_bytes = tables.candidate_bytes + counts["candidate_bytes"] - counts["replaced_bytes"]
     plan = {
-        "before": before,
-        "digest": digest,
-        "is_decided_anew": is_decided_anew,
         "buckets": buckets,
-        "files": files,
-        "current_prefix": f"{CURRENT_PREFIX}version={number:06d}/",
+        "candidate_bytes": size_bytes,
+        "lists": tables.lists,
+        "is_outdated": is_outdated,
+        "candidates": candidates.replacing(tables.candidates.files, None if is_split else changed),
+        "current": current.replacing(tables.current.files, None if is_split or is_outdated else touched),
     }
     return plan, counts
+
+
+def _download(settings: Settings, addresses: Sequence[str], folder: Path) -> list[Path]:
+    root = f"s3://{settings.lake_bucket}/"
+    return s3.download_files(settings.lake_bucket, [each.removeprefix(root) for each in addresses], folder)
 
 
 def _measures(

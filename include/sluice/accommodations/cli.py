@@ -1,4 +1,4 @@
-"""Commands of the pipeline: `sluice partners`, `sluice accommodations read` and `sluice produce partners`."""
+"""Commands of the pipeline: `sluice partners` and `sluice produce partners`."""
 
 from __future__ import annotations
 
@@ -106,39 +106,6 @@ def _print_lists(table: str, as_json: bool = False) -> None:
         click.echo(pasted(f"There is no priority list: {way_out}"))
     columns = (Column("place", "number"), Column("partner"), Column("state"))
     print_table(columns, [tuple(row.values()) for row in rows], title=f"DynamoDB table {table}")
-
-
-@click.group(cls=AwsGroup)
-def accommodations() -> None:
-    """Look at the current catalogue."""
-
-
-@accommodations.command()
-@click.option("--id", "accommodation_id", help="Only this accommodation.")
-@click.option("--limit", default=10, show_default=True, type=click.IntRange(min=0), help="Records to print.")
-@JSON
-def read(accommodation_id: str | None, limit: int, as_json: bool) -> None:
-    """Read the current catalogue, as a query engine would."""
-    import json
-
-    from sluice.accommodations.publication import read_current
-
-    rows = read_current().to_pylist()
-    if accommodation_id is not None:
-        rows = [row for row in rows if row["accommodation_id"] == accommodation_id]
-        if not rows:
-            raise click.ClickException(f"accommodation {accommodation_id!r} is not in the current catalogue")
-    shown = rows[:limit]
-    if as_json:
-        for row in shown:
-            # The data as it was published: read and written again, 1.10 would be 1.1.
-            others = json.dumps({name: row[name] for name in ("accommodation_id", "partner_name")}, ensure_ascii=False)
-            click.echo(f'{others[:-1]}, "accommodation_data": {row["accommodation_data"]}}}')
-        return
-    names = ("accommodation_id", "partner_name", "accommodation_data")
-    columns = (Column("accommodation"), Column("partner"), Column("data"))
-    print_table(columns, [[row[name] for name in names] for row in shown])
-    click.echo(f"{len(rows)} accommodations, {len(shown)} shown")
 
 
 @click.command("partners", cls=AwsCommand)

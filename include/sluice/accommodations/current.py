@@ -9,7 +9,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sluice.accommodations.transform import LINE_BITS, ROW_BYTES, SQL_FILE
 from sluice.engine import read_queries, sql_list, sql_text
@@ -26,22 +26,15 @@ BUCKET_GROUP_ROWS = 2_048
 GROWTH = 4
 """There are so many times more buckets then: each record is written again once in a while, however many there are."""
 
-CURRENT_PREFIX = "curated/accommodations_current/"
-CANDIDATES_PREFIX = "curated/accommodations_candidates/"
-
 COUNTS = (
     "candidate_rows",
     "candidate_bytes",
+    "replaced_bytes",
     "current_rows",
     "current_distinct",
     "current_unusable",
     "current_misplaced",
 )
-
-
-def manifest_key(number: int) -> str:
-    """Key of what a version of the catalogue consists of."""
-    return f"{CANDIDATES_PREFIX}manifests/{number:06d}.json"
 
 
 def plan_buckets(buckets: int, size_bytes: int) -> int:
@@ -110,17 +103,17 @@ def bucket_of(column: str, buckets: int) -> str:
     return f"(md5_number_lower({column}) % {buckets})::INTEGER"
 
 
-def split_candidates(connection: DuckDBPyConnection, file: Path, buckets: int, path: Path) -> list[int]:
+def split_candidates(connection: DuckDBPyConnection, files: Sequence[Path], buckets: int, path: Path) -> list[int]:
     """Spread candidates of a bucket over more of them: a file as of `write_by_bucket`; gives the buckets."""
-    return write_by_bucket(connection, f"FROM {_parquet([file])}", buckets, path)
+    return write_by_bucket(connection, f"SELECT * EXCLUDE bucket FROM {_parquet(files)}", buckets, path)
 
 
 def merge_bucket(
     connection: DuckDBPyConnection,
     files: Sequence[Path],
-    sorted_files: Sequence[Path],
     bucket: int,
     buckets: int,
+    batch_number: int,
     candidates_path: Path,
     current_path: Path,
 ) -> dict[str, int]:
@@ -130,10 +123,10 @@ def merge_bucket(
 
     Args:
         connection: with the relation `priority` (`transform.create_priority`).
-        files: candidates of this bucket; parquet.
-        sorted_files: candidates of this bucket and of others, as of `write_by_bucket`.
+        files: candidates of this bucket and perhaps of others; parquet.
         bucket: the bucket.
         buckets: number of buckets.
+        batch_number: number of the batch; candidates with another one were there before.
         candidates_path: file to write, by accommodation_id and partner_name.
         current_path: file to write, by accommodation_id.
 
@@ -141,13 +134,10 @@ def merge_bucket(
         `COUNTS`; the last two must be 0, and `current_distinct` equal to `current_rows`.
     """
     queries = read_queries(SQL_FILE)
-    inputs = [f"(FROM {_parquet(files)})"] if files else []
-    if sorted_files:
-        inputs.append(f"(SELECT * EXCLUDE bucket FROM {_parquet(sorted_files)} WHERE bucket = {bucket})")
     connection.execute(
         "CREATE OR REPLACE TABLE candidates AS SELECT *,"
         " row_number() OVER (ORDER BY modified_at, object_key, batch_number, line) AS recency"
-        f" FROM ({' UNION ALL BY NAME '.join(inputs)})"
+        f" FROM {_parquet(files)} WHERE bucket = {bucket}"
     )
     connection.execute(
         "CREATE OR REPLACE TEMP VIEW records AS SELECT accommodation_id, partner_name, recency FROM candidates"
@@ -160,59 +150,22 @@ def merge_bucket(
         f" TO {sql_text(str(candidates_path))} (FORMAT parquet, COMPRESSION zstd)"
     )
     connection.execute(
-        "COPY (SELECT accommodation_id, partner_name, accommodation_data"
+        "COPY (SELECT accommodation_id, partner_name, accommodation_data, bucket"
         " FROM candidates SEMI JOIN consolidated USING (recency) ORDER BY accommodation_id)"
         f" TO {sql_text(str(current_path))} (FORMAT parquet, COMPRESSION zstd)"
     )
+    size = f"coalesce(sum({ROW_BYTES} + strlen(accommodation_id) + strlen(accommodation_data)), 0)"
+    replaced = connection.execute(f"SELECT {size} FROM candidates WHERE batch_number <> {batch_number}").fetchall()[0]
     # Of the files themselves, not of what they were made from.
-    candidates = connection.execute(
-        f"SELECT count(*), coalesce(sum({ROW_BYTES} + strlen(accommodation_id) + strlen(accommodation_data)), 0)"
-        f" FROM {_parquet([candidates_path])}"
-    ).fetchall()[0]
+    candidates = connection.execute(f"SELECT count(*), {size} FROM {_parquet([candidates_path])}").fetchall()[0]
     found = connection.execute(
         "SELECT count(*), count(DISTINCT accommodation_id),"
         " count(*) FILTER (partner_name NOT IN (SELECT partner_name FROM priority)),"
-        f" count(*) FILTER ({bucket_of('accommodation_id', buckets)} <> {bucket}) FROM {_parquet([current_path])}"
+        f" count(*) FILTER (bucket <> {bucket} OR {bucket_of('accommodation_id', buckets)} <> {bucket})"
+        f" FROM {_parquet([current_path])}"
     ).fetchall()[0]
-    return dict(zip(COUNTS, map(int, (*candidates, *found)), strict=True))
+    return dict(zip(COUNTS, map(int, (*candidates, *replaced, *found)), strict=True))
 
 
 def _parquet(files: Sequence[Path]) -> str:
     return f"read_parquet({sql_list(list(files))}, hive_partitioning = false)"
-
-
-def next_manifest(plan: dict[str, Any], number: int, superseded_at: str | None) -> dict[str, Any]:
-    """What the catalogue consists of once a batch is published; the same for the same announcement.
-
-    Args:
-        plan: `catalogue` of a staged batch: the manifest before (`before`) and what the batch changes.
-        number: of the new version.
-        superseded_at: when the version before had been shown (ISO 8601); None at the first.
-
-    Returns:
-        The manifest: `number`, `digest` of the lists, `buckets`, `files` (bucket -> `candidates` key, `current` name,
-        and how much they hold), `current_prefix`, and `superseded`: what no version refers to any more, and since when;
-        what was superseded only now has no time yet.
-    """
-    before = plan["before"]
-    superseded = [each | {"at": each["at"] or superseded_at} for each in before["superseded"]]
-    superseded = [each for each in superseded if each["at"] > plan["expired_until"]]
-    is_changed = bool(plan["files"])
-    files = {} if plan["buckets"] != before["buckets"] else dict(before["files"])
-    files |= plan["files"]
-    left = {each["candidates"] for each in files.values()}
-    for each in before["files"].values():
-        if each["candidates"] not in left:
-            superseded.append({"key": each["candidates"], "at": None})
-    if before["number"]:
-        superseded.append({"key": manifest_key(before["number"]), "at": None})
-    if is_changed and before["current_prefix"]:
-        superseded.append({"key": before["current_prefix"], "at": None})
-    return {
-        "number": number,
-        "digest": plan["digest"],
-        "buckets": plan["buckets"],
-        "files": files,
-        "current_prefix": plan["current_prefix"] if is_changed else before["current_prefix"],
-        "superseded": superseded,
-    }

@@ -17,8 +17,8 @@ from sluice.accommodations.batch import (
     find_files,
     quarantine_events,
 )
+from sluice.accommodations.catalogue import read_tables
 from sluice.accommodations.current import digest_lists
-from sluice.accommodations.publication import read_manifest
 from sluice.accommodations.records import LANDING_PREFIX, by_age
 from sluice.notifications import announced_objects
 from sluice.quality.gate import run_gate
@@ -30,25 +30,24 @@ log = logging.getLogger(__name__)
 
 
 def utc_now() -> datetime:
-    """The time of day, for names and for what has expired; never for which data is read."""
+    """The time of day, for names; never for which data is read."""
     return datetime.now(UTC)
 
 
 # accommodations_consolidate: collect -> consolidate -> check_outputs -> publish
 
 
-def collect(run: str, clock: Callable[[], datetime] = utc_now) -> dict[str, int]:
+def collect(run: str) -> dict[str, int]:
     """Publish what a run that died had announced, then take messages and find out which files they are about.
 
     The lists are read before the first message is received: without them no receive count is burnt.
 
     Args:
         run: the run as a part of a key.
-        clock: tells the time (UTC).
 
     Returns:
         `messages`, `events_in`, `files` (to be read), `duplicate_events` and `quarantined_events`; an empty dict when
-        no message waited and the lists are those that the catalogue was made under.
+        no message waited and the catalogue is what follows from candidates and lists.
 
     Raises:
         PriorityListError: nothing can be decided; all messages are where they were.
@@ -59,13 +58,13 @@ def collect(run: str, clock: Callable[[], datetime] = utc_now) -> dict[str, int]
     found = storage.read_catalogue(table)
     if found.announced:
         log.warning("run %s died while it published: publishing it to its end", found.announced.run)
-        publication.finish(settings, found.announced, clock)
+        publication.finish(settings, found.announced)
         found = storage.read_catalogue(table)
     if not found.number and not sqs.queue_depth(url):
         return {}
     lists = storage.read_lists(settings.partner_priority_table)
     messages, is_drained = sqs.drain(url, settings.batch_size)
-    if not messages and digest_lists(*lists) == read_manifest(settings.lake_bucket, found.number)["digest"]:
+    if not messages and not read_tables(digest_lists(*lists)).is_outdated(found):
         return {}
     events, rejections = announced_objects(
         messages, settings.accommodations_queue, settings.landing_bucket, LANDING_PREFIX
@@ -83,8 +82,8 @@ def collect(run: str, clock: Callable[[], datetime] = utc_now) -> dict[str, int]
         "is_drained": is_drained,
     }
     collected = {
-        # Makes the batch one of its own where the lists changed and there is no message.
-        "version": found.number,
+        # Makes the batch one of its own where only the catalogue is outdated and there is no message.
+        "number": found.number,
         "messages": {each.message_id: each.receipt_handle for each in messages},
         "events": [[each.message_id, each.key] for each in events],
         "files": [
@@ -98,12 +97,11 @@ def collect(run: str, clock: Callable[[], datetime] = utc_now) -> dict[str, int]
     return counts
 
 
-def consolidate(run: str, clock: Callable[[], datetime] = utc_now) -> dict[str, int]:
+def consolidate(run: str) -> dict[str, int]:
     """Apply the rule to the files of the batch, merge them into the current catalogue, and stage both.
 
     Args:
         run: the run as a part of a key, after `collect`.
-        clock: tells the time (UTC), for superseded versions that have expired.
 
     Returns:
         The counts of records: `records_in`, `published`, `duplicates`, `unlisted`, `blocked`, `quarantined`; and
@@ -114,7 +112,7 @@ def consolidate(run: str, clock: Callable[[], datetime] = utc_now) -> dict[str, 
     """
     settings = load_settings()
     with scratch_folder("accommodations-consolidate") as folder:
-        batch = consolidate_files(settings, run, folder, clock())
+        batch = consolidate_files(settings, run, folder)
     s3.write_object(settings.lake_bucket, batch_key(run), json.dumps(batch).encode())
     counts = {name: batch["measures"][name] for name in (*expectations.RECORD_COUNTS, "outputs", "unreadable")}
     log.info("consolidated %s", counts)
@@ -140,7 +138,7 @@ def check_outputs(run: str) -> dict[str, Any]:
 
 
 def publish(run: str, clock: Callable[[], datetime] = utc_now) -> dict[str, int]:
-    """Announce the batch, write its files, show the new catalogue, note what was published, delete the messages last.
+    """Announce the batch, write its files, commit its tables, note what was published, delete the messages last.
 
     Args:
         run: the run as a part of a key, after `consolidate` and its gate.
@@ -152,6 +150,7 @@ def publish(run: str, clock: Callable[[], datetime] = utc_now) -> dict[str, int]
 
     Raises:
         BatchTaken: another run published since this one began; the messages come back.
+        TablesChanged: see `publication.finish`.
     """
     settings = load_settings()
     batch = json.loads(s3.read_object(settings.lake_bucket, batch_key(run)).body)
@@ -166,12 +165,12 @@ def publish(run: str, clock: Callable[[], datetime] = utc_now) -> dict[str, int]
 
 
 def _publish(settings: Settings, run: str, batch: dict[str, Any], clock: Callable[[], datetime]) -> dict[str, int]:
-    if batch["sources"] or batch["catalogue"]["files"] or batch["catalogue"]["is_decided_anew"]:
+    if batch["sources"] or batch["catalogue"]["is_outdated"]:
         announcement = storage.announce(
             settings.accommodations_ledger_table, run, batch["base"], len(batch["outputs"]), clock()
         )
         if announcement:
-            publication.finish(settings, announcement, clock)
+            publication.finish(settings, announcement)
     else:
         publication.finish_events(settings, batch)
     return publication.tally_of(run, batch["measures"])

@@ -3,7 +3,7 @@
 The ledger table holds, beside each other (partition key `PK`):
 
 * `object#<address and version>`, a file that was published; forgotten after `LEDGER_DAYS`;
-* `#catalogue`: the number of the version that counts, and the batch that is being published.
+* `#catalogue`: the number of the batch that was published last, and the batch that is being published.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from sluice import s3
+from sluice import dynamodb, s3
 from sluice.accommodations.records import PartnerFile, epoch_microseconds
 from sluice.aws import client, error_code
 from sluice.errors import TerminalError
@@ -112,7 +112,6 @@ def write_list(table: str, content_type: str, names: Sequence[str], before: Sequ
     Raises:
         PriorityListError: someone else changed it since it was read as `before`.
     """
-    dynamodb = client("dynamodb")
     condition: dict[str, Any] = {"ConditionExpression": "attribute_not_exists(partner_list)"}
     if before is not None:
         condition = {
@@ -120,7 +119,7 @@ def write_list(table: str, content_type: str, names: Sequence[str], before: Sequ
             "ExpressionAttributeValues": {":before": {"L": [{"S": name} for name in before]}},
         }
     try:
-        dynamodb.put_item(
+        client("dynamodb").put_item(
             TableName=table,
             Item={"contentType": {"S": content_type}, "partner_list": {"L": [{"S": name} for name in names]}},
             **condition,
@@ -170,17 +169,15 @@ class Announcement:
 
     Attributes:
         run: the run whose staging holds it.
-        number: of the version it makes.
+        number: of the batch.
         first_microsecond: name of its first output file; the others follow by one.
         at: when it was announced (UTC).
-        before_settled_at: when the version before had been published to its end (ISO 8601); None at the first.
     """
 
     run: str
     number: int
     first_microsecond: int
     at: datetime
-    before_settled_at: str | None
 
 
 @dataclass(frozen=True)
@@ -188,25 +185,27 @@ class Catalogue:
     """What counts now.
 
     Attributes:
-        number: of the version; 0 before the first.
+        number: of the batch that was published last; 0 before the first.
         announced: the batch that is being published, if any.
         settled_run: the run whose batch was published to its end last.
-        settled_at: when that was (ISO 8601).
+        settled_state: state of the two tables and of the lists then (`catalogue.Tables.state`).
         last_microsecond: the greatest name of an output file that was reserved.
     """
 
     number: int = 0
     announced: Announcement | None = None
     settled_run: str | None = None
-    settled_at: str | None = None
+    settled_state: str | None = None
     last_microsecond: int = 0
 
 
 def read_catalogue(table: str) -> Catalogue:
     """What counts now."""
     item = client("dynamodb").get_item(TableName=table, Key=CATALOGUE, ConsistentRead=True).get("Item")
-    if item is None:
-        return Catalogue()
+    return _catalogue(item) if item else Catalogue()
+
+
+def _catalogue(item: Any) -> Catalogue:
     announced = None
     if "announced" in item:
         found = item["announced"]["M"]
@@ -215,24 +214,23 @@ def read_catalogue(table: str) -> Catalogue:
             int(found["number"]["N"]),
             int(found["first_microsecond"]["N"]),
             datetime.fromisoformat(found["at"]["S"]),
-            found.get("before_settled_at", {}).get("S"),
         )
     return Catalogue(
         int(item["number"]["N"]),
         announced,
         item.get("settled_run", {}).get("S"),
-        item.get("settled_at", {}).get("S"),
+        item.get("settled_state", {}).get("S"),
         int(item["last_microsecond"]["N"]),
     )
 
 
 def announce(table: str, run: str, base: int, outputs: int, now: datetime) -> Announcement | None:
-    """Reserve the next version and the names of its output files, before anything of it is written.
+    """Reserve the next number and the names of the output files, before anything of the batch is written.
 
     Args:
         table: the ledger table.
         run: the run as a part of a key.
-        base: the version that the batch was made on.
+        base: number of the batch whose tables this one was made on.
         outputs: number of output files.
         now: the time (UTC), which names them unless names of that time are taken.
 
@@ -242,87 +240,62 @@ def announce(table: str, run: str, base: int, outputs: int, now: datetime) -> An
     Raises:
         BatchTaken: another run is publishing or has published since.
     """
-    dynamodb = client("dynamodb")
     found = read_catalogue(table)
     if found.announced and found.announced.run == run:
         return found.announced
-    # Not a new batch of that run, which is made on the version that it published before.
+    # Not a new batch of that run, which is made on the one that it published before.
     if found.settled_run == run and base < found.number:
         return None
+    if found.number != base or found.announced:
+        raise _taken(run, found)
     first = max(epoch_microseconds(now), found.last_microsecond + 1)
-    announced: dict[str, Any] = {
+    announced = {
         "run": {"S": run},
         "number": {"N": str(base + 1)},
         "first_microsecond": {"N": str(first)},
         "at": {"S": now.isoformat()},
     }
-    if found.settled_at:
-        announced["before_settled_at"] = {"S": found.settled_at}
-    try:
-        if found.number != base or found.announced:
-            raise _taken(run, found)
-        dynamodb.update_item(
-            TableName=table,
-            Key=CATALOGUE,
-            UpdateExpression="SET announced = :announced, last_microsecond = :last, #number = :base",
-            ConditionExpression="attribute_not_exists(#number)"
-            if not base and not found.last_microsecond
-            else "#number = :base AND attribute_not_exists(announced)",
-            ExpressionAttributeNames={"#number": "number"},
-            ExpressionAttributeValues={
-                ":announced": {"M": announced},
-                ":last": {"N": str(max(found.last_microsecond, first + outputs - 1))},
-                ":base": {"N": str(base)},
-            },
-        )
-    except ClientError as error:
-        if error_code(error) != "ConditionalCheckFailedException":
-            raise
-        # An answer that got lost makes the client ask again, and then the announcement stands there already.
-        found = read_catalogue(table)
-        if not found.announced or found.announced.run != run:
-            raise _taken(run, found) from None
-        return found.announced
-    return Announcement(run, base + 1, first, now, found.settled_at)
+    last = max(found.last_microsecond, first + outputs - 1)
+    written = dynamodb.update_where(
+        table,
+        CATALOGUE,
+        "SET announced = :announced, last_microsecond = :last, #number = :base",
+        "attribute_not_exists(#number)"
+        if not base and not found.last_microsecond
+        else "#number = :base AND attribute_not_exists(announced)",
+        {":announced": {"M": announced}, ":last": {"N": str(last)}, ":base": {"N": str(base)}},
+        {"#number": "number"},
+    )
+    # An answer that got lost makes the client ask again, and then the announcement stands there already.
+    found = _catalogue(written.item)
+    if not found.announced or found.announced.run != run:
+        raise _taken(run, found)
+    return found.announced
 
 
 def _taken(run: str, found: Catalogue) -> BatchTaken:
-    other = f"run {found.announced.run} is publishing" if found.announced else f"version {found.number} came meanwhile"
+    other = f"run {found.announced.run} is publishing" if found.announced else f"batch {found.number} came meanwhile"
     return BatchTaken(
         f"batch of run {run} was not published: {other}. Nothing is lost; its messages come back, and the next run"
         " takes them"
     )
 
 
-def commit(table: str, announcement: Announcement) -> None:
-    """Make the announced version the one that counts; nothing to do when it does, or a later one."""
-    _update_announced(table, announcement, "SET #number = :number", {":number": {"N": str(announcement.number)}})
+def settle(table: str, announcement: Announcement, state: str) -> None:
+    """Take the announcement back, now that all of the batch is published and its messages are deleted.
 
+    Nothing to do where another worker has published it to its end.
 
-def settle(table: str, announcement: Announcement, now: datetime) -> None:
-    """Take the announcement back, now that all of the batch is published and its messages are deleted."""
-    _update_announced(
+    Args:
+        table: the ledger table.
+        announcement: of the batch.
+        state: of the two tables and of the lists that they were made under.
+    """
+    dynamodb.update_where(
         table,
-        announcement,
-        "SET settled_run = :run, settled_at = :now REMOVE announced",
-        {":now": {"S": now.isoformat()}},
+        CATALOGUE,
+        "SET #number = :number, settled_run = :run, settled_state = :state REMOVE announced",
+        "announced.run = :run AND announced.#number = :number",
+        {":number": {"N": str(announcement.number)}, ":run": {"S": announcement.run}, ":state": {"S": state}},
+        {"#number": "number"},
     )
-
-
-def _update_announced(table: str, announcement: Announcement, update: str, values: dict[str, Any]) -> None:
-    dynamodb = client("dynamodb")
-    names: dict[str, Any] = {"ExpressionAttributeNames": {"#number": "number"}} if "#number" in update else {}
-    try:
-        dynamodb.update_item(
-            TableName=table,
-            Key=CATALOGUE,
-            UpdateExpression=update,
-            ConditionExpression="announced.run = :run",
-            ExpressionAttributeValues=values | {":run": {"S": announcement.run}},
-            **names,
-        )
-    except ClientError as error:
-        if error_code(error) != "ConditionalCheckFailedException":
-            raise
-        # Someone else has published it to its end.
-        return

@@ -140,18 +140,18 @@ def modules(now: datetime) -> Sample:
 def accommodations(now: datetime) -> Sample:
     """Catalogues of six partners, which overlap, in ten files or fewer."""
     from sluice.accommodations.produce import Catalogues, produce
-    from sluice.accommodations.publication import read_current
+    from sluice.tables import reading
 
     what = Catalogues(accommodations=ACCOMMODATIONS, file_records=ACCOMMODATIONS, seed=int(now.timestamp()))
     truth = produce(what, clock=lambda: now).truth
 
     def check() -> tuple[str, bool]:
-        rows = read_current().select(["accommodation_id", "partner_name"]).to_pylist()
+        rows = reading.read("accommodations_current", columns=("accommodation_id", "partner_name")).to_pylist()
         found = {row["accommodation_id"]: row["partner_name"] for row in rows}
         right = sum(found.get(key) == partner for key, (partner, _) in truth.items())
         return f"{right:,} of {len(truth):,} accommodations come from the partner that must win", right == len(truth)
 
-    return Sample([[Trigger("accommodations_consolidate")]], "sluice accommodations read", check)
+    return Sample([[Trigger("accommodations_consolidate")]], "sluice tables read accommodations_current", check)
 
 
 def datasets(now: datetime) -> Sample:

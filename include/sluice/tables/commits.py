@@ -12,6 +12,7 @@ import json
 import logging
 import uuid
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -41,6 +42,35 @@ class Conflict(SluiceError):
 
 class TableBusy(SluiceError):
     """A commit was refused again and again, or Glue did not answer."""
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What a table holds now.
+
+    Attributes:
+        snapshot: what readers see; None before the first publication.
+        files: value of the partition -> addresses of its files, sorted.
+    """
+
+    snapshot: Snapshot | None
+    files: Mapping[Any, list[str]]
+
+
+def contents(name: str) -> Contents:
+    """The current snapshot of a table, and its files by partition.
+
+    Raises:
+        TableMissing: there is no such table.
+    """
+    table = load(load_settings(), name)
+    current = table.current_snapshot()
+    files: dict[Any, list[str]] = {}
+    for task in table.scan().plan_files():
+        files.setdefault(task.file.partition[0], []).append(task.file.file_path)
+    return Contents(
+        snapshot_of(table, current) if current else None, {value: sorted(each) for value, each in files.items()}
+    )
 
 
 def live_files(name: str, where: str) -> list[str]:

@@ -1,13 +1,13 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
 from accommodations_world import World
-from embedded_aws import use_settings
+from embedded_aws import FaultInjection, use_settings
 from killed_worker import KilledWorker
 from sluice.settings import Settings
 
@@ -44,3 +44,12 @@ def run_until_write(world: World, killed_worker: KilledWorker) -> Callable[[int,
     return lambda write, run_id: killed_worker.run(
         "accommodations", write, world.consolidate_steps, run_id, world.clock()
     )
+
+
+@pytest.fixture
+def faults(world: World) -> Iterator[FaultInjection]:
+    """Faults of the account of these tests."""
+    assert world.settings.endpoint_url
+    injection = FaultInjection(world.settings.endpoint_url, world.settings.aws_account_id)
+    yield injection
+    injection.clear()

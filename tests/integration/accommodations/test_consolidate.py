@@ -12,10 +12,11 @@ import pytest
 
 from accommodations_world import a_record, json_lines
 from sluice import sqs
-from sluice.accommodations import current, steps, storage
-from sluice.accommodations.publication import read_manifest
+from sluice.accommodations import catalogue, current, steps, storage
 from sluice.accommodations.storage import PriorityListError
+from sluice.accommodations.transform import ROW_BYTES
 from sluice.aws import client
+from sluice.tables import reading
 
 GOOD = [a_record("1", "A"), a_record("2", "T")]
 GOOD_CURRENT = {"1": ("A", "Hotel"), "2": ("T", "Hotel")}
@@ -38,7 +39,7 @@ def test_the_worked_example_of_the_contract(world: Any) -> None:
     assert world.published() == [("105", "X"), ("107", "C"), ("441", "D")]
     assert world.current() == {"105": ("X", "Hotel"), "107": ("C", "Hotel"), "441": ("D", "Hotel")}
     (key,) = world.outputs()
-    assert key == "curated/accommodations/year=2026/month=11/day=21/output_object-1795262402000000.jsonl"
+    assert key == "curated/accommodations/year=2026/month=11/day=21/output_object-1795262401000000.jsonl"
     line = json.loads(world.outputs()[key].split(b"\n")[0])
     assert list(line) == ["accommodation_id", "partner_name", "accommodation_data"]
     assert world.unfinished() == 0
@@ -238,13 +239,20 @@ def test_a_catalogue_that_outgrows_its_buckets_keeps_every_record(world: Any, mo
         expected |= dict.fromkeys(names, ("T", "Hotel")) | {"same": ("T", f"new {batch}")}
         world.consolidate(f"run-{batch}")
         assert world.current() == expected
-    table = world.settings.accommodations_ledger_table
-    manifest = read_manifest(world.settings.lake_bucket, storage.read_catalogue(table).number)
-    assert manifest["buckets"] > 4, "it has been split more than once"
-    assert sum(each["candidate_rows"] for each in manifest["files"].values()) == len(expected)
+        tables = catalogue.read_tables("")
+        assert tables.candidate_bytes == size_of_candidates()
+    assert tables.buckets > 4, "it has been split more than once"
+    assert max(map(len, tables.candidates.files.values())) == 1
+    assert reading.describe(catalogue.CANDIDATES.name).rows == len(expected)
     world.block(["T"])
     world.consolidate("blocked")
     assert world.current() == {}
+
+
+def size_of_candidates() -> int:
+    rows = reading.read(catalogue.CANDIDATES.name, columns=("accommodation_id", "accommodation_data"))
+    texts = [value for row in rows.to_pylist() for value in row.values()]
+    return ROW_BYTES * rows.num_rows + sum(len(text.encode()) for text in texts)
 
 
 def test_an_older_file_that_comes_later_does_not_win(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -274,8 +282,8 @@ def test_a_batch_takes_no_more_messages_than_the_setting(world: Any) -> None:
 
 def test_the_gate_passes_what_is_right_and_warns_of_a_partner_on_no_list(world: Any) -> None:
     world.drop("a.jsonl", [*GOOD, a_record("3", "R"), {"partner_name": 1}])
-    steps.collect("run", world.clock)
-    steps.consolidate("run", world.clock)
+    steps.collect("run")
+    steps.consolidate("run")
     passed = steps.check_outputs("run")
     assert [warning for warning in passed["warnings"] if "'R'" in warning]
     assert world.outputs() == {}

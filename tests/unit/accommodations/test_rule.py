@@ -137,7 +137,7 @@ def merge_in_order(
             assert buckets == ([0] if records[index] else [])
             merged = folder / f"candidates-{batch}.parquet"
             create_priority(connection, priority)
-            counts = merge_bucket(connection, candidates, new, 0, 1, merged, current)
+            counts = merge_bucket(connection, [*candidates, *new], 0, 1, batch + 1, merged, current)
         assert counts["current_distinct"] == counts["current_rows"]
         assert counts["current_unusable"] == counts["current_misplaced"] == 0
         candidates = [merged]
@@ -237,7 +237,7 @@ def test_records_of_any_width_good_or_bad_are_consolidated_in_less_memory_than_t
         newest, found = write_newest(connection, result.ranges, 1, buckets, tmp_path)
         assert len(found) == buckets > 1
         targets = tmp_path / "candidates.parquet", tmp_path / "current.parquet"
-        merged = [merge_bucket(connection, [], newest, bucket, buckets, *targets)["current_rows"] for bucket in found]
+        merged = [merge_bucket(connection, newest, bucket, buckets, 1, *targets)["current_rows"] for bucket in found]
     assert sum(merged) == expected
     assert result.rejected_path
     with result.rejected_path.open() as lines:
