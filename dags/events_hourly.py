@@ -3,8 +3,9 @@
 ## What it does
 
 Registers the hour's raw files in the Glue catalog, keeps the earliest row of each `event_uuid` that the hours before do
-not have, and stages few large files. After the gate one commit replaces the rows of the hour in the Iceberg table
-`events` by them. The snapshots before it can be read for `SLUICE_TABLE_RETENTION_HOURS`.
+not have, and stages few large files. A crawl is started besides, but not for late and backfilled hours. After the gate
+one commit replaces the rows of the hour in the Iceberg table `events` by them. The snapshots before it can be read for
+`SLUICE_TABLE_RETENTION_HOURS`.
 
 ## Triggered by
 
@@ -35,6 +36,7 @@ from __future__ import annotations
 
 from airflow.providers.amazon.aws.operators.glue_crawler import GlueCrawlerRunOperator
 from airflow.sdk import Param, dag, task, task_group
+from airflow.sdk.exceptions import AirflowSkipException
 
 from sluice.lake import run_slug, staging_key
 from sluice.settings import load_settings
@@ -47,6 +49,13 @@ HOUR_PATTERN = r"^\d{4}-\d{2}-\d{2}[T ]\d{2}(:\d{2}(:\d{2}(\.\d+)?)?)?(Z|[+-]\d{
 """ISO 8601; without a zone it is UTC. Airflow checks it when a run is triggered, `format` it does not check."""
 
 JOB_MANIFEST = staging_key("events", "{{ run_slug(run_id) }}", "hourly/manifest.json")
+
+
+def skip_where_an_hour_is_done_again(context) -> None:
+    """Skip the crawl of late and backfilled hours: AWS bills ten minutes for each, and their files are registered."""
+    dag_run = context["dag_run"]
+    if dag_run.run_type == "backfill" or (dag_run.conf or {}).get("hour"):
+        raise AirflowSkipException("no crawl for a late or backfilled hour: its raw files are registered one by one")
 
 
 @dag(
@@ -75,7 +84,7 @@ def events_hourly():
     def catalogue():
         """The table and the partition of the hour are right afterwards, whether a crawler makes partitions or not."""
 
-        @task(inlets=[assets.RAW_EVENTS])
+        @task(inlets=[assets.RAW_EVENTS], trigger_rule="none_failed")
         def register_partition(run_id: str, dag_run) -> dict[str, int]:
             """Columns and partition from the footers of the raw files; note which files are processed."""
             from sluice.events import steps
@@ -85,6 +94,7 @@ def events_hourly():
         # Not waited for: AWS takes minutes for a crawl, and what this hour needs is registered from its footers.
         crawl = GlueCrawlerRunOperator(
             task_id="crawl",
+            pre_execute=skip_where_an_hour_is_done_again,
             crawler_name="{{ settings().resource_prefix }}-events",
             fail_on_already_running=False,
             wait_for_completion=False,

@@ -132,6 +132,15 @@ def test_a_failed_gate_of_a_batch_leaves_the_records_to_the_next_run(
     world.assert_each_record_ingested_once()
 
 
+def test_an_hour_that_is_done_again_is_registered_without_a_crawl(world: World, run: RunDag) -> None:
+    world.put(50, seed=1)
+    run("events_ingest")
+    again = run("events_hourly", run_conf={"hour": world.hour.isoformat()})
+    assert again.state == "success"
+    assert states(again)["catalogue.crawl"] == "skipped"
+    assert storage.read_hour(world.hour).num_rows == len(world.truth)
+
+
 def test_the_raw_table_has_the_partition_after_the_crawl_and_there_is_no_second_table(
     world: World, run: RunDag
 ) -> None:

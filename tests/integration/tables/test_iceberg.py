@@ -181,7 +181,7 @@ def test_readers_see_whole_snapshots_while_fifty_are_published(lake: Settings) -
         return polars.scan_iceberg(table, storage_options=options).collect()["page"].to_list()
 
     def read_on(name: str, read: Callable[[], list[str]]) -> None:
-        while not done.wait(0.2):
+        while not done.wait(0.5):
             seen.append((name, "".join(sorted(read()))))
 
     letters = [chr(ord("A") + number) for number in range(51)]
