@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from sluice.embedded import process_record
 from sluice.embedded.asgi import App, Message, Receive, Scope, Send, header, respond
+from sluice.embedded.ranges import answer_ranges
 
 if TYPE_CHECKING:
     from hypercorn.config import Config
@@ -142,11 +143,11 @@ def serve_on(listener: socket.socket, configuration: Configuration) -> None:
     port = configuration.port
     own_hosts = {f"127.0.0.1:{port}", f"localhost:{port}", f"[::1]:{port}"}
     identity = {"pid": os.getpid(), "version": version("ministack"), "faults": configuration.faults}
-    inner: App = app
+    inner: App = answer_ranges(app)
     if configuration.faults:
         from sluice.embedded.faults import Faults
 
-        inner = Faults(app)
+        inner = Faults(inner)
     guarded = guard(
         inner,
         own_hosts | configuration.allowed_hosts,
