@@ -75,29 +75,6 @@ def glue_type(arrow_type: pa.DataType) -> str:
         raise CatalogError(f"no column type of Glue is known for parquet type {arrow_type}") from None
 
 
-def arrow_type(glue_type_name: str) -> pa.DataType:
-    """The type that a column of the catalog is read as: what `glue_type` came from.
-
-    Raises:
-        CatalogError: no table of ours has such a column.
-    """
-    import pyarrow as pa
-
-    types = {
-        "string": pa.string(),
-        "bigint": pa.int64(),
-        "int": pa.int32(),
-        "double": pa.float64(),
-        "float": pa.float32(),
-        "boolean": pa.bool_(),
-        "timestamp": pa.timestamp("us", tz="UTC"),
-    }
-    try:
-        return types[glue_type_name]
-    except KeyError:
-        raise CatalogError(f"no parquet type is known for Glue type {glue_type_name}") from None
-
-
 def footer_columns(bucket: str, key: str) -> dict[str, str]:
     """Column -> Glue type of one parquet file, of which only the footer is read.
 
@@ -214,18 +191,6 @@ def add_columns(database: str, table: str, columns: dict[str, str]) -> list[str]
     if added is None:
         raise CatalogBusy(f"table {database}.{table} was changed by others {UPDATE_ATTEMPTS} times: try again later")
     return added
-
-
-def partition_location(database: str, table: str, values: Sequence[str]) -> str | None:
-    """The s3:// address that the catalog gives for a partition, with a slash at its end; None if it has none."""
-    glue = client("glue")
-    try:
-        answer = glue.get_partition(DatabaseName=database, TableName=table, PartitionValues=list(values))
-    except ClientError as error:
-        if error_code(error) != "EntityNotFoundException":
-            raise
-        return None
-    return answer["Partition"]["StorageDescriptor"]["Location"]
 
 
 def point_partition(database: str, table: str, values: Sequence[str], location: str) -> bool:
