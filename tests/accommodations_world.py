@@ -154,7 +154,9 @@ class World:
         if not self.step("collect", run):
             return {}
         self.step("consolidate", run)
-        return self.step("publish", run)
+        published = self.step("publish", run)
+        self.snapshots = published.pop("snapshots", {})
+        return published
 
     def step(self, name: str, run: str = "run") -> Any:
         """One task of accommodations_consolidate."""

@@ -62,7 +62,7 @@ class World:
         steps.publish_batch(run)
         return steps.find_late_hours(run, lambda: self.now)
 
-    def process(self, run: str, hour: datetime) -> dict[str, int]:
+    def process(self, run: str, hour: datetime) -> dict[str, Any]:
         """One run of events_hourly but for its crawl and gate."""
         steps.register_partition(run, hour)
         steps.dedup(run)

@@ -39,6 +39,7 @@ class World:
             Attributes={"RawMessageDelivery": "true"},
         )
         self.received: dict[str, list[str]] = {}
+        self.snapshots: dict[str, str] = {}
         self._remember_received()
 
     def publish(self, arn: str, bodies: Sequence[str]) -> None:
@@ -71,13 +72,15 @@ class World:
         return rates
 
     def run(self, run: str, *, rebuild: bool = False) -> dict[str, int]:
-        """One run of modules_diagnostics but for its gate; the tally, or nothing when the queues were empty."""
+        """One run of modules_diagnostics but for its gate; its counts, or nothing when the queues were empty."""
         collected = steps.collect(run, rebuild=rebuild)
         if not collected:
             return {}
         steps.store(run)
         steps.compute_rates(run, rebuild=rebuild)
-        return steps.publish_rates(run, collected)
+        published = steps.publish_rates(run, collected)
+        self.snapshots = published.pop("snapshots")
+        return published
 
     def rate_rows(self) -> list[dict[str, Any]]:
         """Rows of the table of rates, in the order of their publication."""

@@ -11,7 +11,7 @@ import pyarrow as pa
 from sluice import s3
 from sluice.settings import Settings
 from sluice.tables import commits, reading
-from sluice.tables.definitions import Column, Snapshot, TableDefinition
+from sluice.tables.definitions import Column, TableDefinition
 
 START = datetime(2024, 4, 7, 17, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -43,7 +43,7 @@ def stage(lake: Settings, table: pa.Table) -> str:
 
 def publish(
     lake: Settings, hour: datetime, pages: str, expected: list[str] | None = None, **columns: Any
-) -> Snapshot | None:
+) -> commits.Commit:
     staged = [stage(lake, rows(hour, pages, **columns))] if pages else []
     if expected is None:
         expected = commits.live_files(VISITS.name, where(hour))
@@ -53,7 +53,7 @@ def publish(
     )
 
 
-def append(added: pa.Table, hour: datetime) -> Snapshot | None:
+def append(added: pa.Table, hour: datetime) -> commits.Commit:
     """Append visits of an hour, each of which is known by its time and page."""
     key = ("at", "page")
     is_new = commits.without_keys(added, key)

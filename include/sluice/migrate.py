@@ -42,7 +42,7 @@ def migrate_history(settings: Settings) -> tuple[int, int]:
     for month, keys in sorted(months.items()):
         rows = pa.concat_tables(in_parallel(lambda key: _read(settings, key), keys))
         first, last = min(rows["observed_at"].to_pylist()), max(rows["observed_at"].to_pylist())
-        snapshot = commits.append(
+        commit = commits.append(
             HISTORY.name,
             rows,
             where=f"observed_at >= '{first.isoformat()}' and observed_at <= '{last.isoformat()}'",
@@ -50,7 +50,7 @@ def migrate_history(settings: Settings) -> tuple[int, int]:
             is_new=commits.without_keys(rows, key_columns),
             summary={"dag": "-", "run": f"{RUN} {month}"},
         )
-        added += int(snapshot.summary["added-records"]) if snapshot else 0
+        added += int(commit.snapshot.summary["added-records"]) if commit.snapshot and commit.is_new else 0
     return sum(map(len, months.values())), added
 
 

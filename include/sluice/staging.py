@@ -14,8 +14,8 @@ log = logging.getLogger(__name__)
 
 
 def publish_once(
-    bucket: str, pipeline: str, run: str, task: str, staged: Any, publish: Callable[[], dict[str, int]]
-) -> dict[str, int]:
+    bucket: str, pipeline: str, run: str, task: str, staged: Any, publish: Callable[[], dict[str, Any]]
+) -> dict[str, Any]:
     """Publish, unless the same task published the same before; then nothing is written.
 
     The record of it is in the staging of the run and expires with it. A try that died before the record was written
@@ -27,7 +27,7 @@ def publish_once(
         run: the run as a part of a key.
         task: of the Dag.
         staged: what is published, as JSON has it; another content is another batch.
-        publish: does it; returns the tally.
+        publish: does it; returns the tally, and what else is to be known of the publication.
 
     Returns:
         The tally, that of the earlier try where there was one.
@@ -38,14 +38,14 @@ def publish_once(
         record = json.loads(s3.read_object(bucket, key).body)
         if record["digest"] == digest:
             log.info("%s of run %s published this batch before: nothing to do", task, run)
-            tally: dict[str, int] = record["tally"]
+            tally: dict[str, Any] = record["tally"]
             return tally
     tally = publish()
     record_published(bucket, pipeline, run, task, staged, tally)
     return tally
 
 
-def record_published(bucket: str, pipeline: str, run: str, task: str, staged: Any, tally: dict[str, int]) -> None:
+def record_published(bucket: str, pipeline: str, run: str, task: str, staged: Any, tally: dict[str, Any]) -> None:
     """Note that a batch is published to its end, for a task of its run that is cleared."""
     record = {"digest": content_digest(staged), "tally": tally}
     s3.write_object(bucket, record_key(pipeline, run, task), json.dumps(record).encode())

@@ -121,17 +121,25 @@ DATASETS = _asset(
 
 
 def note_publication(context: Context, result: Any = None) -> None:
-    """Attach to each asset event of a task: counts, partition, report and quarantine; `post_execute` of every task."""
+    """Attach to each asset event of a task what was published; `post_execute` of every task.
+
+    That is the counts, the partition, the addresses of report and quarantine and, of an Iceberg table that changed, the
+    id of its snapshot, by which readers get this publication whatever comes after it.
+    """
     outlets = context["task"].outlets
     if not outlets:
         return
-    counts = {name: result[name] for name in COUNTS if name in result} if isinstance(result, dict) else {}
+    returned = result if isinstance(result, dict) else {}
+    counts = {name: returned[name] for name in COUNTS if name in returned}
+    snapshots = returned.get("snapshots", {})
     bucket, run = load_settings().lake_bucket, run_slug(context["ti"].run_id)
     for asset in outlets:
         report = lake.quality_key(asset.extra["gate"], run, "html")
         quarantine = lake.quarantine_key(asset.extra["pipeline"], run, "")
+        snapshot_id = snapshots.get(asset.name)
         context["outlet_events"][asset].extra = {
             **counts,
+            **({"snapshot": snapshot_id} if snapshot_id else {}),
             "partition": partition_of(context),
             "report": f"s3://{bucket}/{report}",
             "quarantine": f"s3://{bucket}/{quarantine.removesuffix('.jsonl')}",

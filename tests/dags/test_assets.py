@@ -13,6 +13,7 @@ from dockerhub_account import DockerHubAccount
 from sluice.deploy import TABLES
 from sluice.embedded.dockerhub import DockerHubStandIn
 from sluice.settings import PROJECT_ROOT, load_settings
+from sluice.tables import reading
 from sluice.watch.pipelines import pipelines
 
 if TYPE_CHECKING:
@@ -106,6 +107,8 @@ def test_an_asset_event_says_what_was_published_and_a_dag_of_others_is_due_by_it
     assert due == ["downstream"]
     assert set(found) == {"dockerhub_history", "raw_dockerhub"}
     extra = found["dockerhub_history"]
+    assert extra["snapshot"] == str(reading.history("dockerhub_history")[0].snapshot_id)
+    assert "snapshot" not in found["raw_dockerhub"], "it is no table"
     assert (extra["records_in"], extra["published"], extra["quarantined"]) == (2, 1, 1)
     keys = account.keys("")
     assert extra["report"].removeprefix(f"s3://{account.settings.lake_bucket}/") in keys

@@ -22,11 +22,15 @@ class TablesChanged(TerminalError):
     """A table is not what a batch was merged with, and another writer than this pipeline changed it."""
 
 
-def finish(settings: Settings, announcement: Announcement) -> None:
+def finish(settings: Settings, announcement: Announcement) -> dict[str, Any]:
     """Publish an announced batch to its end; nothing of it is done twice in a way that shows.
 
     Curated files first, then the candidates and the catalogue that readers see, the ledger, and the messages last. A
     run that ends on the way leaves the announcement, and the next run does all of it again.
+
+    Returns:
+        The tally of the batch, and `snapshots`: name of a table that changed -> id of its snapshot; the tally alone
+        where another worker published it first.
 
     Raises:
         StagingExpired: its staging expired before any run finished it.
@@ -38,13 +42,13 @@ def finish(settings: Settings, announcement: Announcement) -> None:
         first = announcement.first_microsecond
         outputs = [(key, output_key(first + place)) for place, key in enumerate(batch["outputs"])]
         s3.copy_objects(bucket, [*batch["quarantine"], *outputs])
-        _commit_tables(announcement, batch["catalogue"])
+        snapshots = _commit_tables(announcement, batch["catalogue"])
     except lake.StagingExpired as expired:
         raise lake.StagingExpired(bucket, expired.key, _way_out(settings, announcement)) from None
     except commits.Conflict as conflict:
         if storage.read_catalogue(table).announced != announcement:
             # Another worker has published the batch to its end, and the next one may be published already.
-            return
+            return tally_of(announcement.run, batch["measures"])
         raise TablesChanged(
             f"{conflict}; clear task consolidate of run {announcement.run}, which merges its batch with the tables as"
             " they are now"
@@ -52,12 +56,13 @@ def finish(settings: Settings, announcement: Announcement) -> None:
     storage.record_published(table, batch["sources"], announcement.number, announcement.at)
     sqs.delete(sqs.queue_url(settings.accommodations_queue), batch["receipt_handles"])
     storage.settle(table, announcement, read_tables(batch["catalogue"]["lists"]).state)
-    tally = tally_of(announcement.run, batch["measures"])
+    tally = tally_of(announcement.run, batch["measures"]) | {"snapshots": snapshots}
     record_published(bucket, PIPELINE, announcement.run, "publish", batch["collected"], tally)
+    return tally
 
 
-def _commit_tables(announcement: Announcement, plan: dict[str, Any]) -> None:
-    """Replace what the batch changes of the candidates, then of the catalogue: one snapshot each."""
+def _commit_tables(announcement: Announcement, plan: dict[str, Any]) -> dict[str, str | None]:
+    """Replace what the batch changes of the candidates, then of the catalogue: one snapshot each; their ids."""
     summary = {
         "dag": "accommodations_consolidate",
         "run": announcement.run,
@@ -66,9 +71,11 @@ def _commit_tables(announcement: Announcement, plan: dict[str, Any]) -> None:
         "candidate-bytes": plan["candidate_bytes"],
         "lists": plan["lists"],
     }
-    for definition, change in ((CANDIDATES, plan["candidates"]), (CURRENT, plan["current"])):
-        if change:
-            commits.replace(definition.name, **change, summary=summary)
+    return {
+        definition.name: commits.replace(definition.name, **change, summary=summary).snapshot_id
+        for definition, change in ((CANDIDATES, plan["candidates"]), (CURRENT, plan["current"]))
+        if change
+    }
 
 
 def finish_events(settings: Settings, batch: dict[str, Any]) -> None:
@@ -85,7 +92,7 @@ def _way_out(settings: Settings, announcement: Announcement) -> str:
     )
 
 
-def tally_of(run: str, measures: dict[str, Any]) -> dict[str, int]:
+def tally_of(run: str, measures: dict[str, Any]) -> dict[str, Any]:
     """The tally of a batch, and its `unlisted` and `blocked`, which count as duplicates in it."""
     unusable = {name: measures[name] for name in ("unlisted", "blocked")}
     tally = Tally(

@@ -137,7 +137,7 @@ def check_outputs(run: str) -> dict[str, Any]:
     )
 
 
-def publish(run: str, clock: Callable[[], datetime] = utc_now) -> dict[str, int]:
+def publish(run: str, clock: Callable[[], datetime] = utc_now) -> dict[str, Any]:
     """Announce the batch, write its files, commit its tables, note what was published, delete the messages last.
 
     Args:
@@ -146,7 +146,7 @@ def publish(run: str, clock: Callable[[], datetime] = utc_now) -> dict[str, int]
 
     Returns:
         The tally of the run; records of partners on no list or blocked count as duplicates there, and by themselves as
-        `unlisted` and `blocked`.
+        `unlisted` and `blocked`; and `snapshots`: name of a table that changed -> id of its snapshot.
 
     Raises:
         BatchTaken: another run published since this one began; the messages come back.
@@ -164,13 +164,13 @@ def publish(run: str, clock: Callable[[], datetime] = utc_now) -> dict[str, int]
     )
 
 
-def _publish(settings: Settings, run: str, batch: dict[str, Any], clock: Callable[[], datetime]) -> dict[str, int]:
+def _publish(settings: Settings, run: str, batch: dict[str, Any], clock: Callable[[], datetime]) -> dict[str, Any]:
     if batch["sources"] or batch["catalogue"]["is_outdated"]:
         announcement = storage.announce(
             settings.accommodations_ledger_table, run, batch["base"], len(batch["outputs"]), clock()
         )
         if announcement:
-            publication.finish(settings, announcement)
+            return publication.finish(settings, announcement)
     else:
         publication.finish_events(settings, batch)
     return publication.tally_of(run, batch["measures"])

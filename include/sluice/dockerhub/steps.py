@@ -149,11 +149,11 @@ def _stats_of(row: dict[str, Any]) -> Stats:
     )
 
 
-def publish_answers(run: str, fetched: dict[str, int]) -> dict[str, int]:
+def publish_answers(run: str, fetched: dict[str, int]) -> dict[str, Any]:
     """History first, then the raw objects, whose arrival triggers the aggregation.
 
     Returns:
-        The tally of the run.
+        The tally of the run, and `snapshots`: the id of the history's snapshot that holds its rows.
     """
     settings = load_settings()
     rows = s3.read_json_lines(settings.lake_bucket, _staged_answers(run))
@@ -167,16 +167,19 @@ def publish_answers(run: str, fetched: dict[str, int]) -> dict[str, int]:
 
 def _publish_answers(
     settings: Settings, run: str, rows: Sequence[dict[str, Any]], fetched: dict[str, int]
-) -> dict[str, int]:
+) -> dict[str, Any]:
     observations = [(_stats_of(row), row["body"]) for row in rows]
+    snapshots = {}
     if rows:
         observed_at = datetime.fromisoformat(rows[0]["observed_at"])
-        storage.append_history(run, observed_at, [stats for stats, _ in observations])
+        commit = storage.append_history(run, observed_at, [stats for stats, _ in observations])
+        snapshots[storage.HISTORY.name] = commit.snapshot_id
     in_parallel(
         lambda one: s3.write_object(settings.lake_bucket, raw_key(one[0]), one[1].encode()),
         observations,
     )
-    return Tally(fetched["records_in"], published=len(rows), quarantined=fetched["quarantined"]).checked(run)
+    tally = Tally(fetched["records_in"], published=len(rows), quarantined=fetched["quarantined"]).checked(run)
+    return tally | {"snapshots": snapshots}
 
 
 # dockerhub_aggregate: collect -> check_objects -> publish_aggregates

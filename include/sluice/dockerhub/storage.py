@@ -47,7 +47,7 @@ def list_month(bucket: str, year: int, month: int) -> Iterator[str]:
             yield from s3.list_keys(bucket, f"{name}year={year:04d}/month={month:02d}/")
 
 
-def append_history(run: str, observed_at: datetime, stats: Sequence[Stats]) -> None:
+def append_history(run: str, observed_at: datetime, stats: Sequence[Stats]) -> commits.Commit:
     """Append the rows of one pull to the history, but those that it has already.
 
     Raises:
@@ -69,7 +69,7 @@ def append_history(run: str, observed_at: datetime, stats: Sequence[Stats]) -> N
     values = [(observed_at, s.namespace, s.name, s.star_count, s.pull_count, s.last_updated_at) for s in stats]
     rows = pa.table(dict(zip(schema.names, zip(*values, strict=True), strict=True)), schema=schema)
     key = ("observed_at", "namespace", "name")
-    commits.append(
+    return commits.append(
         HISTORY.name,
         rows,
         where=f"observed_at = '{observed_at.isoformat()}'",

@@ -139,7 +139,7 @@ def _job_result(bucket: str, run: str, folder: Path) -> DedupResult:
 
 def publish_rows(
     settings: Settings, run: str, hour: datetime, inputs: dict[str, Any], output: dict[str, Any], now: datetime
-) -> None:
+) -> str | None:
     """Make the staged files the rows of the hour by one commit, unless they are already or another run was quicker.
 
     Args:
@@ -149,6 +149,9 @@ def publish_rows(
         inputs: what `register_partition` wrote down.
         output: what `stage_hour` returned.
         now: the time (UTC) of the publication.
+
+    Returns:
+        The id of the snapshot that holds them; None where another run was quicker.
     """
     table, stream = settings.events_checkpoint_table, settings.event_stream
     measures = output["measures"]
@@ -161,7 +164,7 @@ def publish_rows(
         **{name.replace("_", "-"): measures[name] for name in HOURLY_COUNTS},
     }
     try:
-        snapshot = commits.replace(
+        commit = commits.replace(
             storage.EVENTS.name,
             storage.rows_of_hour(hour),
             output["files"],
@@ -175,8 +178,9 @@ def publish_rows(
         because = f"{run} and another run published hour {storage.hour_text(hour)} at the same time"
         marks.touch_hour(table, stream, hour, f"yield:{run}", because)
         log.warning("%s: what it published stays, and the hour will be processed again", conflict)
-        return
-    if snapshot is None:
+        return None
+    if not commit.is_new:
         log.info("hour %s has these rows already", storage.hour_text(hour))
     published = PublishedHour(len(inputs["raw"]), measures["rows"], run, now)
     hours.write_hour(table, stream, hour, published)
+    return commit.snapshot_id

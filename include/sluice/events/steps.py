@@ -279,7 +279,7 @@ def check_hour(run: str) -> dict[str, Any]:
     )
 
 
-def publish_hour(run: str, hour: datetime, clock: Callable[[], datetime] = utc_now) -> dict[str, int]:
+def publish_hour(run: str, hour: datetime, clock: Callable[[], datetime] = utc_now) -> dict[str, Any]:
     """Make the staged files the rows of the hour in the table `events`, by one commit.
 
     It is done on condition that no other run published the hour since its raw files were listed. The hour stays marked
@@ -291,7 +291,7 @@ def publish_hour(run: str, hour: datetime, clock: Callable[[], datetime] = utc_n
         clock: tells the time (UTC) of the publication.
 
     Returns:
-        The tally of the hour.
+        The tally of the hour, and `snapshots`: the id of the table's snapshot that holds it.
 
     Raises:
         TableBusy: see `sluice.tables.commits`.
@@ -314,15 +314,16 @@ def _publish_hour(
     inputs: dict[str, Any],
     output: dict[str, Any],
     clock: Callable[[], datetime],
-) -> dict[str, int]:
+) -> dict[str, Any]:
     table, stream = settings.events_checkpoint_table, settings.event_stream
     claim = f"publish:{run}"
     marks.claim_hour(table, stream, hour, claim, inputs["touched"], run, clock())
-    hourly.publish_rows(settings, run, hour, inputs, output, clock())
+    snapshot_id = hourly.publish_rows(settings, run, hour, inputs, output, clock())
     marks.settle_hour(table, stream, hour, claim)
     measures = output["measures"]
-    return Tally(
+    tally = Tally(
         measures["records_in"],
         published=measures["rows"],
         duplicates=measures["duplicates_in_hour"] + measures["duplicates_of_previous"],
     ).checked(f"{run}, hour {storage.hour_text(hour)}")
+    return tally | {"snapshots": {storage.EVENTS.name: snapshot_id}}

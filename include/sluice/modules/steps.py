@@ -287,7 +287,7 @@ def check_rates(run: str) -> dict[str, Any]:
     )
 
 
-def publish_rates(run: str, collected: dict[str, int], clock: Callable[[], datetime] = utc_now) -> dict[str, int]:
+def publish_rates(run: str, collected: dict[str, int], clock: Callable[[], datetime] = utc_now) -> dict[str, Any]:
     """Publish what is new, note it with each diagnostic, and delete the diagnostics from their queue last.
 
     Rates are rows of the table first, as a rate that is noted is not looked at again. A note follows its publication: a
@@ -299,7 +299,8 @@ def publish_rates(run: str, collected: dict[str, int], clock: Callable[[], datet
         clock: tells the time (UTC) of the publication.
 
     Returns:
-        The tally of the run, and `rates`: what it published, those of earlier diagnostics included.
+        The tally of the run, `rates`: what it published, those of earlier diagnostics included, and `snapshots`: the id
+        of the table's snapshot that holds them.
 
     Raises:
         PublishFailed: SNS refused rates; see `sluice.sns`.
@@ -324,10 +325,10 @@ def _publish_verdicts(
     handles: Sequence[dict[str, Any]],
     collected: dict[str, int],
     now: datetime,
-) -> dict[str, int]:
+) -> dict[str, Any]:
     rejections = [Rejection(**row["rejection"]) for row in rows if row["outcome"] == "rejected"]
     write_quarantine(settings.lake_bucket, PIPELINE, run, "publish_rates", rejections)
-    outdated = _publish(settings, run, [row for row in rows if row["outcome"] != "duplicate"], now)
+    outdated, snapshots = _publish(settings, run, [row for row in rows if row["outcome"] != "duplicate"], now)
     if outdated:
         raise RatesOutdated(
             f"table {settings.modules_diagnostic_table}: another run judged {len(outdated)} of {len(rows)} diagnostics"
@@ -342,11 +343,13 @@ def _publish_verdicts(
         quarantined=collected["quarantined"] + mine["rejected"],
     ).checked(run)
     _delete(settings.weekly_diagnostic_queue, handles)
-    return tally | {"rates": sum(row["outcome"] == "published" for row in rows)}
+    return tally | {"rates": sum(row["outcome"] == "published" for row in rows), "snapshots": snapshots}
 
 
-def _publish(settings: Settings, run: str, rows: Sequence[dict[str, Any]], now: datetime) -> list[tuple[str, int]]:
-    """Publish and note what no earlier try of this run did; keys of what another run judged meanwhile."""
+def _publish(
+    settings: Settings, run: str, rows: Sequence[dict[str, Any]], now: datetime
+) -> tuple[list[tuple[str, int]], dict[str, str | None]]:
+    """Publish and note what no earlier try of this run did; keys of what another run judged meanwhile, snapshot ids."""
     table = settings.modules_diagnostic_table
     noted = storage.read_judgements(table, [(row["module_id"], row["timestamp"]) for row in rows])
     outdated: list[tuple[str, int]] = []
@@ -362,13 +365,12 @@ def _publish(settings: Settings, run: str, rows: Sequence[dict[str, Any]], now: 
             outdated.append(key)
         else:
             (news if row["outcome"] == "published" else silent).append(verdict)
-    if news:
-        storage.append_rates(run, now, news)
+    snapshots = {storage.RATES.name: storage.append_rates(run, now, news).snapshot_id} if news else {}
     arn = sns.topic_arn(settings.success_rate_topic) if news else ""
     batches = [news[start : start + sns.BATCH_SIZE] for start in range(0, len(news), sns.BATCH_SIZE)]
     found = in_parallel(lambda batch: _publish_batch(table, arn, batch), batches)
     found += in_parallel(lambda verdict: _note(table, [verdict]), silent)
-    return outdated + [key for some in found for key in some]
+    return outdated + [key for some in found for key in some], snapshots
 
 
 def _verdict(row: dict[str, Any]) -> Verdict:

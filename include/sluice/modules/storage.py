@@ -148,7 +148,7 @@ def forget_judgement(table: str, module_id: str, timestamp: int) -> None:
     )
 
 
-def append_rates(run: str, published_at: datetime, verdicts: Sequence[Verdict]) -> None:
+def append_rates(run: str, published_at: datetime, verdicts: Sequence[Verdict]) -> commits.Commit:
     """Append rates that a run is about to publish, but for those that an earlier try of it appended.
 
     Where a run appended a rate and never came to note it, another run publishes and appends it again.
@@ -164,7 +164,7 @@ def append_rates(run: str, published_at: datetime, verdicts: Sequence[Verdict]) 
     """
     rows = rates_table(run, published_at, verdicts)
     key = ("run", "module", "timestamp")
-    commits.append(
+    return commits.append(
         RATES.name,
         rows,
         where=f"run = '{run}'",

@@ -57,6 +57,24 @@ class Contents:
     files: Mapping[Any, list[str]]
 
 
+@dataclass(frozen=True)
+class Commit:
+    """The outcome of a commit.
+
+    Attributes:
+        snapshot: the one that holds the content; None for a table that is empty still.
+        is_new: whether this commit made it; otherwise the table held the content already.
+    """
+
+    snapshot: Snapshot | None
+    is_new: bool
+
+    @property
+    def snapshot_id(self) -> str | None:
+        """The id as text: it exceeds the integers that JavaScript, and so a page of Airflow, shows exactly."""
+        return str(self.snapshot.snapshot_id) if self.snapshot else None
+
+
 def contents(name: str) -> Contents:
     """The current snapshot of a table, and its files by partition.
 
@@ -95,7 +113,7 @@ def replace(
     content: str,
     expected: Sequence[str],
     summary: Mapping[str, object],
-) -> Snapshot | None:
+) -> Commit:
     """Replace a part of a table by staged files, in one snapshot, unless it holds this content already.
 
     Args:
@@ -107,7 +125,7 @@ def replace(
         summary: what the snapshot notes about itself; names get `sluice.` before them.
 
     Returns:
-        The snapshot; None where the part held this content already, so nothing was committed.
+        The new snapshot, or the current one where the part held this content already.
 
     Raises:
         Conflict: another writer replaced the part meanwhile.
@@ -147,7 +165,7 @@ def append(
     columns: Sequence[str],
     is_new: Callable[[pa.Table], list[bool]],
     summary: Mapping[str, object],
-) -> Snapshot | None:
+) -> Commit:
     """Append rows in one snapshot, but those that the table has already.
 
     Args:
@@ -159,7 +177,7 @@ def append(
         summary: as for `replace`.
 
     Returns:
-        The snapshot; None where the table had all rows, so nothing was committed.
+        The new snapshot, or the current one where the table had all rows already.
 
     Raises:
         TableBusy: the commit was refused again and again.
@@ -231,7 +249,7 @@ def _commit(
     settings: Settings,
     name: str,
     change: Callable[[Table, Transaction], _SnapshotProducer[Any] | None],
-) -> Snapshot | None:
+) -> Commit:
     """Make a change to the newest state of a table, again where another writer was quicker or the answer is lost.
 
     Args:
@@ -242,14 +260,15 @@ def _commit(
     from pyiceberg.exceptions import CommitFailedException, ValidationException
 
     failures: list[Exception] = []
-    committed: list[Snapshot | None] = []
+    committed: list[Commit] = []
 
     def attempt() -> bool | None:
         table = load(settings, name)
         transaction = table.transaction()
         update = change(table, transaction)
         if update is None:
-            committed.append(None)
+            current = table.current_snapshot()
+            committed.append(Commit(snapshot_of(table, current) if current else None, is_new=False))
             return True
         try:
             update.commit()
@@ -265,17 +284,18 @@ def _commit(
                     raise
                 failures.append(unknown)
                 return None
-        committed.append(snapshot_of(table, table.snapshot_by_id(update.snapshot_id)))
+        committed.append(Commit(snapshot_of(table, table.snapshot_by_id(update.snapshot_id)), is_new=True))
         return True
 
     if not until_done(attempt, attempts=COMMIT_ATTEMPTS, first_pause_seconds=COMMIT_FIRST_PAUSE_SECONDS):
         raise TableBusy(
             f"table {settings.glue_database}.{name}: {COMMIT_ATTEMPTS} commits failed, the last with: {failures[-1]}"
         ) from failures[-1]
-    (snapshot,) = committed
-    if snapshot:
-        log.info("table %s: snapshot %d, %s", name, snapshot.snapshot_id, json.dumps(dict(snapshot.summary)))
-    return snapshot
+    (commit,) = committed
+    if commit.snapshot and commit.is_new:
+        noted = json.dumps(dict(commit.snapshot.summary))
+        log.info("table %s: snapshot %d, %s", name, commit.snapshot.snapshot_id, noted)
+    return commit
 
 
 def _is_passing(error: ClientError) -> bool:

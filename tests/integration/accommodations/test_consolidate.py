@@ -43,6 +43,8 @@ def test_the_worked_example_of_the_contract(world: Any) -> None:
     line = json.loads(world.outputs()[key].split(b"\n")[0])
     assert list(line) == ["accommodation_id", "partner_name", "accommodation_data"]
     assert world.unfinished() == 0
+    tables = ("accommodations_candidates", "accommodations_current")
+    assert world.snapshots == {name: str(reading.history(name)[0].snapshot_id) for name in tables}
 
 
 @pytest.mark.parametrize(

@@ -46,7 +46,8 @@ def watch(account: DockerHubAccount, configure: Configure, hub: DockerHubStandIn
 def pull(run: str = "run", observed_at: datetime = OBSERVED) -> dict[str, int]:
     fetched = steps.fetch(run, clock=lambda: observed_at)
     steps.check_answers(run)
-    return steps.publish_answers(run, fetched)
+    published = steps.publish_answers(run, fetched)
+    return {name: count for name, count in published.items() if name != "snapshots"}
 
 
 def contents(account: DockerHubAccount) -> dict[str, bytes]:

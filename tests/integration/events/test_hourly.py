@@ -120,6 +120,7 @@ def test_an_hour_without_data_is_published_as_nothing_and_a_late_event_comes_int
         "published": 0,
         "duplicates": 0,
         "quarantined": 0,
+        "snapshots": {"events": None},
     }
     assert snapshots() == []
     world.put_event(uuid_of(1), world.hour.timestamp())
@@ -132,8 +133,9 @@ def test_the_same_rows_again_are_not_published_again(world: Any) -> None:
     world.put(200, seed=1, duplicates=0.2)
     world.process_late(world.ingest("ingest"))
     before = snapshots()
-    world.process("again", world.hour)
+    again = world.process("again", world.hour)
     assert snapshots() == before
+    assert again["snapshots"] == {"events": str(before[0].snapshot_id)}
 
 
 def test_a_snapshot_says_what_it_was_made_from_and_can_be_read_later(world: Any) -> None:

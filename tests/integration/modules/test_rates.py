@@ -12,6 +12,7 @@ from modules_world import World, send_raw
 from sluice.modules import steps, storage, transform
 from sluice.modules.produce import Fleet, generate
 from sluice.modules.records import ATTEMPTS_MAX, TIMESTAMP_MAX
+from sluice.tables import reading
 
 FLEET = Fleet(modules=20, weeks=4, losses=0.2, resets=0.3, duplicates=0.2, late=0.2, malformed=0.1, seed=4)
 
@@ -136,6 +137,10 @@ def test_every_published_rate_is_a_row_that_says_how_it_was_computed(world: Worl
     world.run("correction")
     world.diagnostic("a", 5, 5)
     world.run("as before")
+    assert world.snapshots == {"module_success_rates": str(reading.history("module_success_rates")[0].snapshot_id)}
+    world.message("a", 11)
+    world.run("no rate")
+    assert world.snapshots == {}
     rows = world.rate_rows()
     assert len({row["published_at"] for row in rows}) == 4
     names = ("module", "timestamp", "attempts", "received", "counted_from", "success_rate", "rule_version", "run")

@@ -19,14 +19,15 @@ from tables_world import HOUR, START, VISITS, append, files, pages, publish, row
 
 
 def test_a_part_is_replaced_by_one_snapshot_and_the_same_content_by_none(lake: Settings) -> None:
-    first = publish(lake, START, "ab")
+    first = publish(lake, START, "ab").snapshot
     publish(lake, START + HOUR, "xyz")
-    second = publish(lake, START, "cd")
+    second = publish(lake, START, "cd").snapshot
     assert first
     assert second
     assert pages() == "cdxyz"
     assert second.summary["sluice.run"] == "run-cd"
-    assert publish(lake, START, "cd") is None
+    again = publish(lake, START, "cd")
+    assert (again.snapshot, again.is_new) == (second, False), "it is known which snapshot holds the content"
     found = reading.history("visits")
     assert [each.is_current for each in found] == [True, False, False], "a second snapshot would show a part half-way"
     assert pages(as_of=first.snapshot_id) == "ab"
@@ -37,9 +38,9 @@ def test_a_part_is_replaced_by_one_snapshot_and_the_same_content_by_none(lake: S
 def test_a_part_can_be_emptied(lake: Settings) -> None:
     publish(lake, START, "ab")
     publish(lake, START + HOUR, "x")
-    assert publish(lake, START, "") is not None
+    assert publish(lake, START, "").is_new
     assert pages() == "x"
-    assert publish(lake, START, "") is None
+    assert not publish(lake, START, "").is_new
 
 
 @pytest.mark.parametrize("kind", ["drop", "throttle", "error"])
@@ -60,9 +61,10 @@ def test_whatever_becomes_of_a_commit_the_rows_are_right_and_readable(
 
 
 def test_rows_that_the_table_has_are_not_appended_again(lake: Settings) -> None:
-    assert append(rows(START, "ab"), START)
-    assert append(rows(START, "ab"), START) is None
-    assert append(rows(START, "abc"), START), "the one that is new"
+    first = append(rows(START, "ab"), START)
+    again = append(rows(START, "ab"), START)
+    assert (again.snapshot, first.is_new, again.is_new) == (first.snapshot, True, False)
+    assert append(rows(START, "abc"), START).is_new, "one row is"
     assert pages() == "abc"
 
 
@@ -110,7 +112,7 @@ def test_columns_that_a_file_brings_are_added_and_types_widened_with_its_rows(la
 
 
 def test_readers_see_an_earlier_snapshot_again_after_a_roll_back(lake: Settings) -> None:
-    first = publish(lake, START, "ab")
+    first = publish(lake, START, "ab").snapshot
     publish(lake, START, "cd")
     assert first
     reading.roll_back("visits", first.snapshot_id)
