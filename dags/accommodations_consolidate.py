@@ -45,6 +45,7 @@ from sluice_airflow import assets
 from sluice_airflow.alerts import after_failed_run
 from sluice_airflow.defaults import START, TASK_DEFAULTS
 from sluice_airflow.doorbell import QueueDepthTrigger
+from sluice_airflow.gates import GateOperator
 
 QUEUE = load_settings().accommodations_queue
 # A name, not sqs://: for a URI Airflow looks through all providers, 0.14 s in each task.
@@ -80,13 +81,6 @@ def accommodations_consolidate():
 
         return steps.consolidate(run_slug(run_id))
 
-    @task
-    def check_outputs(run_id: str) -> dict:
-        """Gate: each record and event accounted for, each accommodation once, no partner that may not be used."""
-        from sluice.accommodations import steps
-
-        return steps.check_outputs(run_slug(run_id))
-
     @task(outlets=[assets.ACCOMMODATIONS, assets.ACCOMMODATIONS_CANDIDATES, assets.ACCOMMODATIONS_CURRENT])
     def publish(run_id: str) -> dict[str, int]:
         """Announce the batch, write its files, commit its tables, delete the messages last."""
@@ -94,7 +88,13 @@ def accommodations_consolidate():
 
         return steps.publish(run_slug(run_id))
 
-    collect() >> consolidate() >> check_outputs() >> publish()
+    check_outputs = GateOperator(
+        task_id="check_outputs",
+        gate="accommodations/consolidate",
+        expectations="Each record and event accounted for, each accommodation once, no partner that may not be used.",
+        check="sluice.accommodations.steps.check_outputs",
+    )
+    collect() >> consolidate() >> check_outputs >> publish()
 
 
 accommodations_consolidate()

@@ -47,6 +47,7 @@ from sluice_airflow import assets
 from sluice_airflow.alerts import after_failed_run
 from sluice_airflow.defaults import START, TASK_DEFAULTS
 from sluice_airflow.doorbell import QueueDepthTrigger
+from sluice_airflow.gates import GateOperator
 
 QUEUE = load_settings().datasets_queue
 NEW_FILES = Asset(QUEUE, watchers=[AssetWatcher(name=QUEUE, trigger=QueueDepthTrigger(QUEUE, "datasets_aggregate"))])
@@ -94,13 +95,6 @@ def datasets_aggregate():
         source, force = _asked(dag_run.conf)
         return steps.aggregate(run_slug(run_id), source, force=force)
 
-    @task
-    def check(run_id: str) -> dict:
-        """Gate: every row accounted for, min <= max, percentages between 0 and 1, each dp once."""
-        from sluice.datasets import steps
-
-        return steps.check(run_slug(run_id))
-
     @task(outlets=[assets.DATASETS])
     def publish(collected: dict[str, int], run_id: str, dag_run) -> dict[str, int]:
         """One conditional request a file, then delete the messages."""
@@ -109,8 +103,14 @@ def datasets_aggregate():
         source, force = _asked(dag_run.conf)
         return steps.publish(run_slug(run_id), collected, source, force=force)
 
+    check = GateOperator(
+        task_id="check",
+        gate="datasets/aggregate",
+        expectations="Every row accounted for, min <= max, percentages between 0 and 1, each dp once.",
+        check="sluice.datasets.steps.check",
+    )
     collected = collect()
-    collected >> aggregate() >> check() >> publish(collected)
+    collected >> aggregate() >> check >> publish(collected)
 
 
 datasets_aggregate()

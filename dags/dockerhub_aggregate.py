@@ -39,6 +39,7 @@ from sluice_airflow import assets
 from sluice_airflow.alerts import after_failed_run
 from sluice_airflow.defaults import START, TASK_DEFAULTS
 from sluice_airflow.doorbell import QueueDepthTrigger
+from sluice_airflow.gates import GateOperator
 
 QUEUE = load_settings().dockerhub_queue
 # A name, not sqs://: for a URI Airflow looks through all providers, 0.14 s in each task.
@@ -70,13 +71,6 @@ def dockerhub_aggregate():
 
         return (steps.collect_all if params["rebuild"] else steps.collect)(run_slug(run_id))
 
-    @task
-    def check_objects(run_id: str) -> dict:
-        """Gate: fields, types, counts, months, no push from the future."""
-        from sluice.dockerhub import steps
-
-        return steps.check_objects(run_slug(run_id))
-
     @task(outlets=[assets.DOCKERHUB_STATS])
     def publish_aggregates(collected: dict[str, int], run_id: str, params: dict) -> dict[str, int]:
         """Write the items, then delete the messages."""
@@ -84,8 +78,14 @@ def dockerhub_aggregate():
 
         return steps.publish_aggregates(run_slug(run_id), collected, rebuild=params["rebuild"])
 
+    check_objects = GateOperator(
+        task_id="check_objects",
+        gate="dockerhub/aggregate",
+        expectations="Fields, types, counts, months, no push from the future.",
+        check="sluice.dockerhub.steps.check_objects",
+    )
     collected = collect()
-    collected >> check_objects() >> publish_aggregates(collected)
+    collected >> check_objects >> publish_aggregates(collected)
 
 
 dockerhub_aggregate()

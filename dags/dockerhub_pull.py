@@ -35,6 +35,7 @@ from sluice.settings import load_settings
 from sluice_airflow import assets
 from sluice_airflow.alerts import after_failed_run
 from sluice_airflow.defaults import START, TASK_DEFAULTS
+from sluice_airflow.gates import GateOperator
 
 
 @dag(
@@ -55,13 +56,6 @@ def dockerhub_pull():
 
         return steps.fetch(run_slug(run_id))
 
-    @task
-    def check_answers(run_id: str) -> dict:
-        """Gate: fields, types, counts, the repository asked for, no push from the future."""
-        from sluice.dockerhub import steps
-
-        return steps.check_answers(run_slug(run_id))
-
     @task(outlets=[assets.DOCKERHUB_HISTORY, assets.RAW_DOCKERHUB])
     def publish_answers(fetched: dict[str, int], run_id: str) -> dict[str, int]:
         """History rows first, then the raw objects."""
@@ -69,8 +63,14 @@ def dockerhub_pull():
 
         return steps.publish_answers(run_slug(run_id), fetched)
 
+    check_answers = GateOperator(
+        task_id="check_answers",
+        gate="dockerhub/pull",
+        expectations="Fields, types, counts, the repository asked for, no push from the future.",
+        check="sluice.dockerhub.steps.check_answers",
+    )
     fetched = fetch()
-    fetched >> check_answers() >> publish_answers(fetched)
+    fetched >> check_answers >> publish_answers(fetched)
 
 
 dockerhub_pull()

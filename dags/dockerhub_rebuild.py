@@ -32,6 +32,7 @@ from sluice.lake import run_slug
 from sluice_airflow import assets
 from sluice_airflow.alerts import after_failed_run
 from sluice_airflow.defaults import START, TASK_DEFAULTS
+from sluice_airflow.gates import GateOperator
 from sluice_airflow.timetable import StartOfIntervalTimetable
 
 
@@ -58,13 +59,6 @@ def dockerhub_rebuild():
 
         return steps.collect_month(_run_name(run_id), logical_date)
 
-    @task
-    def check_objects(run_id: str) -> dict:
-        """Gate: fields, types, counts, months, no push from the future."""
-        from sluice.dockerhub import steps
-
-        return steps.check_objects(_run_name(run_id))
-
     @task(outlets=[assets.DOCKERHUB_STATS])
     def publish_aggregates(collected: dict[str, int], run_id: str) -> dict[str, int]:
         """Write the items of the month again."""
@@ -72,8 +66,15 @@ def dockerhub_rebuild():
 
         return steps.publish_aggregates(_run_name(run_id), collected, rebuild=True)
 
+    check_objects = GateOperator(
+        task_id="check_objects",
+        gate="dockerhub/aggregate",
+        expectations="Fields, types, counts, months, no push from the future.",
+        check="sluice.dockerhub.steps.check_objects",
+        run="rebuild__{{ run_id }}",
+    )
     collected = collect_month()
-    collected >> check_objects() >> publish_aggregates(collected)
+    collected >> check_objects >> publish_aggregates(collected)
 
 
 dockerhub_rebuild()

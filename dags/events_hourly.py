@@ -43,6 +43,7 @@ from sluice.settings import load_settings
 from sluice_airflow import assets
 from sluice_airflow.alerts import after_failed_run
 from sluice_airflow.defaults import START, TASK_DEFAULTS
+from sluice_airflow.gates import GateOperator
 from sluice_airflow.timetable import StartOfIntervalTimetable
 
 HOUR_PATTERN = r"^\d{4}-\d{2}-\d{2}[T ]\d{2}(:\d{2}(:\d{2}(\.\d+)?)?)?(Z|[+-]\d{2}:?\d{2})?$"
@@ -108,13 +109,6 @@ def events_hourly():
 
         return steps.dedup(run_slug(run_id))
 
-    @task
-    def check_hour(run_id: str) -> dict:
-        """Gate: uuids unique, columns not null, created_at inside the hour, raw = curated + duplicates."""
-        from sluice.events import steps
-
-        return steps.check_hour(run_slug(run_id))
-
     @task(outlets=[assets.EVENTS])
     def publish_hour(run_id: str, dag_run) -> dict[str, int]:
         """One commit that replaces the hour in the table `events`."""
@@ -135,7 +129,13 @@ def events_hourly():
         catalogue() >> dedup_job >> deduplicated
     else:
         catalogue() >> deduplicated
-    deduplicated >> check_hour() >> publish_hour()
+    check_hour = GateOperator(
+        task_id="check_hour",
+        gate="events/hourly",
+        expectations="Uuids unique, columns not null, created_at inside the hour, raw = curated + duplicates.",
+        check="sluice.events.steps.check_hour",
+    )
+    deduplicated >> check_hour >> publish_hour()
 
 
 events_hourly()

@@ -39,6 +39,7 @@ from sluice.lake import run_slug
 from sluice_airflow import assets
 from sluice_airflow.alerts import after_failed_run
 from sluice_airflow.defaults import START, TASK_DEFAULTS
+from sluice_airflow.gates import GateOperator
 
 
 @dag(
@@ -59,13 +60,6 @@ def events_ingest():
 
         return steps.drain(run_slug(run_id))
 
-    @task
-    def check_batch(run_id: str) -> dict:
-        """Gate: every record accounted for, required columns not null, created_at inside its hour."""
-        from sluice.events import steps
-
-        return steps.check_batch(run_slug(run_id))
-
     @task(outlets=[assets.RAW_EVENTS])
     def publish_batch(run_id: str) -> dict[str, int]:
         """Announce the batch, write quarantine and raw files, move the checkpoints last."""
@@ -80,8 +74,14 @@ def events_ingest():
 
         return steps.find_late_hours(run_slug(run_id))
 
+    check_batch = GateOperator(
+        task_id="check_batch",
+        gate="events/ingest",
+        expectations="Every record accounted for, required columns not null, created_at inside its hour.",
+        check="sluice.events.steps.check_batch",
+    )
     late_hours = find_late_hours()
-    drain() >> check_batch() >> publish_batch() >> late_hours
+    drain() >> check_batch >> publish_batch() >> late_hours
     TriggerDagRunOperator.partial(
         task_id="process_late_hour",
         trigger_dag_id="events_hourly",

@@ -44,6 +44,7 @@ from sluice_airflow import assets
 from sluice_airflow.alerts import after_failed_run
 from sluice_airflow.defaults import START, TASK_DEFAULTS
 from sluice_airflow.doorbell import QueueDepthTrigger
+from sluice_airflow.gates import GateOperator
 
 DIAGNOSTICS = load_settings().weekly_diagnostic_queue
 MESSAGES = load_settings().recv_message_queue
@@ -93,13 +94,6 @@ def modules_diagnostics():
 
         return steps.compute_rates(run_slug(run_id), rebuild=params["rebuild"])
 
-    @task
-    def check_rates(run_id: str) -> dict:
-        """Gate: every diagnostic accounted for, rates between 0 and 100."""
-        from sluice.modules import steps
-
-        return steps.check_rates(run_slug(run_id))
-
     @task(outlets=[assets.MODULE_SUCCESS_RATES, assets.SUCCESS_RATE])
     def publish_rates(collected: dict[str, int], run_id: str) -> dict[str, int]:
         """Append new rates to their table, publish and note them, then delete the diagnostics."""
@@ -107,8 +101,14 @@ def modules_diagnostics():
 
         return steps.publish_rates(run_slug(run_id), collected)
 
+    check_rates = GateOperator(
+        task_id="check_rates",
+        gate="modules/rates",
+        expectations="Every diagnostic accounted for, rates between 0 and 100.",
+        check="sluice.modules.steps.check_rates",
+    )
     collected = collect()
-    collected >> store() >> compute_rates() >> check_rates() >> publish_rates(collected)
+    collected >> store() >> compute_rates() >> check_rates >> publish_rates(collected)
 
 
 modules_diagnostics()

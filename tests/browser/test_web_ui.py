@@ -56,6 +56,12 @@ def test_a_pull_triggered_in_the_web_ui_ends_in_the_table(stack: RunningStack, p
     page.goto("/dags/dockerhub_aggregate/runs")
     expect(page.get_by_text("asset_triggered").first).to_be_visible()
 
+    (run,) = page.request.get("/api/v2/dags/dockerhub_pull/dagRuns?run_type=manual").json()["dag_runs"]
+    page.goto(f"/dags/dockerhub_pull/runs/{run['dag_run_id']}/tasks/check_answers/details")
+    with page.expect_popup() as opened:
+        page.get_by_role("link", name="Report").click()
+    expect(opened.value.get_by_role("heading")).to_have_text("Gate dockerhub/pull: passed")
+
 
 def test_an_object_put_by_hand_reaches_the_table_with_no_one_touching_airflow(stack: RunningStack) -> None:
     put_raw(stack, "byhand/image", "2024_02_03_040506", pull_count=41)

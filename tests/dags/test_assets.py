@@ -46,6 +46,15 @@ def test_each_pipeline_reads_an_asset_and_publishes_one_of_its_own_group(dags: d
         assert {asset.name for asset in published} - {asset.name for asset in read}, "it has no end"
 
 
+def test_the_report_of_an_asset_event_is_that_of_the_gate_before_it(dags: dict[str, DAG]) -> None:
+    from sluice_airflow.gates import GateOperator
+
+    for dag in dags.values():
+        for task in dag.tasks:
+            gates = {before.gate for before in task.upstream_list if isinstance(before, GateOperator)}
+            assert {asset.extra["gate"] for asset in task.outlets} <= gates, task.task_id
+
+
 def test_every_declared_asset_is_used(dags: dict[str, DAG]) -> None:
     from sluice_airflow import assets
 

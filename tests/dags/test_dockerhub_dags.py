@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
+from copy import copy
 from datetime import UTC, datetime
 from typing import Any
 
+import httpx
 import pytest
 
 from dockerhub_account import WORKED_EXAMPLE, WORKED_MONTHS, WORKED_RESULT, DockerHubAccount
@@ -15,6 +17,7 @@ from sluice.dockerhub import expectations, steps
 from sluice.embedded.dockerhub import DockerHubStandIn, history_of
 from sluice.lake import run_slug
 from sluice.settings import Settings
+from sluice_airflow.gates import GateOperator, ReportLink
 
 RunDag = Callable[..., Any]
 
@@ -144,6 +147,11 @@ def test_a_failed_gate_of_a_pull_fails_the_run_at_once_with_the_expectation_and_
     assert run_again.startswith("run again: sluice airflow tasks clear dockerhub_pull --task-regex check_answers ")
     assert account.keys("raw/") == account.history() == []
     assert len(account.keys("staging/")) == 1
+    # A browser that follows a link sends these, and no Origin.
+    navigation = {"Sec-Fetch-Site": "same-site", "Sec-Fetch-Mode": "navigate"}
+    page = httpx.get(gate.xcom_pull(task_ids="check_answers", key=ReportLink().xcom_key), headers=navigation)
+    assert page.headers["Content-Type"] == "text/html; charset=utf-8"
+    assert 'Gate dockerhub/pull: <span class="failed">failed</span>' in page.text
 
 
 def test_a_failed_gate_of_an_aggregation_leaves_the_messages_for_the_next_run(
@@ -225,7 +233,7 @@ def test_runs_of_two_dags_with_the_same_run_id_do_not_share_a_key(
     }.items():
         runs = seen.setdefault(dag_id, set())
         for function in ("collect", "collect_month", "check_objects", "publish_aggregates"):
-            monkeypatch.setattr(steps, function, lambda run, *_, runs=runs, **__: runs.add(run))
+            monkeypatch.setattr(steps, function, lambda run, *_, runs=runs, **__: runs.add(run) or {})
         given = {
             "run_id": run_id,
             "params": {"rebuild": False},
@@ -233,7 +241,13 @@ def test_runs_of_two_dags_with_the_same_run_id_do_not_share_a_key(
             "logical_date": datetime(2026, 11, 1, tzinfo=UTC),
         }
         for task_id in task_ids:
-            function = dags[dag_id].get_task(task_id).python_callable
+            task = dags[dag_id].get_task(task_id)
+            if isinstance(task, GateOperator):
+                task = copy(task)
+                task.render_template_fields({"run_id": run_id})
+                task.execute({})
+                continue
+            function = task.python_callable
             code = function.__code__
             function(**{name: given[name] for name in code.co_varnames[: code.co_argcount]})
     assert [len(runs) for runs in seen.values()] == [1, 1], "the tasks of a run share its keys"

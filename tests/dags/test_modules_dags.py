@@ -69,6 +69,8 @@ def test_messages_without_a_diagnostic_are_stored_and_need_no_gate(world: World,
     finished = run()
     assert finished.state == "success"
     assert returned(finished, "check_rates") == {"gate": "modules/rates", "rows": 0}
+    gate = finished.get_task_instance("check_rates")
+    assert not gate.xcom_pull(task_ids="check_rates", key="_link_ReportLink"), "a button would lead nowhere"
     assert returned(finished, "publish_rates")["published"] == 2
     assert world.stored() == {("a", 1), ("a", 2)}
 

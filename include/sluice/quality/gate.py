@@ -89,7 +89,8 @@ def run_gate(
         listed = "\n".join(f"  {each}" for each in failed)
         raise GateFailed(
             f"gate {gate} failed {len(failed)} of {len(findings)} expectations on {len(rows)} rows,"
-            f" nothing was published:\n{listed}\nreport: {address}"
+            f" nothing was published:\n{listed}\nreport: {address}",
+            report=address,
         )
     log.info("gate %s passed %d expectations on %d rows: %s", gate, len(findings) - len(warnings), len(rows), address)
     return {
