@@ -19,6 +19,7 @@ import botocore.loaders
 import botocore.session
 from botocore import exceptions as botocore_errors
 from botocore.config import Config
+from botocore.credentials import RefreshableCredentials
 from botocore.exceptions import ClientError
 
 from sluice.errors import TerminalError
@@ -120,6 +121,7 @@ class _Clients:
     _lock: threading.Lock
     _session: Any
     _made: dict[tuple[str, Settings, bool, bool], Any]
+    _has_sent: bool
 
     def __init__(self) -> None:
         self.is_hasty = False
@@ -147,19 +149,46 @@ class _Clients:
             config = config.merge(Config(retries={"mode": "standard", "total_max_attempts": 1}))
         made = self._session.client(service, config=config, **connection_arguments(settings))
         made.meta.events.register("before-parameter-build", _keep_parameters)
+        made.meta.events.register("before-send", self._note_sent)
         made.meta.events.register("after-call", partial(_raise_where_missing, settings))
         return made
 
+    def make_before_fork(self, settings: Settings) -> None:
+        """Make the clients that most tasks use, in a process that sends nothing itself and forks the tasks.
+
+        Each child then has them, 0.15 s of CPU less. Not where credentials never renew themselves (a key in a file or
+        in the environment): children would go on with those of the parent's start. They get the parsed models only.
+        """
+        for service in ("s3", "dynamodb", "sqs", "sns", "kinesis", "glue"):
+            self(service, settings)
+        self("glue", settings, single_attempt=True)
+        for service in ("cloudwatch", "dynamodb", "sns"):
+            self(service, settings, hasty=True)
+        credentials = self._session.get_credentials() if not settings.endpoint_url else None
+        if credentials and not isinstance(credentials, RefreshableCredentials):
+            self.cache_clear()
+
+    def after_fork(self) -> None:
+        """Keep what a parent made and did not use: a used client has open connections, which must not be shared."""
+        if self._has_sent:
+            self.cache_clear()
+        self._lock = threading.Lock()
+
     def cache_clear(self) -> None:
-        """Forget the session and its clients, with a new lock: in a forked child another thread may hold the old."""
+        """Forget the session and its clients."""
         self._lock = threading.Lock()
         self._session = None
         self._made = {}
+        self._has_sent = False
+
+    def _note_sent(self, **_: Any) -> None:
+        self._has_sent = True
 
 
 client_of = _Clients()
-# A child that used its parent's clients would share their open connections, and read the parent's answers.
-os.register_at_fork(after_in_child=client_of.cache_clear)
+os.register_at_fork(after_in_child=client_of.after_fork)
+# A child of a process that runs for long, such as Airflow's scheduler, reads `.env` as it is by then.
+os.register_at_fork(after_in_child=load_settings.cache_clear)
 
 
 _SAME_CODES = {

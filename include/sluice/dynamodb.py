@@ -168,9 +168,14 @@ def _write_where(
     return answer
 
 
-def query_items(table: str, condition: str, names: dict[str, str], values: Item) -> Iterator[Item]:
-    """Items that match a key condition as of now, in the order of their sort key, following every page."""
-    for page in _query_pages(table, condition, names, values, {}):
+def query_items(
+    table: str, condition: str, names: dict[str, str], values: Item, *, hasty: bool = False
+) -> Iterator[Item]:
+    """Items that match a key condition as of now, in the order of their sort key, following every page.
+
+    With `hasty`, AWS has seconds to answer (see `sluice.aws.hasty_client`).
+    """
+    for page in _query_pages(table, condition, names, values, {}, hasty=hasty):
         yield from page["Items"]
 
 
@@ -180,10 +185,10 @@ def count_items(table: str, condition: str, names: dict[str, str], values: Item)
 
 
 def _query_pages(
-    table: str, condition: str, names: dict[str, str], values: Item, options: dict[str, Any]
+    table: str, condition: str, names: dict[str, str], values: Item, options: dict[str, Any], *, hasty: bool = False
 ) -> Iterator[Any]:
     pages = (
-        client("dynamodb")
+        (hasty_client if hasty else client)("dynamodb")
         .get_paginator("query")
         .paginate(
             TableName=table,

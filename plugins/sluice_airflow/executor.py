@@ -1,35 +1,90 @@
-"""An executor whose tasks find the heavy libraries imported."""
+"""An executor whose tasks begin with what each of them would otherwise import and make again."""
 
 from __future__ import annotations
 
 import importlib
+import logging
+import pkgutil
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from airflow.executors.local_executor import LocalExecutor
 
-from sluice.quality.gate import import_great_expectations
+import sluice
+from sluice.aws import client_of
+from sluice.quality.gate import import_great_expectations, validate
+from sluice.settings import load_settings
+
+log = logging.getLogger(__name__)
 
 LIBRARIES = (
-    "boto3",
+    "airflow.dag_processing.bundles.local",
+    "airflow.providers.amazon.aws.operators.glue_crawler",
+    "airflow.providers.standard.decorators.python",
+    "airflow.sdk.definitions.decorators",
+    "airflow.sdk.definitions.retry_policy",
+    "airflow.sdk.execution_time.cache",
+    "airflow.sdk.execution_time.timeout",
+    "boto3.s3.inject",
     "duckdb",
+    "jinja2.ext",
     "pandas",
     "pyarrow.parquet",
+    "pyiceberg.avro.decoder_fast",
     "pyiceberg.catalog.glue",
     "pyiceberg.io.pyarrow",
-    "airflow.providers.amazon.aws.operators.glue_crawler",
+    "pyiceberg.table.update.validate",
 )
+"""What tasks import beside this project."""
+
+NOT_OF_TASKS = re.compile(
+    r"sluice\.(embedded|commands|deploy|drift|migrate|template)\b|.*\.(__main__|cli|produce|spark_job|firehose)$"
+)
+"""Modules of this project that no task imports."""
+
+
+def product_modules() -> list[str]:
+    """Modules of this project that tasks import."""
+    names = (module.name for module in pkgutil.walk_packages(sluice.__path__, "sluice.", onerror=lambda _: None))
+    return [name for name in names if not NOT_OF_TASKS.match(name)]
 
 
 class PreloadingLocalExecutor(LocalExecutor):
-    """A LocalExecutor that imports once what its workers, and the tasks that they fork, would each import again.
+    """A LocalExecutor that does once what its workers, and the tasks that they fork, would each do again.
 
-    Only libraries: code of this project is read anew by each task. Where processes are not forked (macOS) it changes
-    nothing.
+    It imports the libraries and the modules of this project, validates one row with Great Expectations, and makes the
+    clients of AWS (see `aws.client_of.make_before_fork`). So an edit of `include/` counts from the next start of the
+    scheduler on; Dag files are read anew by each task, and so is `.env`. Where processes are not forked (macOS) it
+    changes nothing.
     """
 
     def start(self) -> None:
-        """Import, then start the workers."""
+        """Prepare, then start the workers."""
         if self.is_mp_using_fork:
-            for library in LIBRARIES:
-                importlib.import_module(library)
-            import_great_expectations()
+            prepare()
         super().start()
+
+
+def prepare() -> None:
+    """Import and make what tasks need; what fails here is logged, and fails again in each task that needs it."""
+    for name in (*LIBRARIES, *product_modules(), "sluice_airflow.defaults"):
+        with _logged(f"import of {name}"):
+            importlib.import_module(name)
+    with _logged("Great Expectations"):
+        import_great_expectations()
+        from great_expectations import expectations
+
+        rows = expectations.ExpectColumnValuesToNotBeNull(column="rows")
+        validate("preload", [{"rows": 1}], ["rows"], lambda: [rows])
+    with _logged("clients of AWS"):
+        client_of.make_before_fork(load_settings())
+
+
+@contextmanager
+def _logged(what: str) -> Iterator[None]:
+    try:
+        yield
+    # Whatever an import raises: a scheduler that starts shows it in the task that needs it.
+    except Exception as error:  # noqa: BLE001
+        log.warning("%s was not prepared, each task does it anew: %s: %s", what, type(error).__name__, error)

@@ -15,7 +15,7 @@ from airflow.executors import local_executor
 from airflow.executors.executor_loader import ExecutorLoader
 
 said = multiprocessing.SimpleQueue()
-local_executor._run_worker = lambda **_: said.put(sorted(sys.modules))
+local_executor._run_worker = lambda **_: said.put((sorted(sys.modules), len(sys.modules["sluice.aws"].client_of._made)))
 before = set(sys.modules)
 executor = ExecutorLoader.get_default_executor()
 executor.start()
@@ -25,16 +25,20 @@ for worker in executor.workers.values():
 """
 
 
+PIPELINES = ("accommodations", "datasets", "dockerhub", "events", "modules")
+
+
 def test_a_worker_begins_with_what_each_task_would_import_for_seconds(airflow_database: None) -> None:
     environment = {name: value for name, value in os.environ.items() if name.startswith("AIRFLOW")}
     environment |= {"PATH": os.environ.get("PATH", ""), "PYTHONPATH": str(PROJECT_ROOT / "plugins")}
     environment["AIRFLOW__CORE__PARALLELISM"] = "1"
     done = subprocess.run([sys.executable, "-c", WORKER], env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    name, before, in_worker = json.loads(done.stdout.splitlines()[-1])
+    name, before, (in_worker, clients) = json.loads(done.stdout.splitlines()[-1])
     assert name == "PreloadingLocalExecutor"
     heavy = {"great_expectations.expectations", "pandas", "pyarrow.parquet", "duckdb", "boto3"}
     assert heavy - set(before), "they are there anyhow"
     assert heavy <= set(in_worker)
-    # Code of the project is read by each task, so that a change counts at once.
-    assert not {module for module in in_worker if module.startswith(("sluice.dockerhub", "sluice.events"))}
+    assert {f"sluice.{pipeline}.steps" for pipeline in PIPELINES} <= set(in_worker)
+    assert clients == 10
+    assert not {name for name in in_worker if name.startswith(("sluice.cli", "sluice.deploy", "sluice.embedded."))}

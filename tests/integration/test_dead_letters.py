@@ -112,7 +112,7 @@ def test_a_list_says_what_each_message_is_about_and_why_it_probably_failed(here:
     _, said = sluice("list", "accommodations")
     assert said.count("received 2 times") == 3
     assert f"about:      s3://{bucket}/accommodations/gone.jsonl, deleted\n" in said
-    runs.clear_failure(here.runs_table, failure.dag_id, failure.task_id, "", at)
+    runs.clear_failures(here.runs_table, failure.dag_id, {runs.failure_name(failure.dag_id, failure.task_id, "")}, at)
 
 
 def test_what_comes_back_has_its_attributes_its_order_and_the_time_it_was_sent_first(here: Settings) -> None:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import warnings
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import boto3
 import botocore.session
 import pytest
+from botocore.credentials import Credentials, RefreshableCredentials
 from botocore.exceptions import (
+    BotoCoreError,
     ClientError,
     CredentialRetrievalError,
     EndpointConnectionError,
@@ -65,17 +70,53 @@ def test_other_settings_and_a_hasty_caller_get_clients_of_their_own() -> None:
     assert aws.client_of("sns", settings) is clients[0]
 
 
-def test_a_forked_process_uses_no_connection_of_its_parent() -> None:
-    before = aws.client("sqs")
+def in_child(check: Callable[[], bool]) -> bool:
+    """What a function says in a forked process."""
     with warnings.catch_warnings():
         # Python warns of forks beside threads; Airflow's executor forks all the same.
         warnings.simplefilter("ignore", DeprecationWarning)
         child = os.fork()
     if not child:
-        os._exit(0 if aws.client("sqs") is not before else 1)
+        os._exit(0 if check() else 1)
     _, status = os.waitpid(child, 0)
-    assert os.waitstatus_to_exitcode(status) == 0
+    return os.waitstatus_to_exitcode(status) == 0
+
+
+def test_a_forked_process_uses_no_connection_of_its_parent() -> None:
+    before = aws.client("sqs")
+    with contextlib.suppress(BotoCoreError):
+        aws.client("sqs").list_queues()  # nothing listens there, and it may be open all the same
+    assert in_child(lambda: aws.client("sqs") is not before)
     assert aws.client("sqs") is before
+
+
+def test_a_task_gets_the_clients_that_were_made_before_its_fork() -> None:
+    aws.client_of.make_before_fork(load_settings())
+    made = dict(aws.client_of._made)
+    assert len(made) == 10
+    assert in_child(lambda: aws.client_of._made == made and aws.client("s3") in made.values())
+
+
+def test_a_task_reads_settings_that_changed_after_its_parent_began(monkeypatch: pytest.MonkeyPatch) -> None:
+    aws.client_of.make_before_fork(load_settings())
+    before = aws.client("s3")
+    monkeypatch.setenv("SLUICE_AWS_ACCOUNT_ID", "777777777777")
+    assert in_child(lambda: load_settings().aws_account_id == "777777777777" and aws.client("s3") is not before)
+
+
+@pytest.mark.parametrize("renews", [False, True])
+def test_only_credentials_that_renew_themselves_are_kept_for_tasks(
+    renews: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SLUICE_TARGET", "aws")
+    load_settings.cache_clear()
+    aws.client_of.cache_clear()
+    until = datetime.now(UTC) + timedelta(hours=1)
+    renewed = RefreshableCredentials("key", "secret", "token", until, refresh_using=dict, method="assume-role")
+    credentials = renewed if renews else Credentials("key", "secret", method="shared-credentials-file")
+    monkeypatch.setattr(botocore.session.Session, "get_credentials", lambda _: credentials)
+    aws.client_of.make_before_fork(load_settings())
+    assert bool(aws.client_of._made) is renews
 
 
 def test_a_fork_while_a_thread_makes_a_client_does_not_block_the_child() -> None:

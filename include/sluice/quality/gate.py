@@ -5,7 +5,9 @@ Small data is validated as records, large data as a one-row frame of measures co
 
 from __future__ import annotations
 
+import functools
 import importlib
+import itertools
 import json
 import logging
 import os
@@ -18,6 +20,7 @@ from sluice.quality import GateFailed, report
 
 if TYPE_CHECKING:
     from great_expectations.core import ExpectationValidationResult
+    from great_expectations.datasource.fluent import PandasDatasource
     from great_expectations.expectations.expectation import Expectation
 
 log = logging.getLogger(__name__)
@@ -117,6 +120,27 @@ def validate(
     import_great_expectations()
     import great_expectations as gx
     import pandas as pd
+
+    expected = list(expectations())
+    for position, each in enumerate(expected):
+        # A suite answers in an order of its own, and merges equal expectations.
+        each.meta = {"position": position}
+    asset = _data_source().add_dataframe_asset(f"{name} {next(_VALIDATIONS)}")
+    batch = asset.add_batch_definition_whole_dataframe("all").get_batch(
+        {"dataframe": pd.DataFrame(rows, columns=list(columns))}
+    )
+    results = batch.validate(gx.ExpectationSuite(name, expectations=expected), result_format="SUMMARY").results
+    _data_source().delete_asset(asset.name)
+    return [_finding(each) for each in sorted(results, key=_position)]
+
+
+_VALIDATIONS = itertools.count()
+
+
+@functools.cache
+def _data_source() -> PandasDatasource:
+    """The data source of this process, or of the one that forked it: making its context costs as much as a gate."""
+    import great_expectations as gx
     from great_expectations.data_context.types.base import (
         DataContextConfig,
         InMemoryStoreBackendDefaults,
@@ -126,13 +150,13 @@ def validate(
     # Without docs of its own: it would leave a temporary folder behind for each gate.
     stores = InMemoryStoreBackendDefaults(init_temp_docs_sites=False)
     config = DataContextConfig(store_backend_defaults=stores, progress_bars=ProgressBarsConfig(globally=False))
-    context = gx.get_context(mode="ephemeral", project_config=config)
-    asset = context.data_sources.add_pandas("rows").add_dataframe_asset(name)
-    batch = asset.add_batch_definition_whole_dataframe("all").get_batch(
-        {"dataframe": pd.DataFrame(rows, columns=list(columns))}
-    )
-    # One by one: a suite answers in an order of its own, and merges equal expectations.
-    return [_finding(batch.validate(each, result_format="SUMMARY")) for each in expectations()]
+    return gx.get_context(mode="ephemeral", project_config=config).data_sources.add_pandas("rows")
+
+
+def _position(result: ExpectationValidationResult) -> int:
+    config = result.expectation_config
+    assert config is not None
+    return int(config.meta["position"])
 
 
 def _finding(result: ExpectationValidationResult) -> Finding:

@@ -6,7 +6,7 @@ no database of Airflow. Runs write to it themselves; whoever is older never over
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -236,11 +236,26 @@ def failure_name(dag_id: str, task_id: str, partition: str) -> str:
     return "/".join(part for part in (dag_id, task_id, partition) if part)
 
 
-def clear_failure(table: str, dag_id: str, task_id: str, partition: str, at: datetime) -> None:
-    """Forget that a task failed before `at`, now that it succeeded."""
+def clear_failures(table: str, dag_id: str, names: Container[str], at: datetime) -> None:
+    """Forget what failed before `at`, now that it succeeded; nearly always there is nothing, which is one request.
+
+    Args:
+        table: the DynamoDB table.
+        dag_id: the Dag.
+        names: what succeeded, as `failure_name` says it; all of that Dag.
+        at: the time (UTC).
+    """
     condition, values = "attribute_not_exists(#at) OR #at <= :at", {":at": {"S": time_text(at)}}
-    key = _key("failure", failure_name(dag_id, task_id, partition))
-    dynamodb.delete_where(table, key, condition, values, {"#at": "at"}, hasty=True)
+    for item in dynamodb.query_items(
+        table,
+        "#kind = :kind AND begins_with(#name, :dag)",
+        {"#kind": "kind", "#name": "name"},
+        {":kind": {"S": "failure"}, ":dag": {"S": dag_id}},
+        hasty=True,
+    ):
+        if item["name"]["S"] in names:
+            key = _key("failure", item["name"]["S"])
+            dynamodb.delete_where(table, key, condition, values, {"#at": "at"}, hasty=True)
 
 
 def record_empty(table: str, queue: str, at: datetime) -> None:

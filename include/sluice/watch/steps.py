@@ -56,9 +56,10 @@ def task_succeeded(
     pipeline, dag = find_dag(settings, dag_id)
     tally = tally_of(result)
     # A run of a partitioned Dag that failed because it was for no partition is made up for by any other.
-    for made_up in {partition, ""} if dag.partitioned else {""}:
-        for of_task in (task_id, "") if ends_run else (task_id,):
-            runs.clear_failure(settings.runs_table, dag_id, of_task, made_up, at)
+    partitions = (partition, "") if dag.partitioned else ("",)
+    tasks = (task_id, "") if ends_run else (task_id,)
+    made_up = {runs.failure_name(dag_id, of_task, each) for of_task in tasks for each in partitions}
+    runs.clear_failures(settings.runs_table, dag_id, made_up, at)
     if isinstance(result, Mapping) and result.get("is_drained"):
         runs.record_drain(settings.runs_table, dag_id, run_id)
     is_drained = ends_run and runs.record_end(settings.runs_table, dag_id, run_id)
