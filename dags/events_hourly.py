@@ -35,7 +35,7 @@ and side by side. A run that dies leaves its hour marked, and the next ingest ha
 from __future__ import annotations
 
 from airflow.providers.amazon.aws.operators.glue_crawler import GlueCrawlerRunOperator
-from airflow.sdk import Param, dag, task, task_group
+from airflow.sdk import Param, dag, task
 from airflow.sdk.exceptions import AirflowSkipException
 
 from sluice.lake import run_slug, staging_key
@@ -81,30 +81,33 @@ def skip_where_an_hour_is_done_again(context) -> None:
     doc_md=__doc__,
 )
 def events_hourly():
-    @task_group
-    def catalogue():
-        """The table and the partition of the hour are right afterwards, whether a crawler makes partitions or not."""
+    # Not waited for: AWS takes minutes for a crawl, and what this hour needs is registered from its footers.
+    crawl = GlueCrawlerRunOperator(
+        task_id="crawl",
+        pre_execute=skip_where_an_hour_is_done_again,
+        crawler_name="{{ settings().resource_prefix }}-events",
+        fail_on_already_running=False,
+        wait_for_completion=False,
+    )
 
-        @task(inlets=[assets.RAW_EVENTS], trigger_rule="none_failed")
-        def register_partition(run_id: str, dag_run) -> dict[str, int]:
-            """Columns and partition from the footers of the raw files; note which files are processed."""
-            from sluice.events import steps
+    @task(inlets=[assets.RAW_EVENTS], trigger_rule="none_failed")
+    def register_partition(run_id: str, dag_run) -> dict[str, int]:
+        """Columns and partition from the footers of the raw files; note which files are processed."""
+        from sluice.events import steps
 
-            return steps.register_partition(run_slug(run_id), steps.hour_to_process(dag_run.logical_date, dag_run.conf))
+        return steps.register_partition(run_slug(run_id), steps.hour_to_process(dag_run.logical_date, dag_run.conf))
 
-        # Not waited for: AWS takes minutes for a crawl, and what this hour needs is registered from its footers.
-        crawl = GlueCrawlerRunOperator(
-            task_id="crawl",
-            pre_execute=skip_where_an_hour_is_done_again,
-            crawler_name="{{ settings().resource_prefix }}-events",
-            fail_on_already_running=False,
-            wait_for_completion=False,
-        )
-        crawl >> register_partition()
+    @task(inlets=[assets.RAW_EVENTS], trigger_rule="none_failed")
+    def dedup(run_id: str, dag_run) -> dict[str, int]:
+        """Register the hour's raw files, keep the earliest row of each event, stage few large files."""
+        from sluice.events import steps
+
+        run, hour = run_slug(run_id), steps.hour_to_process(dag_run.logical_date, dag_run.conf)
+        return steps.register_partition(run, hour) | steps.dedup(run)
 
     @task
-    def dedup(run_id: str) -> dict[str, int]:
-        """Keep the earliest row of each event, stage few large files."""
+    def collect_job_result(run_id: str) -> dict[str, int]:
+        """Take what the Glue job left in staging, and measure it."""
         from sluice.events import steps
 
         return steps.dedup(run_slug(run_id))
@@ -116,19 +119,19 @@ def events_hourly():
 
         return steps.publish_hour(run_slug(run_id), steps.hour_to_process(dag_run.logical_date, dag_run.conf))
 
-    deduplicated = dedup()
     if load_settings().events_engine == "glue":
         from airflow.providers.amazon.aws.operators.glue import GlueJobOperator
 
-        # The job leaves its rows in staging, and `dedup` takes them from there.
         dedup_job = GlueJobOperator(
             task_id="dedup_job",
             job_name="{{ settings().resource_prefix }}-events-dedup",
             script_args={"--manifest": f"s3://{{{{ settings().lake_bucket }}}}/{JOB_MANIFEST}"},
         )
-        catalogue() >> dedup_job >> deduplicated
+        deduplicated = collect_job_result()
+        crawl >> register_partition() >> dedup_job >> deduplicated
     else:
-        catalogue() >> deduplicated
+        deduplicated = dedup()
+        crawl >> deduplicated
     check_hour = GateOperator(
         task_id="check_hour",
         gate="events/hourly",

@@ -7,7 +7,8 @@ file, and stages parquet by hour and what was rejected with its reason. Addition
 included; what no column holds exactly stays as received in the column `rescued_data`. After the gate the batch is
 announced in the checkpoint table, its files are copied to `raw/`, the hours they fall into are marked, and the
 checkpoints move last. Hours that are over and were published before are processed again: `events_hourly` gets a run
-`late__<hour>__<this run>` for each, whose note and `conf` say why.
+`late__<hour>__<this run>` for each, whose note and `conf` say why. An hour that a queued or running run of
+`events_hourly`, or of `events_rebuild` for its day, will process is left to that run.
 
 ## Triggered by
 
@@ -31,6 +32,8 @@ far, and overwrites. Of two runs at once, one fails and says so.
 """
 
 from __future__ import annotations
+
+from datetime import datetime
 
 from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
 from airflow.sdk import CronTriggerTimetable, dag, task
@@ -68,11 +71,14 @@ def events_ingest():
         return steps.publish_batch(run_slug(run_id))
 
     @task
-    def find_late_hours(run_id: str) -> list[dict]:
-        """Hours that are over and whose raw data changed since they were published."""
+    def find_late_hours(run_id: str, ti) -> list[dict]:
+        """Hours that are over and whose raw data changed since they were published; not those that a run waits for."""
         from sluice.events import steps
 
-        return steps.find_late_hours(run_slug(run_id))
+        def has_run(dag_id: str, logical_date: datetime) -> bool:
+            return ti.get_dr_count(dag_id, logical_dates=[logical_date], states=["queued", "running"]) > 0
+
+        return steps.find_late_hours(run_slug(run_id), has_run)
 
     check_batch = GateOperator(
         task_id="check_batch",

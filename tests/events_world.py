@@ -37,6 +37,7 @@ class World:
         self.truth: dict[str, datetime] = {}
         self.records = 0
         self.malformed = 0
+        self.owned: set[tuple[str, datetime]] = set()
         self.read: dict[s3.ListedObject, list[tuple[str, str]]] = {}
 
     def put(self, records: int, *, seed: int, start: datetime = HOUR, hours: float = 1.0, **shares: float) -> None:
@@ -60,7 +61,7 @@ class World:
         """One run of events_ingest but for its gate; the late hours."""
         steps.drain(run)
         steps.publish_batch(run)
-        return steps.find_late_hours(run, lambda: self.now)
+        return steps.find_late_hours(run, lambda dag_id, date: (dag_id, date) in self.owned, lambda: self.now)
 
     def process(self, run: str, hour: datetime) -> dict[str, Any]:
         """One run of events_hourly but for its crawl and gate."""

@@ -96,6 +96,22 @@ def test_late_events_ask_for_their_hour_in_a_run_that_says_why(world: World, run
     assert states(run("events_ingest"))["process_late_hour"] == "skipped", "nothing is late any more"
 
 
+def test_an_hour_that_waits_in_a_backfill_gets_no_run_of_its_own(world: World, run: RunDag) -> None:
+    from airflow.models.dagrun import DagRun
+    from airflow.utils.session import create_session
+
+    hour = world.hour - timedelta(days=500)
+    with create_session() as session:
+        run_id = f"backfill__{hour.isoformat()}"
+        about = {"dag_id": "events_hourly", "run_id": run_id, "run_type": "backfill", "state": "queued"}
+        session.add(DagRun(**about, logical_date=hour, data_interval=(hour, hour), run_after=hour))
+    world.put(50, seed=1, start=hour)
+    assert states(run("events_ingest"))["process_late_hour"] == "skipped"
+    with create_session() as session:
+        session.query(DagRun).filter_by(run_id=run_id).delete()
+    assert states(run("events_ingest"))["process_late_hour"] == "success", "nothing else does the hour any more"
+
+
 def test_an_hour_without_events_is_processed_as_nothing(world: World, run: RunDag) -> None:
     empty = run("events_hourly", logical_date=world.hour)
     assert empty.state == "success"
@@ -137,7 +153,7 @@ def test_an_hour_that_is_done_again_is_registered_without_a_crawl(world: World, 
     run("events_ingest")
     again = run("events_hourly", run_conf={"hour": world.hour.isoformat()})
     assert again.state == "success"
-    assert states(again)["catalogue.crawl"] == "skipped"
+    assert states(again)["crawl"] == "skipped"
     assert storage.read_hour(world.hour).num_rows == len(world.truth)
 
 

@@ -116,7 +116,7 @@ def test_a_missing_crawler_fails_at_once_and_the_alert_names_its_command(
 ) -> None:
     client("glue").delete_crawler(Name=f"{account.settings.resource_prefix}-events")
     run = run_dag("events_hourly", logical_date=datetime(2024, 4, 7, 17, tzinfo=UTC))
-    assert_failed_in_its_first_try(run, "catalogue.crawl")
+    assert_failed_in_its_first_try(run, "crawl")
     ((_, text),) = watch.mail()
     assert "RequestRefused: Glue crawler does not exist (" in text
     assert "run `sluice deploy`" in text

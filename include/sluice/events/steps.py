@@ -6,6 +6,7 @@ import json
 import logging
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any
 
 from sluice import catalog, lake, s3
@@ -137,14 +138,18 @@ def _publish_batch(settings: Settings, run: str, staged: dict[str, Any]) -> dict
     ).checked(run)
 
 
-def find_late_hours(run: str, clock: Callable[[], datetime] = utc_now) -> list[dict[str, Any]]:
+def find_late_hours(
+    run: str, has_run: Callable[[str, datetime], bool], clock: Callable[[], datetime] = utc_now
+) -> list[dict[str, Any]]:
     """Hours to be processed again: they are over, and their raw data changed after they were published.
 
     An hour that is over for long and was never published counts as well: no schedule will come back to it. Asking for
-    an hour is noted on its mark, so that the next ingest does not ask again for what was not touched since.
+    an hour is noted on its mark, so that the next ingest does not ask again for what was not touched since. An hour
+    that a run under way will process, or its day, is left to that run; where it fails, the mark is still there.
 
     Args:
         run: the run as a part of a key.
+        has_run: whether a run of a Dag with a logical date is queued or running.
         clock: tells the time (UTC).
 
     Returns:
@@ -153,12 +158,18 @@ def find_late_hours(run: str, clock: Callable[[], datetime] = utc_now) -> list[d
     settings = load_settings()
     table, stream = settings.events_checkpoint_table, settings.event_stream
     now = clock()
+    is_owned = cache(has_run)
     found: list[dict[str, Any]] = []
     for touched in marks.list_touched(table, stream):
         if len(found) == LATE_HOURS_MAX:
             log.info("more hours are late than one run asks for, the next ingest asks for the others")
             break
-        if ingest.is_late(settings, touched, run, now) and marks.request_hour(table, stream, touched, run, now):
+        if not ingest.is_late(settings, touched, run, now):
+            continue
+        if is_owned("events_hourly", touched.hour) or is_owned("events_rebuild", touched.hour.replace(hour=0)):
+            log.info("hour %s is left to the run that will process it", storage.hour_text(touched.hour))
+            continue
+        if marks.request_hour(table, stream, touched, run, now):
             text = storage.hour_text(touched.hour)
             found.append(
                 {
@@ -170,7 +181,7 @@ def find_late_hours(run: str, clock: Callable[[], datetime] = utc_now) -> list[d
     return found
 
 
-# events_hourly: crawl -> register_partition -> dedup -> check_hour -> publish_hour
+# events_hourly: crawl -> dedup (register_partition, dedup) -> check_hour -> publish_hour
 
 
 def hour_to_process(logical_date: datetime | None, conf: Mapping[str, Any] | None) -> datetime:

@@ -77,7 +77,18 @@ def test_a_late_event_has_its_hour_processed_again_and_says_why(world: Any) -> N
 def test_a_retried_search_for_late_hours_asks_for_the_same(world: Any) -> None:
     world.put(50, seed=1)
     asked = world.ingest("first")
-    assert steps.find_late_hours("first", lambda: world.now) == asked
+    assert steps.find_late_hours("first", lambda *_: False, lambda: world.now) == asked
+
+
+@pytest.mark.parametrize("dag_id", ["events_hourly", "events_rebuild"])
+def test_an_hour_that_a_backfill_has_before_it_is_not_asked_for_too(dag_id: str, world: Any) -> None:
+    world.put(50, seed=1)
+    date = world.hour if dag_id == "events_hourly" else world.hour.replace(hour=0)
+    world.owned = {(dag_id, date)}
+    assert world.ingest("first") == []
+    world.owned = set()
+    (asked,) = world.ingest("second")
+    assert asked["conf"]["hour"] == world.hour.isoformat(), "that run failed, and the hour is still to be done"
 
 
 def test_the_hour_that_runs_and_the_one_whose_schedule_is_due_are_not_late(world: Any) -> None:
