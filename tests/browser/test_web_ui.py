@@ -114,6 +114,18 @@ def test_the_trigger_form_refuses_what_names_no_source_and_processes_what_does(s
     eventually(lambda: s3.list_objects_v2(**output)["KeyCount"] == 1, timeout_seconds=120)
 
 
+def test_a_dataset_that_was_asked_for_before_it_arrives_is_published(stack: RunningStack, page: Page) -> None:
+    s3 = stack.client("s3")
+    # No name that the queue hears of: only the run that waits has it processed.
+    conf = json.dumps({"source": "datasets/awaited.txt", "wait_minutes": 5})
+    stack.sluice("airflow", "dags", "trigger", "datasets_await", "--conf", conf, "--run-id", "early")
+    wait = "/api/v2/dags/datasets_await/dagRuns/early/taskInstances/wait"
+    eventually(lambda: page.request.get(wait).json()["state"] == "deferred")
+    s3.put_object(Bucket="sluice-landing", Key="datasets/awaited.txt", Body=csv_of(row(memory=7)))
+    output = {"Bucket": "sluice-lake", "Prefix": "curated/datasets/awaited.parquet"}
+    eventually(lambda: s3.list_objects_v2(**output)["KeyCount"] == 1, timeout_seconds=120)
+
+
 def test_no_run_of_a_new_stack_has_failed(page: Page) -> None:
     """Nobody has set anything up yet, and nothing but the stand-in has sent anything."""
     assert page.request.get("/api/v2/dags/~/dagRuns?limit=1").json()["total_entries"] > 0

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import copy
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from airflow.providers.amazon.aws.sensors.s3 import S3KeySensor
 
 from datasets_world import World, csv_of, row
 from sluice.datasets import expectations
@@ -14,6 +16,7 @@ from sluice.datasets.records import BadSource
 from sluice.environment import aws_connection
 from sluice.lake import run_slug
 from sluice.settings import Settings
+from sluice_airflow.sensors import DatasetMissing, DatasetSensor
 
 if TYPE_CHECKING:
     from airflow.sdk import DAG
@@ -42,6 +45,16 @@ def states(dag_run: Any) -> dict[str, str]:
 
 def returned(dag_run: Any, task_id: str) -> Any:
     return dag_run.get_task_instance(task_id).xcom_pull(task_ids=task_id)
+
+
+def asked_by(dag_run: Any) -> Any:
+    """The conf of the run that a run of datasets_await triggered."""
+    from airflow.models.dagrun import DagRun
+    from airflow.utils.session import create_session
+    from sqlalchemy import select
+
+    with create_session() as session:
+        return session.scalars(select(DagRun.conf).where(DagRun.run_id == f"awaited__{dag_run.run_id}")).one()
 
 
 def impossible() -> list[Any]:
@@ -112,14 +125,50 @@ def test_a_source_that_is_no_dataset_fails_at_once_and_says_why(
     assert "UTF-16 or UTF-32: save it as UTF-8" in "".join(capfd.readouterr())
 
 
+def test_a_file_that_is_waited_for_is_published_when_it_arrives(
+    world: World, dags: dict[str, DAG], run: RunDag, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = []
+
+    def arrive_after_the_first_look(sensor: DatasetSensor, context: Any) -> bool:
+        looks.append(S3KeySensor.poke(sensor, context))
+        world.put(BODY, "datasets/a b/late.csv")
+        return looks[-1]
+
+    monkeypatch.setattr(DatasetSensor, "poke", arrive_after_the_first_look)
+    waited = dags["datasets_await"].test(run_conf={"source": "datasets/a b/late.csv", "wait_minutes": 1})
+    assert waited.state == "success"
+    assert looks == [False]
+    assert asked_by(waited) == {"source": "datasets/a b/late.csv"}
+    assert returned(run(**asked_by(waited)), "publish") == TALLY
+
+
+def test_a_file_that_does_not_arrive_in_time_is_named_with_a_way_out(world: World, dags: dict[str, DAG]) -> None:
+    sensor = copy(dags["datasets_await"].get_task("wait"))
+    context = {"params": {"source": f"s3://{world.settings.landing_bucket}/datasets/never.csv", "wait_minutes": 5}}
+    sensor.render_template_fields(context)
+    assert (sensor.timeout, sensor.deferrable) == (300, True)
+    with pytest.raises(DatasetMissing) as missing:
+        sensor.resume_execution("__fail__", {"error": "Trigger timeout"}, context)
+    assert str(missing.value).startswith(
+        f"s3://{world.settings.landing_bucket}/datasets/never.csv did not arrive within 5 min: "
+    )
+    assert "`sluice airflow dags trigger datasets_await --conf '{" in str(missing.value)
+
+
+def test_runs_of_the_queue_and_of_a_source_have_no_sensor(dags: dict[str, DAG]) -> None:
+    assert set(dags["datasets_aggregate"].task_ids) == {"collect", "aggregate", "check", "publish"}
+
+
 @pytest.mark.parametrize("source", ["datasets/", "datasets/a/", "http://host/x.csv", "s3://elsewhere/datasets/x.csv"])
 def test_what_names_no_source_is_refused_by_the_form_and_by_the_step(
     world: World, dags: dict[str, Any], source: str
 ) -> None:
     from airflow.sdk.exceptions import ParamValidationError
 
-    with pytest.raises(ParamValidationError):
-        dags["datasets_aggregate"].params.get_param("source").resolve(source)
+    for dag_id in ("datasets_aggregate", "datasets_await"):
+        with pytest.raises(ParamValidationError):
+            dags[dag_id].params.get_param("source").resolve(source)
     collect = dags["datasets_aggregate"].get_task("collect").python_callable
     with pytest.raises(BadSource, match="source "):
         collect(run_id="r", dag_run=SimpleNamespace(conf={"source": source}))

@@ -124,14 +124,27 @@ def source_of_key(bucket: str, key: str) -> Source:
 
 def source_pattern(landing_bucket: str) -> str:
     """What the trigger form lets in for `source`, as a regular expression that Python and JavaScript read alike."""
-    bucket = landing_bucket.replace(".", "[.]")
-    end = r"(?![\s\S])"  # in Python, `$` also matches before a newline at the end
     slash, dot = "(/|%2[fF])", "([.]|%2[eE])"
-    bad_path = rf"[^?#]*(%([01][0-9a-fA-F]|7[fF]|5[cC])|{slash}{dot}{{1,2}}({slash}|[?#]|{end}))"
-    bad_key = rf"([\s\S]*/)?[.]{{1,2}}(/|{end})"
+    bad_path = rf"[^?#]*(%([01][0-9a-fA-F]|7[fF]|5[cC])|{slash}{dot}{{1,2}}({slash}|[?#]|{_END}))"
     url = rf"https://(?!{bad_path})[^\s/?#@]+/\S+"
-    key = rf"(s3://{bucket}/)?{SOURCE_PREFIX}(?!{bad_key})[\s\S]*[^/]"
-    return rf"^(?![\s\S]*[\x00-\x1f\x7f\\])({url}|{key}){end}"
+    return rf"^{_NO_CONTROL}({url}|{_key_pattern(landing_bucket)}){_END}"
+
+
+def key_pattern(landing_bucket: str) -> str:
+    """The same for a `source` that is an object of the landing bucket."""
+    return rf"^{_NO_CONTROL}{_key_pattern(landing_bucket)}{_END}"
+
+
+_END = r"(?![\s\S])"
+"""The end of a text; in Python, `$` also matches before a newline at the end."""
+
+_NO_CONTROL = r"(?![\s\S]*[\x00-\x1f\x7f\\])"
+
+
+def _key_pattern(landing_bucket: str) -> str:
+    bucket = landing_bucket.replace(".", "[.]")
+    bad_key = rf"([\s\S]*/)?[.]{{1,2}}(/|{_END})"
+    return rf"(s3://{bucket}/)?{SOURCE_PREFIX}(?!{bad_key})[\s\S]*[^/]"
 
 
 def parse_source(text: str, landing_bucket: str) -> Source:

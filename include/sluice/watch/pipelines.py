@@ -140,6 +140,7 @@ def pipelines(settings: Settings) -> tuple[Pipeline, ...]:
                     tables=("datasets",),
                     queues=(settings.datasets_queue,),
                 ),
+                WatchedDag("datasets_await", None),
             ),
         ),
         Pipeline(

@@ -1,0 +1,81 @@
+"""Wait for a CSV file that was asked for before it arrived, then have `datasets_aggregate` publish it.
+
+## What it does
+
+Waits until the file exists in the landing bucket, for as long as `wait_minutes` says, then triggers
+`datasets_aggregate` with the file as its `source`. It waits in the triggerer, so it occupies no worker, and files that
+arrive meanwhile are published as usual. Where the file does not arrive in time, the run fails, says so in one sentence,
+and sends an alert.
+
+## Triggered by
+
+A person: `airflow dags trigger datasets_await --conf '{"source": "datasets/sales.csv", "wait_minutes": 60}'`.
+
+## Parameters
+
+* `source`: the file, an `s3://` address below `datasets/` of the landing bucket or such a key.
+* `wait_minutes` (default 60): how long to wait, from a minute to a day.
+
+## Reads and writes
+
+* reads whether the object exists; writes nothing
+
+## Running it again
+
+Waits again. Every try of its task triggers the same run. The arrival of a file starts `datasets_aggregate` too; what is
+published already is found unchanged and skipped.
+"""
+
+from __future__ import annotations
+
+from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
+from airflow.sdk import Param, dag
+
+from sluice.datasets.records import key_pattern
+from sluice.settings import load_settings
+from sluice_airflow import assets
+from sluice_airflow.alerts import after_failed_run
+from sluice_airflow.defaults import START, TASK_DEFAULTS
+from sluice_airflow.sensors import DatasetSensor
+
+
+@dag(
+    schedule=None,
+    start_date=START,
+    catchup=False,
+    max_active_runs=16,
+    default_args=TASK_DEFAULTS,
+    on_failure_callback=after_failed_run,
+    params={
+        "source": Param(
+            type="string",
+            pattern=key_pattern(load_settings().landing_bucket),
+            description="file to wait for: s3:// address or key below datasets/",
+        ),
+        "wait_minutes": Param(60, type="integer", minimum=1, maximum=1440, description="how long to wait"),
+    },
+    tags=["datasets", "ingest"],
+    doc_md=__doc__,
+)
+def datasets_await():
+    wait = DatasetSensor(
+        task_id="wait",
+        source="{{ params.source }}",
+        wait_minutes="{{ params.wait_minutes }}",
+        inlets=[assets.DATASET_FILES],
+        doc_md="Wait in the triggerer until the file exists, `wait_minutes` at most.",
+    )
+    aggregate = TriggerDagRunOperator(
+        task_id="aggregate",
+        trigger_dag_id="datasets_aggregate",
+        trigger_run_id="awaited__{{ run_id }}",
+        conf={"source": "{{ params.source }}"},
+        logical_date=None,
+        # A retry finds the run that it triggered before.
+        skip_when_already_exists=True,
+        doc_md="Have the file published by `datasets_aggregate`.",
+    )
+    wait >> aggregate
+
+
+datasets_await()
