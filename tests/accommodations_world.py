@@ -63,6 +63,12 @@ def consolidate_bodies(
     return lines[:-1], result
 
 
+def published_by(outputs: dict[str, bytes]) -> list[tuple[str, str]]:
+    """(accommodation, partner) of every line of these output files, in order."""
+    lines = [json.loads(line) for body in outputs.values() for line in body.decode().split("\n") if line]
+    return [(line["accommodation_id"], line["partner_name"]) for line in lines]
+
+
 class World:
     """The pipeline in an account of its own: what a test does to it and sees of it."""
 
@@ -192,8 +198,7 @@ class World:
 
     def published(self) -> list[tuple[str, str]]:
         """(accommodation, partner) of every line of every output file, in order."""
-        lines = [json.loads(line) for body in self.outputs().values() for line in body.decode().split("\n") if line]
-        return [(line["accommodation_id"], line["partner_name"]) for line in lines]
+        return published_by(self.outputs())
 
     def quarantined(self) -> list[tuple[str, str]]:
         """(source without its version, reason) of every rejected record and event."""
