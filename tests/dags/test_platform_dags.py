@@ -16,6 +16,7 @@ from dockerhub_account import WORKED_EXAMPLE, DockerHubAccount
 from platform_world import Watch
 from sluice import sqs
 from sluice.aws import client
+from sluice.deploy import deploy
 from sluice.dockerhub import expectations
 from sluice.errors import SluiceError
 from sluice.lake import StagingExpired, run_slug
@@ -115,7 +116,11 @@ def test_a_missing_crawler_fails_at_once_and_the_alert_names_its_command(
     watch: Watch, account: DockerHubAccount, run_dag: RunDag
 ) -> None:
     client("glue").delete_crawler(Name=f"{account.settings.resource_prefix}-events")
-    run = run_dag("events_hourly", logical_date=datetime(2024, 4, 7, 17, tzinfo=UTC))
+    try:
+        run = run_dag("events_hourly", logical_date=datetime(2024, 4, 7, 17, tzinfo=UTC))
+    finally:
+        # Other tests have this account as well.
+        deploy(account.settings, stacks=("events",))
     assert_failed_in_its_first_try(run, "crawl")
     ((_, text),) = watch.mail()
     assert "RequestRefused: Glue crawler does not exist (" in text

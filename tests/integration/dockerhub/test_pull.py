@@ -25,7 +25,7 @@ Configure = Callable[..., Settings]
 
 @pytest.fixture
 def hub() -> Iterator[DockerHubStandIn]:
-    with DockerHubStandIn(slow_seconds=0.5, retry_after_seconds=0) as stand_in:
+    with DockerHubStandIn(slow_seconds=600, retry_after_seconds=0) as stand_in:
         yield stand_in
 
 
@@ -121,7 +121,7 @@ def test_what_cannot_be_had_or_used_is_quarantined_and_the_other_repositories_go
         "faulty/null-last-updated": "bad_last_updated",
         "faulty/future": "future_last_updated",
     }
-    watch(*expected, "library/redis", "library/postgres", dockerhub_timeout_seconds=0.25)
+    watch(*expected, "library/redis", "library/postgres", dockerhub_timeout_seconds=1.0)
     assert pull() == {
         "records_in": len(expected) + 2,
         "published": 2,
