@@ -21,5 +21,8 @@ except ImportError:
 
 @pytest.fixture(scope="session")
 def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
-    with local_spark("parity", tmp_path_factory.mktemp("spark"), 1024) as session:
-        yield session
+    with pytest.MonkeyPatch.context() as patch:
+        # It computes for seconds: its JVM would compile longer, at a high level, than that makes anything faster.
+        patch.setenv("SPARK_SUBMIT_OPTS", "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC")
+        with local_spark("parity", tmp_path_factory.mktemp("spark"), 1024) as session:
+            yield session
