@@ -34,7 +34,7 @@ check: $(TEST_SETUP) ## format, lint, types and unit tests: in less than a minut
 
 test: $(TEST_SETUP) ## set up, then run all tests
 	@tests/browser/install_chromium.sh
-	@$(RUN) pytest --numprocesses logical --maxprocesses 4 --dist loadscope --no-loadscope-reorder --cov
+	@$(RUN) pytest --numprocesses auto --maxprocesses 4 --dist loadscope --no-loadscope-reorder --cov
 
 unit: $(TEST_SETUP) ## run the unit tests but for those that move hundreds of megabytes
 	@$(RUN) pytest tests/unit -m "not large" --quiet --numprocesses 2
