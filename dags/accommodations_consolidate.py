@@ -17,7 +17,11 @@ the current catalogue anew from the candidates. A run that finds nothing to do s
 
 ## Parameters
 
-None; how many messages a run takes is the setting `SLUICE_BATCH_SIZE`, and the lists are maintained by
+* `withdraw` (default none): accommodations whose records of all partners are taken out of the catalogue, until a
+  partner sends them again. Example:
+  `airflow dags trigger accommodations_consolidate --conf '{"withdraw": ["A-17"]}'`
+
+How many messages a run takes is the setting `SLUICE_BATCH_SIZE`, and the lists are maintained by
 `sluice partners set-priority`, `block`, `unblock` and `show`.
 
 ## Reads and writes
@@ -37,7 +41,7 @@ their visibility timeout ends.
 
 from __future__ import annotations
 
-from airflow.sdk import Asset, AssetOrTimeSchedule, AssetWatcher, CronTriggerTimetable, dag, task
+from airflow.sdk import Asset, AssetOrTimeSchedule, AssetWatcher, CronTriggerTimetable, Param, dag, task
 
 from sluice.lake import run_slug
 from sluice.settings import load_settings
@@ -63,16 +67,25 @@ NEW_PARTNER_FILES = Asset(
     max_active_runs=1,
     default_args=TASK_DEFAULTS,
     on_failure_callback=after_failed_run,
+    params={
+        "withdraw": Param(
+            [],
+            type="array",
+            items={"type": "string", "minLength": 1},
+            description="accommodations whose records are taken out of the catalogue",
+        )
+    },
     tags=["accommodations", "aggregate"],
     doc_md=__doc__,
 )
 def accommodations_consolidate():
     @task.short_circuit(inlets=[assets.PARTNER_FILES])
-    def collect(run_id: str) -> dict[str, int]:
+    def collect(run_id: str, dag_run) -> dict[str, int]:
         """Finish what a run that died had announced, take messages, find out which files they are about."""
         from sluice.accommodations import steps
 
-        return steps.collect(run_slug(run_id))
+        # Of its conf: `params` keep those of the run before where runs share a process.
+        return steps.collect(run_slug(run_id), (dag_run.conf or {}).get("withdraw") or ())
 
     @task
     def consolidate(run_id: str) -> dict[str, int]:

@@ -23,6 +23,7 @@ ELSEWHERE = {
     "migrate": "sluice.migrate:migrate",
     "status": "sluice.watch.cli:status",
     "tables": "sluice.tables.cli:tables",
+    "verify": "sluice.embedded.verify:verify",
 }
 """Commands that live beside their logic, loaded when they are asked for."""
 

@@ -187,15 +187,17 @@ def count_items(table: str, condition: str, names: dict[str, str], values: Item)
 def _query_pages(
     table: str, condition: str, names: dict[str, str], values: Item, options: dict[str, Any], *, hasty: bool = False
 ) -> Iterator[Any]:
+    # An empty map is refused by DynamoDB.
+    arguments: dict[str, Any] = {"ExpressionAttributeNames": names} if names else {}
     pages = (
         (hasty_client if hasty else client)("dynamodb")
         .get_paginator("query")
         .paginate(
             TableName=table,
             KeyConditionExpression=condition,
-            ExpressionAttributeNames=names,
             ExpressionAttributeValues=values,
             ConsistentRead=True,
+            **arguments,
             **options,
         )
     )

@@ -24,6 +24,9 @@ REPOSITORY_PATTERN = re.compile(r"[a-z0-9][a-z0-9_-]*/[a-z0-9]+(?:(?:[._]|__|-+)
 """`namespace/name` as Docker Hub allows it."""
 
 
+CANARY = "sluice-canary"
+"""Reserved for `platform_canary`: the name of each of its records (docs/decisions/0033)."""
+
 SECRETS = ("database_url", "web_password", "airflow_secret", "fernet_key")
 """Settings whose value no message shows."""
 
@@ -213,6 +216,12 @@ class Settings(BaseSettings):
         6, ge=1, le=168, description="hours after which an alert is sent again while it lasts"
     )
 
+    # The canary
+    canary_schedule: str = Field("", description="cron expression (UTC) of platform_canary; only by hand when unset")
+    canary_timeout_seconds: int = Field(
+        300, ge=10, le=3600, description="time that the canary gives each pipeline to publish its record"
+    )
+
     @field_validator("dockerhub_repositories", mode="before")
     @classmethod
     def _split_repositories(cls, value: object) -> object:
@@ -225,6 +234,8 @@ class Settings(BaseSettings):
             raise ValueError(f"{wrong[0]!r} is not namespace/name")
         if not names:
             raise ValueError("names no repository")
+        if any(name.startswith(f"{CANARY}/") for name in names):
+            raise ValueError(f"{CANARY} is reserved for platform_canary")
         return tuple(names)
 
     @field_validator("events_known_types", mode="before")
@@ -240,11 +251,14 @@ class Settings(BaseSettings):
     def _absolute_home(cls, value: Path) -> Path:
         return value.expanduser() if value.is_absolute() else (PROJECT_ROOT / value.expanduser()).resolve()
 
-    @field_validator("dockerhub_pull_schedule")
+    @field_validator("dockerhub_pull_schedule", "canary_schedule")
     @classmethod
     def _five_cron_fields(cls, value: str) -> str:
         from croniter import croniter
 
+        # The default of the canary, which may be unset.
+        if not value:
+            return value
         if len(value.split()) != 5 or not croniter.is_valid(value):
             raise ValueError("not a cron expression of five fields, such as '*/5 * * * *'")
         return value
@@ -275,6 +289,11 @@ class Settings(BaseSettings):
     def success_rate_topic(self) -> str:
         """Name of the topic that rates are published to (infra/modules.yaml)."""
         return f"{self.resource_prefix}-success_rate"
+
+    @property
+    def canary_queue(self) -> str:
+        """Name of the queue that gets the success rates of the canary's module (infra/modules.yaml)."""
+        return f"{self.resource_prefix}-canary"
 
     @property
     def alerts_topic(self) -> str:

@@ -23,6 +23,7 @@ from tests.browser.inputs import (
 )
 
 from datasets_world import csv_of, row
+from sluice.canary.records import DAGS
 from sluice.embedded.airflow_api import ENDED, AirflowApi
 
 SMALL_DEMO = """
@@ -162,6 +163,30 @@ def test_runs_of_the_demo_have_their_real_times_and_readable_logs(stack: Running
 def test_a_second_up_says_that_it_is_up(stack: RunningStack) -> None:
     with pytest.raises(AssertionError, match=r"it is up already \(process \d+, .*sluice down` stops it"):
         stack.sluice("up")
+
+
+def test_verify_proves_every_pipeline_and_names_each_that_is_paused(stack: RunningStack) -> None:
+    stack.sluice("partners", "set-priority", "A")
+    lines = stack.sluice("verify").splitlines()
+    assert [line.split()[:2] for line in lines] == [*([name, "right"] for name in DAGS), ["all", "right"]]
+    assert "canary: dockerhub " in stack.sluice("status")
+
+    def set_paused(command: str) -> None:
+        names = (
+            "^(accommodations_consolidate|datasets_aggregate|dockerhub_aggregate|events_hourly|modules_diagnostics)$"
+        )
+        stack.sluice("airflow", "dags", command, "--yes", "--treat-dag-id-as-regex", names)
+
+    set_paused("pause")
+    try:
+        with pytest.raises(AssertionError) as failed:
+            stack.sluice("verify", "--json")
+    finally:
+        set_paused("unpause")
+    found = json.loads(str(failed.value).partition("\nassert")[0])
+    for each in found["pipelines"]:
+        dag_id = DAGS[each["pipeline"]][-1]
+        assert each["failure"] == f"{dag_id} is paused; `sluice airflow dags unpause {dag_id}`"
 
 
 def test_nothing_is_lost_or_doubled_when_each_part_is_killed_once(stack: RunningStack) -> None:

@@ -49,7 +49,7 @@ ONE_OF_MOST_TYPES = {
     "modules": ["RecvMessageQueuePolicy", "RecvMessageTopicPolicy", "SuccessRateTopic"],
     "lake": ["LakePolicy"],
 }
-THEIR_PARTS = {"dockerhub": ["RawDeadLetterQueuePolicy"], "modules": ["SuccessRateTopicPolicy"]}
+THEIR_PARTS = {"dockerhub": ["RawDeadLetterQueuePolicy"], "modules": ["CanarySubscription", "SuccessRateTopicPolicy"]}
 
 READ_BACK = {
     "test_deploy.py": [

@@ -15,6 +15,7 @@ from sluice.accommodations import PIPELINE, storage
 from sluice.accommodations.catalogue import StagedFiles, Tables, read_tables
 from sluice.accommodations.current import (
     COUNTS,
+    buckets_of,
     digest_lists,
     merge_bucket,
     newest_bytes,
@@ -26,7 +27,7 @@ from sluice.accommodations.records import PartnerFile, Reason, usable_partners
 from sluice.accommodations.storage import Catalogue
 from sluice.notifications import Announced
 from sluice.quarantine import Rejection
-from sluice.settings import Settings
+from sluice.settings import CANARY, Settings
 from sluice.staging import content_digest
 from sluice.threads import THREADS, in_parallel
 
@@ -106,11 +107,14 @@ def consolidate_files(settings: Settings, run: str, folder: Path) -> dict[str, A
     tables = read_tables(digest_lists(priority, blocked))
     with transform.consolidation(folder, settings.accommodations_memory_limit_mb) as connection:
         unreadable = _read_files(connection, files, folder)
-        result = transform.consolidate_batch(connection, usable_partners(priority, blocked), blocked, folder / "out")
+        # The canary comes behind every partner without being on the list.
+        usable = usable_partners([*priority, CANARY], blocked)
+        result = transform.consolidate_batch(connection, usable, blocked, folder / "out")
         quarantine = [*collected["quarantine"], *_stage_rejected(settings, run, result)]
         outputs = [(path, lake.staging_key(PIPELINE, run, path.name)) for path in result.outputs]
         s3.upload_files(bucket, outputs)
-        plan, counts = _merge(connection, settings, run, result.ranges, found, tables, folder)
+        withdrawn = collected.get("withdraw", [])
+        plan, counts = _merge(connection, settings, run, result.ranges, found, tables, withdrawn, folder)
     read = [file for file in files if file not in unreadable]
     kept = {file.key for file in unreadable}
     kept_messages = {message_id for message_id, key in collected["events"] if key in kept}
@@ -170,9 +174,12 @@ def _merge(
     ranges: Sequence[str],
     found: Catalogue,
     tables: Tables,
+    withdrawn: Sequence[str],
     folder: Path,
 ) -> tuple[dict[str, Any], dict[str, int]]:
     """Merge the batch into the buckets that it touches, or all of them where `current` is outdated; stage them.
+
+    Earlier records of the accommodations that are `withdrawn` are left out.
 
     Returns:
         `catalogue` of the batch, which `publication.finish` commits, and the counts of the gate.
@@ -183,7 +190,8 @@ def _merge(
     newest_files, new = write_newest(connection, ranges, number, buckets, folder)
     is_split, is_outdated = buckets != tables.buckets, tables.is_outdated(found)
     old = tables.candidates.files
-    changed, touched = set(new), {*new, *old} if is_outdated else set(new)
+    changed = set(new) | (buckets_of(connection, withdrawn, buckets) & old.keys())
+    touched = changed | old.keys() if is_outdated else set(changed)
     split_files: dict[int, Path] = {}
     if is_split:
         for bucket, addresses in old.items():
@@ -201,10 +209,10 @@ def _merge(
         parent = split_files.get(bucket % tables.buckets)
         targets = folder / f"candidates-{bucket:05d}.parquet", folder / f"current-{bucket:05d}.parquet"
         sources = [*paths, *newest_files, *([parent] if parent else [])]
-        merged = merge_bucket(connection, sources, bucket, buckets, number, *targets)
-        if bucket in changed:
-            candidates.add(targets[0])
+        merged = merge_bucket(connection, sources, bucket, buckets, number, *targets, withdrawn=withdrawn)
         # A file without a row has no value of the partition.
+        if bucket in changed and merged["candidate_rows"]:
+            candidates.add(targets[0])
         if merged["current_rows"]:
             current.add(targets[1])
         for path in (*paths, *targets):

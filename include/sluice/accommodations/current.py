@@ -103,6 +103,15 @@ def bucket_of(column: str, buckets: int) -> str:
     return f"(md5_number_lower({column}) % {buckets})::INTEGER"
 
 
+def buckets_of(connection: DuckDBPyConnection, accommodation_ids: Sequence[str], buckets: int) -> set[int]:
+    """The buckets of some accommodations."""
+    found = connection.execute(
+        f"SELECT DISTINCT {bucket_of('accommodation_id', buckets)}"
+        f" FROM (SELECT unnest({sql_list([*accommodation_ids])}::VARCHAR[]) AS accommodation_id)"
+    )
+    return {bucket for (bucket,) in found.fetchall()}
+
+
 def split_candidates(connection: DuckDBPyConnection, files: Sequence[Path], buckets: int, path: Path) -> list[int]:
     """Spread candidates of a bucket over more of them: a file as of `write_by_bucket`; gives the buckets."""
     return write_by_bucket(connection, f"SELECT * EXCLUDE bucket FROM {_parquet(files)}", buckets, path)
@@ -116,6 +125,8 @@ def merge_bucket(
     batch_number: int,
     candidates_path: Path,
     current_path: Path,
+    *,
+    withdrawn: Sequence[str] = (),
 ) -> dict[str, int]:
     """Write the candidates of a bucket and the current records that follow from them.
 
@@ -129,6 +140,7 @@ def merge_bucket(
         batch_number: number of the batch; candidates with another one were there before.
         candidates_path: file to write, by accommodation_id and partner_name.
         current_path: file to write, by accommodation_id.
+        withdrawn: accommodations whose records of earlier batches are left out.
 
     Returns:
         `COUNTS`; the last two must be 0, and `current_distinct` equal to `current_rows`.
@@ -141,6 +153,8 @@ def merge_bucket(
     )
     connection.execute(
         "CREATE OR REPLACE TEMP VIEW records AS SELECT accommodation_id, partner_name, recency FROM candidates"
+        f" WHERE batch_number = {batch_number}"
+        f" OR NOT list_contains({sql_list([*withdrawn])}::VARCHAR[], accommodation_id)"
     )
     connection.execute(f"CREATE OR REPLACE TABLE newest AS {queries['newest']}")
     connection.execute(f"CREATE OR REPLACE TABLE consolidated AS {queries['consolidated']}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -37,13 +37,15 @@ def utc_now() -> datetime:
 # accommodations_consolidate: collect -> consolidate -> check_outputs -> publish
 
 
-def collect(run: str) -> dict[str, int]:
+def collect(run: str, withdraw: Sequence[str] = ()) -> dict[str, int]:
     """Publish what a run that died had announced, then take messages and find out which files they are about.
 
     The lists are read before the first message is received: without them no receive count is burnt.
 
     Args:
         run: the run as a part of a key.
+        withdraw: accommodations whose records are taken out of the catalogue; the run has something to do then also
+            where no message waits.
 
     Returns:
         `messages`, `events_in`, `files` (to be read), `duplicate_events` and `quarantined_events`; an empty dict when
@@ -60,11 +62,11 @@ def collect(run: str) -> dict[str, int]:
         log.warning("run %s died while it published: publishing it to its end", found.announced.run)
         publication.finish(settings, found.announced)
         found = storage.read_catalogue(table)
-    if not found.number and not sqs.queue_depth(url):
+    if not withdraw and not found.number and not sqs.queue_depth(url):
         return {}
     lists = storage.read_lists(settings.partner_priority_table)
     messages, is_drained = sqs.drain(url, settings.batch_size)
-    if not messages and not read_tables(digest_lists(*lists)).is_outdated(found):
+    if not messages and not withdraw and not read_tables(digest_lists(*lists)).is_outdated(found):
         return {}
     events, rejections = announced_objects(
         messages, settings.accommodations_queue, settings.landing_bucket, LANDING_PREFIX
@@ -84,6 +86,7 @@ def collect(run: str) -> dict[str, int]:
     collected = {
         # Makes the batch one of its own where only the catalogue is outdated and there is no message.
         "number": found.number,
+        "withdraw": sorted(set(withdraw)),
         "messages": {each.message_id: each.receipt_handle for each in messages},
         "events": [[each.message_id, each.key] for each in events],
         "files": [
@@ -165,7 +168,8 @@ def publish(run: str, clock: Callable[[], datetime] = utc_now) -> dict[str, Any]
 
 
 def _publish(settings: Settings, run: str, batch: dict[str, Any], clock: Callable[[], datetime]) -> dict[str, Any]:
-    if batch["sources"] or batch["catalogue"]["is_outdated"]:
+    catalogue = batch["catalogue"]
+    if batch["sources"] or catalogue["is_outdated"] or catalogue["candidates"]:
         announcement = storage.announce(
             settings.accommodations_ledger_table, run, batch["base"], len(batch["outputs"]), clock()
         )

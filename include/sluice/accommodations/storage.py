@@ -156,8 +156,13 @@ def record_published(table: str, sources: Sequence[str], number: int, at: dateti
     )
 
 
+def ledger_key(source: str) -> str:
+    """Partition key of the item of a file that was published, by the address of its version."""
+    return f"object#{source}"
+
+
 def _ledger_key(source: str) -> Any:
-    return {"PK": {"S": f"object#{source}"}}
+    return {"PK": {"S": ledger_key(source)}}
 
 
 # DynamoDB: catalogue

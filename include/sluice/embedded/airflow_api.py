@@ -1,4 +1,4 @@
-"""The part of Airflow's REST API that the demo needs: trigger Dags, follow their runs, read what tasks returned."""
+"""The part of Airflow's REST API that `demo` and `verify` need: trigger Dags, follow runs, read results of tasks."""
 
 from __future__ import annotations
 
@@ -90,25 +90,28 @@ class AirflowApi:
         found: list[DagRun] = []
         while True:
             answer = self._ask("POST", "/api/v2/dags/~/dagRuns/list", asked | {"page_offset": len(found)})
-            found += [
-                DagRun(
-                    *(run["dag_id"], run["dag_run_id"], run["state"]),
-                    *(datetime.fromisoformat(run[name]) if run[name] else None for name in ("start_date", "end_date")),
-                )
-                for run in answer["dag_runs"]
-            ]
+            found += [_dag_run(run) for run in answer["dag_runs"]]
             if not answer["dag_runs"] or len(found) >= answer["total_entries"]:
                 return found
 
+    def run(self, dag_id: str, run_id: str) -> DagRun:
+        """One run as it is now."""
+        return _dag_run(self._ask("GET", _path(dag_id, run_id)))
+
+    def task_states(self, run: DagRun) -> dict[str, str]:
+        """State of each task of a run; "" where it has none yet."""
+        answer = self._ask("GET", f"{_path(run.dag_id, run.run_id)}/taskInstances?limit=100")
+        return {each["task_id"]: each["state"] or "" for each in answer["task_instances"]}
+
     def returned(self, run: DagRun, task_id: str) -> Any:
         """What a task of a run returned; None where it was skipped or returned nothing."""
-        path = f"{_path(run)}/taskInstances/{task_id}/xcomEntries/return_value?deserialize=true"
+        path = f"{_path(run.dag_id, run.run_id)}/taskInstances/{task_id}/xcomEntries/return_value?deserialize=true"
         answer = self._ask("GET", path, missing=True)
         return answer and answer["value"]
 
     def log(self, run: DagRun, task_id: str, try_number: int = 1) -> str:
         """The log of a task as the web UI shows it, one event a line."""
-        answer = self._ask("GET", f"{_path(run)}/taskInstances/{task_id}/logs/{try_number}")
+        answer = self._ask("GET", f"{_path(run.dag_id, run.run_id)}/taskInstances/{task_id}/logs/{try_number}")
         return "\n".join(str(line["event"] if isinstance(line, dict) else line) for line in answer["content"])
 
     def _ask(self, method: str, path: str, body: Any = None, *, missing: bool = False) -> Any:
@@ -127,5 +130,10 @@ class AirflowApi:
         return answer.json()
 
 
-def _path(run: DagRun) -> str:
-    return f"/api/v2/dags/{run.dag_id}/dagRuns/{quote(run.run_id, safe='')}"
+def _dag_run(run: dict[str, Any]) -> DagRun:
+    started, ended = (datetime.fromisoformat(run[name]) if run[name] else None for name in ("start_date", "end_date"))
+    return DagRun(run["dag_id"], run["dag_run_id"], run["state"], started, ended)
+
+
+def _path(dag_id: str, run_id: str) -> str:
+    return f"/api/v2/dags/{dag_id}/dagRuns/{quote(run_id, safe='')}"

@@ -69,3 +69,8 @@ def write_hour(table: str, stream: str, hour: datetime, published: PublishedHour
     except ClientError as error:
         if error_code(error) != "ConditionalCheckFailedException":
             raise
+
+
+def forget_hour(table: str, stream: str, hour: datetime) -> None:
+    """Remove what is known of an hour whose raw files are gone; safe to repeat."""
+    client("dynamodb").delete_item(TableName=table, Key=_key(stream, hour))

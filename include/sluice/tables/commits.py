@@ -1,4 +1,4 @@
-"""Commits to Iceberg tables: replace a part, or append rows.
+"""Commits to Iceberg tables: replace a part, append rows, or delete some.
 
 A publication is one commit, which makes one snapshot: a reader sees all of it or nothing. An answer of Glue that gets
 lost must not be taken for a refusal, as PyIceberg would then delete the manifests of a commit that took place:
@@ -196,6 +196,57 @@ def append(
         s3.write_object(settings.lake_bucket, file, parquet_bytes(new), "application/vnd.apache.parquet")
         update = transaction.update_snapshot(_noted(summary)).merge_append()
         _add_files(settings, table, transaction, update, [file])
+        return update
+
+    return _commit(settings, name, change)
+
+
+def delete_rows(
+    name: str, *, where: str, is_deleted: Callable[[pa.Table], list[bool]], summary: Mapping[str, object]
+) -> Commit:
+    """Delete rows in one snapshot: a file that holds others as well is rewritten without them (copy-on-write).
+
+    Args:
+        name: of the table.
+        where: condition on the rows among which those to delete may be, which lie in few files.
+        is_deleted: given the rows of a file, says of each whether it is deleted.
+        summary: as for `replace`.
+
+    Returns:
+        The new snapshot, or the current one where the table has no such row.
+
+    Raises:
+        TableBusy: the commit was refused again and again.
+        TableMissing: there is no such table.
+    """
+    from pyiceberg.expressions import AlwaysTrue
+    from pyiceberg.expressions.parser import parse
+    from pyiceberg.io.pyarrow import ArrowScan
+
+    settings = load_settings()
+
+    def change(table: Table, transaction: Transaction) -> _SnapshotProducer[Any] | None:
+        scan = ArrowScan(table.metadata, table.io, table.schema(), AlwaysTrue())
+        replaced, rewritten = [], []
+        for task in table.scan(row_filter=where).plan_files():
+            rows = scan.to_table([task])
+            deleted = is_deleted(rows)
+            if not any(deleted):
+                continue
+            replaced.append(task.file)
+            kept = rows.filter([not each for each in deleted])
+            if kept.num_rows:
+                key = f"{PREFIX}{name}/data/{uuid.uuid4().hex}.parquet"
+                s3.write_object(settings.lake_bucket, key, parquet_bytes(kept), "application/vnd.apache.parquet")
+                rewritten.append(key)
+        if not replaced:
+            return None
+        update = transaction.update_snapshot(_noted(summary)).overwrite()
+        # Selects the manifests in which the files are looked for.
+        update.delete_by_predicate(parse(where))
+        for file in replaced:
+            update.delete_data_file(file)
+        _add_files(settings, table, transaction, update, rewritten)
         return update
 
     return _commit(settings, name, change)

@@ -11,6 +11,7 @@ import click
 from botocore.exceptions import BotoCoreError, ClientError
 
 from sluice.aws import as_terminal, giving_up_soon
+from sluice.canary import records as canary_records
 from sluice.deploy import account_id
 from sluice.environment import web_url
 from sluice.errors import SluiceError
@@ -69,6 +70,15 @@ def document(
             }
             for pipeline in watched
         ],
+        "canary": {
+            name: {
+                "run": result.run_id,
+                "at": result.at.isoformat(),
+                "latency_seconds": result.latency_seconds,
+                "failure": result.said or None,
+            }
+            for name, result in seen.runs.canary.items()
+        },
         "problems": [
             {
                 "key": problem.key,
@@ -159,6 +169,8 @@ def _print(settings: Settings, watched: Sequence[Pipeline], seen: Observation, p
         table.add_section()
     out.print(table)
     out.print(backlog)
+    if seen.runs.canary:
+        out.print(canary_line(seen), highlight=False)
     for problem in problems:
         out.print(f"[bold red]{escape(problem.title)}[/]")
         for name, value in (("what", problem.what), ("look at", problem.where), ("run again", problem.again)):
@@ -166,6 +178,14 @@ def _print(settings: Settings, watched: Sequence[Pipeline], seen: Observation, p
             out.print(f"  {name + ':':<11}{escape(value)}", soft_wrap=True)
     if not problems:
         out.print("[green]Nothing is wrong.[/]")
+
+
+def canary_line(seen: Observation) -> str:
+    """`canary: dockerhub 8 s, events failed, ...; 12 min ago`: what the last one found."""
+    results = seen.runs.canary
+    latencies = {name: results[name].latency_seconds for name in canary_records.DAGS if name in results}
+    ago = duration_text((seen.at - max(each.at for each in results.values())).total_seconds())
+    return f"canary: {canary_records.summary(latencies)}; {ago} ago"
 
 
 def _row(pipeline: Pipeline, dag: WatchedDag, seen: Observation, problems: Sequence[Problem]) -> list[str]:

@@ -33,7 +33,7 @@ RUN_METRICS = {
 UNITS = {
     **dict.fromkeys(RUN_METRICS.values(), "Count"),
     **dict.fromkeys(("FailedTasks", "StaleDags", "QueueDepth", "DeadLetters", "WatchRuns"), "Count"),
-    **dict.fromkeys(("QueueAge", "StreamLag", "Freshness"), "Seconds"),
+    **dict.fromkeys(("QueueAge", "StreamLag", "Freshness", "CanaryLatency"), "Seconds"),
 }
 """Every metric of the namespace."""
 

@@ -149,6 +149,11 @@ def pipelines(settings: Settings) -> tuple[Pipeline, ...]:
                 WatchedDag(WATCH_DAG, "*/5 * * * *", deadline_seconds=600),
                 WatchedDag("platform_maintain", "0 3 * * *", deadline_seconds=3600),
                 WatchedDag("platform_redrive", None),
+                WatchedDag(
+                    "platform_canary",
+                    settings.canary_schedule or None,
+                    deadline_seconds=2 * settings.canary_timeout_seconds + 600 if settings.canary_schedule else 0,
+                ),
             ),
         ),
     )

@@ -119,6 +119,23 @@ class Depth:
 
 
 @dataclass(frozen=True)
+class CanaryResult:
+    """What the last canary found of a pipeline.
+
+    Attributes:
+        run_id: the run of platform_canary.
+        at: when it ended (UTC).
+        latency_seconds: from sending its record to seeing what became of it; None where that failed.
+        said: why it failed and what to do; "" where all was right.
+    """
+
+    run_id: str
+    at: datetime
+    latency_seconds: float | None
+    said: str
+
+
+@dataclass(frozen=True)
 class Runs:
     """All of the table.
 
@@ -130,6 +147,7 @@ class Runs:
         empty_at: queue -> when it was last seen empty.
         running: dag id -> the run that began last, while it has not ended.
         depths: queue -> what earlier looks saw in it, the latest first.
+        canary: pipeline -> what the last canary found.
     """
 
     created_at: datetime
@@ -139,6 +157,7 @@ class Runs:
     empty_at: dict[str, datetime]
     running: dict[str, Running] = field(default_factory=dict)
     depths: dict[str, tuple[Depth, ...]] = field(default_factory=dict)
+    canary: dict[str, CanaryResult] = field(default_factory=dict)
 
 
 def record_start(table: str, dag_id: str, run_id: str, started_at: datetime) -> None:
@@ -273,6 +292,29 @@ def record_depth(table: str, queue: str, depth: Depth, earlier: Sequence[Depth])
     _update_unless_older(table, "depth", queue, "SET seen_at = :at, seen = :seen", "seen_at", values)
 
 
+def open_canary(table: str, at: datetime) -> datetime:
+    """Note that a canary begins to write (UTC); since when there may be records of canaries that were not removed."""
+    key, names, values = _key("canary-open", "since"), {"#at": "at"}, {":at": {"S": time_text(at)}}
+    written = dynamodb.update_where(table, key, "SET #at = :at", "attribute_not_exists(#at)", values, names)
+    return at if written.is_written else datetime.fromisoformat(written.item["at"]["S"])
+
+
+def record_canary(table: str, pipeline: str, result: CanaryResult) -> None:
+    """Note what a canary found of a pipeline."""
+    values: dict[str, Any] = {
+        ":at": {"S": time_text(result.at)},
+        ":run": {"S": result.run_id},
+        ":said": {"S": result.said[:MESSAGE_MAX_CHARACTERS]},
+    }
+    update = "SET ended_at = :at, run_id = :run, said = :said"
+    if result.latency_seconds is None:
+        update += " REMOVE latency_seconds"
+    else:
+        update += ", latency_seconds = :latency"
+        values[":latency"] = {"N": f"{result.latency_seconds:.3f}"}
+    _update_unless_older(table, "canary", pipeline, update, "ended_at", values)
+
+
 def claim_alert(
     table: str, key: str, subject: str, at: datetime, *, repeat_after: timedelta, dead_after: timedelta
 ) -> bool:
@@ -335,6 +377,7 @@ def read_runs(table: str, now: datetime) -> Runs:
         "queue": {},
         "running": {},
         "depth": {},
+        "canary": {},
     }
     for page in dynamodb_client.get_paginator("scan").paginate(TableName=table, ConsistentRead=True):
         for item in page["Items"]:
@@ -358,6 +401,7 @@ def read_runs(table: str, now: datetime) -> Runs:
             )
             for name, item in found["depth"].items()
         },
+        {name: _canary_result(item) for name, item in found["canary"].items()},
     )
 
 
@@ -375,6 +419,12 @@ def _last_run(item: dict[str, Any]) -> LastRun:
         _time(item, "published_at"),
         _time(item, "drained_at"),
     )
+
+
+def _canary_result(item: dict[str, Any]) -> CanaryResult:
+    latency = float(item["latency_seconds"]["N"]) if "latency_seconds" in item else None
+    at = datetime.fromisoformat(item["ended_at"]["S"])
+    return CanaryResult(item["run_id"]["S"], at, latency, item["said"]["S"])
 
 
 def _failure(item: dict[str, Any]) -> Failure:

@@ -289,3 +289,29 @@ def test_the_gate_passes_what_is_right_and_warns_of_a_partner_on_no_list(world: 
     passed = steps.check_outputs("run")
     assert [warning for warning in passed["warnings"] if "'R'" in warning]
     assert world.outputs() == {}
+
+
+def test_a_withdrawn_accommodation_is_gone_until_a_partner_sends_it_again(world: Any) -> None:
+    world.drop("a.jsonl", [a_record("1", "A"), a_record("1", "T"), a_record("2", "T")])
+    world.consolidate("first")
+
+    def withdraw(run: str, *ids: str) -> dict[str, int]:
+        steps.collect(run, ids)
+        for step in ("consolidate", "publish"):
+            tally: dict[str, int] = world.step(step, run)
+        return tally
+
+    assert withdraw("second", "1", "unknown")["records_in"] == 0
+    assert world.current() == {"2": ("T", "Hotel")}
+    assert steps.collect("third") == {}, "the catalogue is what follows from the candidates"
+    world.drop("b.jsonl", [a_record("1", "T", "Inn")])
+    world.consolidate("fourth")
+    assert world.current() == {"1": ("T", "Inn"), "2": ("T", "Hotel")}
+    withdraw("fifth", "1", "2")
+    assert world.current() == {}
+
+
+def test_the_partner_of_the_canary_comes_last_without_being_on_the_list(world: Any) -> None:
+    world.drop("a.jsonl", [a_record("1", "sluice-canary"), a_record("2", "sluice-canary"), a_record("2", "Q")])
+    world.consolidate()
+    assert world.current() == {"1": ("sluice-canary", "Hotel"), "2": ("Q", "Hotel")}

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from sluice import aws
+from sluice import aws, sqs
 from sluice.deploy import deploy
 from sluice.settings import Settings
 
@@ -69,10 +69,17 @@ def test_a_topic_hands_its_messages_to_the_queue_of_its_name_in_envelopes(deploy
         assert (subscription["Protocol"], subscription["Endpoint"]) == ("sqs", arn(deployed, "sqs", name))
         found = aws.client("sns").get_subscription_attributes(SubscriptionArn=subscription["SubscriptionArn"])
         assert found["Attributes"]["RawMessageDelivery"] == "false"
-    assert (
-        aws.client("sns").list_subscriptions_by_topic(TopicArn=arn(deployed, "sns", "success_rate"))["Subscriptions"]
-        == []
-    )
+
+
+def test_of_the_success_rates_the_queue_of_the_canary_gets_its_own(deployed: Settings) -> None:
+    topic = arn(deployed, "sns", "success_rate")
+    (subscription,) = aws.client("sns").list_subscriptions_by_topic(TopicArn=topic)["Subscriptions"]
+    assert (subscription["Protocol"], subscription["Endpoint"]) == ("sqs", arn(deployed, "sqs", "canary"))
+    assert attributes_of("canary")["Policy"]["Statement"][1] == tls_only("sqs:*", arn(deployed, "sqs", "canary"))
+    for module in ("real", "sluice-canary"):
+        aws.client("sns").publish(TopicArn=topic, Message=json.dumps({"moduleid": module, "success_rate": 1}))
+    (message,) = sqs.drain(sqs.queue_url(deployed.canary_queue), 10).messages
+    assert json.loads(message.body)["moduleid"] == "sluice-canary"
 
 
 def test_queues_are_encrypted_and_hand_poison_to_their_dead_letter_queues(deployed: Settings) -> None:

@@ -68,6 +68,29 @@ def test_rows_that_the_table_has_are_not_appended_again(lake: Settings) -> None:
     assert pages() == "abc"
 
 
+def test_deleting_rows_leaves_the_others_of_their_file_as_they_were(lake: Settings) -> None:
+    publish(lake, START, "abc")
+    publish(lake, START + HOUR, "bb")
+    publish(lake, START + 2 * HOUR, "xy")
+
+    def delete(wanted: str) -> bool:
+        return commits.delete_rows(
+            VISITS.name,
+            where=f"page = '{wanted}'",
+            is_deleted=lambda rows: [each == wanted for each in rows["page"].to_pylist()],
+            summary={"run": "deletes"},
+        ).is_new
+
+    def visits() -> dict[datetime, str]:
+        return {row["at"]: row["page"] for row in reading.read("visits").to_pylist()}
+
+    before = visits()
+    assert delete("b")
+    assert visits() == {at: page for at, page in before.items() if page != "b"}
+    assert len(reading.history("visits")) == 4, "one snapshot, whatever number of files"
+    assert not delete("b")
+
+
 def test_of_two_writers_of_one_part_the_second_meets_a_conflict(lake: Settings) -> None:
     expected = commits.live_files(VISITS.name, where(START))
     publish(lake, START, "ab", expected)

@@ -1,0 +1,236 @@
+"""Send one record through each pipeline, and compare what comes out of it: proves a deployment end to end.
+
+## What it does
+
+Sends a record of a reserved name (`sluice-canary`) to each pipeline, as others do: an object of Docker Hub, an event, a
+message and a diagnostic of a module, a partner's file, a CSV. Waits until the pipelines have published them, compares
+what was published with what was sent, notes how long each took (metric `CanaryLatency`, `sluice status`), and removes
+all of it again. A run that finds a difference, or nothing within `SLUICE_CANARY_TIMEOUT_SECONDS`, fails with a sentence
+that names the pipeline; nothing is sent to a pipeline whose Dag is paused. `sluice verify` runs it and prints a line
+for each pipeline. What is written where, and why it cannot be taken for real data: docs/decisions/0033.
+
+## Triggered by
+
+A person, by `sluice verify`; and the schedule `SLUICE_CANARY_SCHEDULE`, if it is set.
+
+## Parameters
+
+None.
+
+## Reads and writes
+
+* writes `raw/dockerhub/namespace=sluice-canary/`, the Kinesis stream `SLUICE_EVENT_STREAM`, the topics
+  `sluice-<environment>-recv_message` and `weekly_diagnostic`, `accommodations/` and `datasets/` of the landing bucket
+* reads the DynamoDB tables `dockerhub_stats`, `SLUICE_EVENTS_CHECKPOINT_TABLE` and
+  `SLUICE_ACCOMMODATIONS_LEDGER_TABLE`, the Iceberg tables `events` and `accommodations_current`, the queue
+  `sluice-<environment>-canary`, `curated/datasets/sluice-canary.parquet`
+* triggers `events_ingest`, which then triggers `events_hourly`; and `accommodations_consolidate`, which takes the
+  canary out of the catalogue
+* writes the DynamoDB table `SLUICE_RUNS_TABLE`
+
+## Running it again
+
+Removes what earlier runs left before it begins, also what a run that was killed left. Two runs are never at work at
+once.
+"""
+
+from __future__ import annotations
+
+from airflow.providers.amazon.aws.operators.s3 import S3CreateObjectOperator
+from airflow.providers.amazon.aws.operators.sns import SnsPublishOperator
+from airflow.providers.amazon.aws.sensors.dynamodb import DynamoDBValueSensor
+from airflow.providers.amazon.aws.sensors.s3 import S3KeySensor
+from airflow.providers.amazon.aws.sensors.sqs import SqsSensor
+from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
+from airflow.sdk import CronTriggerTimetable, dag, get_current_context, task, task_group
+
+from sluice.canary import records, steps
+from sluice.dockerhub.transform import MARKER_SK
+from sluice.events import storage
+from sluice.settings import load_settings
+from sluice_airflow.alerts import after_failed_run
+from sluice_airflow.canary import note_time, observe, skip_unless_ready
+from sluice_airflow.defaults import START, TASK_DEFAULTS
+
+SETTINGS = load_settings()
+SCHEDULE = CronTriggerTimetable(SETTINGS.canary_schedule, timezone="UTC") if SETTINGS.canary_schedule else None
+
+PUT = {"pre_execute": skip_unless_ready, "post_execute": note_time}
+SENSOR = {
+    # The triggerer waits for all of them, and no slot of a worker is taken from the pipelines meanwhile.
+    "deferrable": True,
+    "poke_interval": 1,
+    "timeout": SETTINGS.canary_timeout_seconds,
+    # One alert: `verify` fails with a sentence.
+    "soft_fail": True,
+    "post_execute": note_time,
+}
+
+
+def sent(pipeline: str, name: str) -> str:
+    """Template of a part of what the task `prepare` decided to send."""
+    return f"{{{{ ti.xcom_pull(task_ids='prepare')['{pipeline}']['{name}'] }}}}"
+
+
+@dag(
+    schedule=SCHEDULE,
+    start_date=START,
+    catchup=False,
+    max_active_runs=1,
+    default_args=TASK_DEFAULTS,
+    on_failure_callback=after_failed_run,
+    tags=["platform", "maintenance"],
+    doc_md=__doc__,
+)
+def platform_canary():
+    @task
+    def prepare(run_id: str) -> dict[str, dict[str, str]]:
+        """Remove what earlier canaries left; decide what this one sends."""
+        return steps.prepare(run_id)
+
+    @task_group
+    def dockerhub():
+        """An object of Docker Hub becomes an item."""
+        put = S3CreateObjectOperator(
+            task_id="put",
+            s3_bucket=SETTINGS.lake_bucket,
+            s3_key=sent("dockerhub", "key"),
+            data=sent("dockerhub", "body"),
+            replace=True,
+            **PUT,
+        )
+        item = DynamoDBValueSensor(
+            task_id="item",
+            table_name=SETTINGS.dockerhub_table,
+            partition_key_name="PK",
+            partition_key_value=records.REPOSITORY_KEY,
+            sort_key_name="SK",
+            sort_key_value=MARKER_SK,
+            attribute_name="last_updated",
+            attribute_value=sent("dockerhub", "last_updated"),
+            **SENSOR,
+        )
+        put >> item
+
+    @task_group
+    def events():
+        """An event becomes a row of a raw file, then of the table `events`."""
+
+        @task(**PUT)
+        def put(ti) -> None:
+            """Put the event into the stream."""
+            steps.put_event(ti.xcom_pull(task_ids="prepare")["events"])
+
+        # Its schedule would come within five minutes.
+        ingest = TriggerDagRunOperator(
+            task_id="ingest",
+            trigger_dag_id="events_ingest",
+            logical_date=None,
+            note="asked for by {{ dag.dag_id }} {{ run_id }}",
+        )
+        raw = S3KeySensor(
+            task_id="raw",
+            bucket_name=SETTINGS.lake_bucket,
+            bucket_key=f"{storage.RAW_PREFIX}{storage.hour_partition(records.EVENT_HOUR)}*.parquet",
+            wildcard_match=True,
+            **SENSOR,
+        )
+        # The item that events_hourly writes once it has published the hour.
+        hour = DynamoDBValueSensor(
+            task_id="hour",
+            table_name=SETTINGS.events_checkpoint_table,
+            partition_key_name="stream",
+            partition_key_value=f"{SETTINGS.event_stream}#hours",
+            sort_key_name="shard_id",
+            sort_key_value=storage.hour_text(records.EVENT_HOUR),
+            attribute_name="shard_id",
+            attribute_value=storage.hour_text(records.EVENT_HOUR),
+            **SENSOR,
+        )
+        put() >> ingest >> raw >> hour
+
+    @task_group
+    def modules():
+        """A message and a diagnostic become a success rate."""
+        put = SnsPublishOperator(
+            task_id="put", target_arn=sent("modules", "message_topic"), message=sent("modules", "message"), **PUT
+        )
+        diagnostic = SnsPublishOperator(
+            task_id="diagnostic",
+            target_arn=sent("modules", "diagnostic_topic"),
+            message=sent("modules", "diagnostic"),
+        )
+        rate = SqsSensor(task_id="rate", sqs_queue=sent("modules", "queue_url"), **SENSOR)
+        put >> diagnostic >> rate
+
+    @task_group
+    def accommodations():
+        """A partner's file becomes a record of the catalogue."""
+
+        @task(**PUT)
+        def put(ti) -> str:
+            """Drop the partner's file; the key of its item in the ledger of published files."""
+            return steps.put_partner_file(ti.xcom_pull(task_ids="prepare")["accommodations"])
+
+        ledger_key = put()
+        published = DynamoDBValueSensor(
+            task_id="published",
+            table_name=SETTINGS.accommodations_ledger_table,
+            partition_key_name="PK",
+            partition_key_value=ledger_key,
+            attribute_name="PK",
+            attribute_value=ledger_key,
+            **SENSOR,
+        )
+        ledger_key >> published
+
+    @task_group
+    def datasets():
+        """A CSV becomes a parquet file."""
+        put = S3CreateObjectOperator(
+            task_id="put",
+            s3_bucket=SETTINGS.landing_bucket,
+            s3_key=records.DATASET_FILE,
+            data=sent("datasets", "body"),
+            replace=True,
+            **PUT,
+        )
+        output = S3KeySensor(
+            task_id="output", bucket_name=SETTINGS.lake_bucket, bucket_key=records.DATASET_OUTPUT, **SENSOR
+        )
+        put >> output
+
+    @task(trigger_rule="all_done")
+    def verify(run_id: str, ti) -> dict[str, float]:
+        """Compare what was published with what was sent; note results and latencies. Fails with a sentence."""
+        return steps.verify(run_id, ti.xcom_pull(task_ids="prepare"), observe(get_current_context()))
+
+    @task_group
+    def cleanup(prepared):
+        """Runs in any case, and fails the run where it fails."""
+        # By a run of the Dag that is the only writer of the catalogue.
+        TriggerDagRunOperator(
+            task_id="withdraw",
+            pre_execute=skip_unless_ready,
+            trigger_dag_id="accommodations_consolidate",
+            logical_date=None,
+            conf=steps.withdrawal(),
+            note="asked for by {{ dag.dag_id }} {{ run_id }}",
+            wait_for_completion=True,
+            deferrable=True,
+            poke_interval=1,
+        ).as_teardown(setups=prepared, on_failure_fail_dagrun=True)
+
+        @task
+        def clean_up(run_id: str) -> dict[str, int]:
+            """Remove the records of all canaries from files and tables."""
+            return steps.clean_up(run_id)
+
+        clean_up().as_teardown(setups=prepared, on_failure_fail_dagrun=True)
+
+    prepared = prepare().as_setup()
+    pipelines = [dockerhub(), events(), modules(), accommodations(), datasets()]
+    prepared >> pipelines >> verify() >> cleanup(prepared)
+
+
+platform_canary()

@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from sluice.canary import records
+from sluice.canary.records import DAGS, EVENT_HOUR, NAME, Observed
+from sluice.dockerhub.records import parse_answer, parse_raw_key
+from sluice.dockerhub.transform import partition_key
+from sluice.events.records import hour_of
+from sluice.modules.records import parse_diagnostic, parse_message
+
+NOW = datetime(2026, 11, 27, 12, 0, 30, 123456, tzinfo=UTC)
+
+
+def test_what_is_sent_bears_the_reserved_name_and_is_accepted_by_its_pipeline() -> None:
+    sent = records.records(NOW)
+    assert list(sent) == list(DAGS)
+    stats = parse_answer(sent["dockerhub"]["body"].encode(), now=NOW)
+    assert (stats.user, stats.name, stats.namespace) == (NAME, NAME, NAME)
+    assert parse_raw_key(sent["dockerhub"]["key"]).namespace == NAME
+    assert partition_key(stats) == records.REPOSITORY_KEY
+    event = json.loads(sent["events"]["body"])
+    assert event["event_name"].partition(":")[0] == NAME
+    assert hour_of(event["created_at"]) == EVENT_HOUR
+    assert parse_message(sent["modules"]["message"]).module_id == NAME
+    diagnostic = parse_diagnostic(sent["modules"]["diagnostic"], 0)
+    assert (diagnostic.module_id, diagnostic.timestamp) == (NAME, int(sent["modules"]["timestamp"]))
+    partner = json.loads(sent["accommodations"]["body"])
+    assert (partner["partner_name"], partner["accommodation_id"]) == (NAME, NAME)
+
+
+def test_two_runs_send_different_records() -> None:
+    first, second = records.records(NOW), records.records(NOW + timedelta(milliseconds=1))
+    for pipeline in DAGS:
+        assert first[pipeline] != second[pipeline]
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "observed", "said"),
+    [
+        ("datasets", Observed(), ""),
+        ("modules", Observed("modules.rate"), "no success rate of module sluice-canary after 300 s; "),
+        (
+            "events",
+            Observed("events.hour", paused=("events_hourly",)),
+            "events_hourly is paused; `sluice airflow dags unpause events_hourly`",
+        ),
+        ("accommodations", Observed("accommodations.put", error="the priority list is missing"), "the priority list"),
+        ("datasets", Observed("datasets.put"), "task datasets.put of platform_canary failed; its log says why"),
+    ],
+)
+def test_the_sentence_says_what_is_missing_or_what_hinders(pipeline: str, observed: Observed, said: str) -> None:
+    found = records.sentence(pipeline, observed, 300)
+    assert found.startswith(said)
+    assert bool(found) == bool(said)
+
+
+def test_a_latency_is_known_only_where_all_tasks_succeeded() -> None:
+    later = NOW + timedelta(seconds=8.2)
+    assert Observed(sent_at=NOW, arrived_at=later).latency_seconds == pytest.approx(8.2)
+    assert Observed("events.hour", sent_at=NOW, arrived_at=later).latency_seconds is None
+    assert Observed(sent_at=NOW).latency_seconds is None
+
+
+def test_the_summary_names_each_pipeline() -> None:
+    assert records.summary({"dockerhub": 8.2, "events": None}) == "dockerhub 8 s, events failed"
