@@ -41,21 +41,18 @@ their visibility timeout ends.
 
 from __future__ import annotations
 
-from airflow.sdk import Asset, AssetOrTimeSchedule, AssetWatcher, CronTriggerTimetable, Param, dag, task
+from airflow.sdk import AssetOrTimeSchedule, CronTriggerTimetable, Param, dag, task
 
 from sluice.lake import run_slug
 from sluice.settings import load_settings
 from sluice_airflow import assets
 from sluice_airflow.alerts import after_failed_run
 from sluice_airflow.defaults import START, TASK_DEFAULTS
-from sluice_airflow.doorbell import QueueDepthTrigger
+from sluice_airflow.doorbell import doorbell
 from sluice_airflow.gates import GateOperator
 
 QUEUE = load_settings().accommodations_queue
-# A name, not sqs://: for a URI Airflow looks through all providers, 0.14 s in each task.
-NEW_PARTNER_FILES = Asset(
-    QUEUE, watchers=[AssetWatcher(name=QUEUE, trigger=QueueDepthTrigger(QUEUE, "accommodations_consolidate"))]
-)
+NEW_PARTNER_FILES = doorbell(QUEUE, "accommodations_consolidate", "accommodations")
 
 
 @dag(
@@ -79,7 +76,7 @@ NEW_PARTNER_FILES = Asset(
     doc_md=__doc__,
 )
 def accommodations_consolidate():
-    @task.short_circuit(inlets=[assets.PARTNER_FILES])
+    @task.short_circuit
     def collect(run_id: str, dag_run) -> dict[str, int]:
         """Finish what a run that died had announced, take messages, find out which files they are about."""
         from sluice.accommodations import steps
@@ -94,7 +91,10 @@ def accommodations_consolidate():
 
         return steps.consolidate(run_slug(run_id))
 
-    @task(outlets=[assets.ACCOMMODATIONS, assets.ACCOMMODATIONS_CANDIDATES, assets.ACCOMMODATIONS_CURRENT])
+    @task(
+        inlets=[assets.PARTNER_FILES],
+        outlets=[assets.ACCOMMODATIONS, assets.ACCOMMODATIONS_CANDIDATES, assets.ACCOMMODATIONS_CURRENT],
+    )
     def publish(run_id: str) -> dict[str, int]:
         """Announce the batch, write its files, commit its tables, delete the messages last."""
         from sluice.accommodations import steps

@@ -38,7 +38,7 @@ Messages of a failed run come back when their visibility timeout ends.
 
 from __future__ import annotations
 
-from airflow.sdk import Asset, AssetOrTimeSchedule, AssetWatcher, CronTriggerTimetable, Param, dag, task
+from airflow.sdk import AssetOrTimeSchedule, CronTriggerTimetable, Param, dag, task
 
 from sluice.datasets.records import source_pattern
 from sluice.lake import run_slug
@@ -46,11 +46,11 @@ from sluice.settings import load_settings
 from sluice_airflow import assets
 from sluice_airflow.alerts import after_failed_run
 from sluice_airflow.defaults import START, TASK_DEFAULTS
-from sluice_airflow.doorbell import QueueDepthTrigger
+from sluice_airflow.doorbell import doorbell
 from sluice_airflow.gates import GateOperator
 
 QUEUE = load_settings().datasets_queue
-NEW_FILES = Asset(QUEUE, watchers=[AssetWatcher(name=QUEUE, trigger=QueueDepthTrigger(QUEUE, "datasets_aggregate"))])
+NEW_FILES = doorbell(QUEUE, "datasets_aggregate", "datasets")
 
 
 def _asked(conf: dict | None) -> tuple[str | None, bool]:
@@ -79,7 +79,7 @@ def _asked(conf: dict | None) -> tuple[str | None, bool]:
     doc_md=__doc__,
 )
 def datasets_aggregate():
-    @task.short_circuit(inlets=[assets.DATASET_FILES])
+    @task.short_circuit
     def collect(run_id: str, dag_run) -> dict[str, int]:
         """Drain the queue, or take the given source; note which files are processed."""
         from sluice.datasets import steps
@@ -95,7 +95,7 @@ def datasets_aggregate():
         source, force = _asked(dag_run.conf)
         return steps.aggregate(run_slug(run_id), source, force=force)
 
-    @task(outlets=[assets.DATASETS])
+    @task(inlets=[assets.DATASET_FILES], outlets=[assets.DATASETS])
     def publish(collected: dict[str, int], run_id: str, dag_run) -> dict[str, int]:
         """One conditional request a file, then delete the messages."""
         from sluice.datasets import steps

@@ -33,7 +33,6 @@ from airflow.sdk import Param, dag
 
 from sluice.datasets.records import key_pattern
 from sluice.settings import load_settings
-from sluice_airflow import assets
 from sluice_airflow.alerts import after_failed_run
 from sluice_airflow.defaults import START, TASK_DEFAULTS
 from sluice_airflow.sensors import DatasetSensor
@@ -62,7 +61,6 @@ def datasets_await():
         task_id="wait",
         source="{{ params.source }}",
         wait_minutes="{{ params.wait_minutes }}",
-        inlets=[assets.DATASET_FILES],
         doc_md="Wait in the triggerer until the file exists, `wait_minutes` at most.",
     )
     aggregate = TriggerDagRunOperator(

@@ -31,21 +31,18 @@ Messages of a failed run come back when their visibility timeout ends.
 
 from __future__ import annotations
 
-from airflow.sdk import Asset, AssetOrTimeSchedule, AssetWatcher, CronTriggerTimetable, Param, dag, task
+from airflow.sdk import AssetOrTimeSchedule, CronTriggerTimetable, Param, dag, task
 
 from sluice.lake import run_slug
 from sluice.settings import load_settings
 from sluice_airflow import assets
 from sluice_airflow.alerts import after_failed_run
 from sluice_airflow.defaults import START, TASK_DEFAULTS
-from sluice_airflow.doorbell import QueueDepthTrigger
+from sluice_airflow.doorbell import doorbell
 from sluice_airflow.gates import GateOperator
 
 QUEUE = load_settings().dockerhub_queue
-# A name, not sqs://: for a URI Airflow looks through all providers, 0.14 s in each task.
-NEW_RAW_OBJECTS = Asset(
-    QUEUE, watchers=[AssetWatcher(name=QUEUE, trigger=QueueDepthTrigger(QUEUE, "dockerhub_aggregate"))]
-)
+NEW_RAW_OBJECTS = doorbell(QUEUE, "dockerhub_aggregate", "dockerhub")
 
 
 @dag(
@@ -64,14 +61,14 @@ NEW_RAW_OBJECTS = Asset(
     doc_md=__doc__,
 )
 def dockerhub_aggregate():
-    @task.short_circuit(inlets=[assets.RAW_DOCKERHUB])
+    @task.short_circuit
     def collect(run_id: str, params: dict) -> dict[str, int]:
         """Drain the queue (or list raw/), read the objects, stage what they say."""
         from sluice.dockerhub import steps
 
         return (steps.collect_all if params["rebuild"] else steps.collect)(run_slug(run_id))
 
-    @task(outlets=[assets.DOCKERHUB_STATS])
+    @task(inlets=[assets.RAW_DOCKERHUB], outlets=[assets.DOCKERHUB_STATS])
     def publish_aggregates(collected: dict[str, int], run_id: str, params: dict) -> dict[str, int]:
         """Write the items, then delete the messages."""
         from sluice.dockerhub import steps

@@ -49,14 +49,14 @@ from sluice_airflow.gates import GateOperator
     doc_md=__doc__,
 )
 def dockerhub_pull():
-    @task(inlets=[assets.DOCKER_HUB])
+    @task
     def fetch(run_id: str) -> dict[str, int]:
         """Ask for every repository; stage the good answers, quarantine the others."""
         from sluice.dockerhub import steps
 
         return steps.fetch(run_slug(run_id))
 
-    @task(outlets=[assets.DOCKERHUB_HISTORY, assets.RAW_DOCKERHUB])
+    @task(inlets=[assets.DOCKER_HUB], outlets=[assets.DOCKERHUB_HISTORY, assets.RAW_DOCKERHUB])
     def publish_answers(fetched: dict[str, int], run_id: str) -> dict[str, int]:
         """History rows first, then the raw objects."""
         from sluice.dockerhub import steps

@@ -52,14 +52,14 @@ def _run_name(run_id: str) -> str:
     doc_md=__doc__,
 )
 def dockerhub_rebuild():
-    @task.short_circuit(inlets=[assets.RAW_DOCKERHUB])
+    @task.short_circuit
     def collect_month(run_id: str, logical_date=None) -> dict[str, int]:
         """List the raw objects of the month, read them, stage what they say."""
         from sluice.dockerhub import steps
 
         return steps.collect_month(_run_name(run_id), logical_date)
 
-    @task(outlets=[assets.DOCKERHUB_STATS])
+    @task(inlets=[assets.RAW_DOCKERHUB], outlets=[assets.DOCKERHUB_STATS])
     def publish_aggregates(collected: dict[str, int], run_id: str) -> dict[str, int]:
         """Write the items of the month again."""
         from sluice.dockerhub import steps

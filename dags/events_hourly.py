@@ -90,14 +90,14 @@ def events_hourly():
         wait_for_completion=False,
     )
 
-    @task(inlets=[assets.RAW_EVENTS], trigger_rule="none_failed")
+    @task(trigger_rule="none_failed")
     def register_partition(run_id: str, dag_run) -> dict[str, int]:
         """Columns and partition from the footers of the raw files; note which files are processed."""
         from sluice.events import steps
 
         return steps.register_partition(run_slug(run_id), steps.hour_to_process(dag_run.logical_date, dag_run.conf))
 
-    @task(inlets=[assets.RAW_EVENTS], trigger_rule="none_failed")
+    @task(trigger_rule="none_failed")
     def dedup(run_id: str, dag_run) -> dict[str, int]:
         """Register the hour's raw files, keep the earliest row of each event, stage few large files."""
         from sluice.events import steps
@@ -112,7 +112,7 @@ def events_hourly():
 
         return steps.dedup(run_slug(run_id))
 
-    @task(outlets=[assets.EVENTS])
+    @task(inlets=[assets.RAW_EVENTS], outlets=[assets.EVENTS])
     def publish_hour(run_id: str, dag_run) -> dict[str, int]:
         """One commit that replaces the hour in the table `events`."""
         from sluice.events import steps

@@ -56,14 +56,14 @@ from sluice_airflow.gates import GateOperator
     doc_md=__doc__,
 )
 def events_ingest():
-    @task(inlets=[assets.EVENT_STREAM])
+    @task
     def drain(run_id: str) -> dict[str, int]:
         """Read every shard from its checkpoint, transform the records, stage what they become."""
         from sluice.events import steps
 
         return steps.drain(run_slug(run_id))
 
-    @task(outlets=[assets.RAW_EVENTS])
+    @task(inlets=[assets.EVENT_STREAM], outlets=[assets.RAW_EVENTS])
     def publish_batch(run_id: str) -> dict[str, int]:
         """Announce the batch, write quarantine and raw files, move the checkpoints last."""
         from sluice.events import steps

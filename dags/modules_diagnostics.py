@@ -36,25 +36,21 @@ messages of a run that died are in flight, diagnostics wait.
 
 from __future__ import annotations
 
-from airflow.sdk import Asset, AssetOrTimeSchedule, AssetWatcher, CronTriggerTimetable, Param, dag, task
+from airflow.sdk import AssetOrTimeSchedule, CronTriggerTimetable, Param, dag, task
 
 from sluice.lake import run_slug
 from sluice.settings import load_settings
 from sluice_airflow import assets
 from sluice_airflow.alerts import after_failed_run
 from sluice_airflow.defaults import START, TASK_DEFAULTS
-from sluice_airflow.doorbell import QueueDepthTrigger
+from sluice_airflow.doorbell import doorbell
 from sluice_airflow.gates import GateOperator
 
 DIAGNOSTICS = load_settings().weekly_diagnostic_queue
 MESSAGES = load_settings().recv_message_queue
 DAG_ID = "modules_diagnostics"
-NEW_DIAGNOSTICS = Asset(
-    DIAGNOSTICS, watchers=[AssetWatcher(name=DIAGNOSTICS, trigger=QueueDepthTrigger(DIAGNOSTICS, DAG_ID))]
-)
-MANY_MESSAGES = Asset(
-    MESSAGES, watchers=[AssetWatcher(name=MESSAGES, trigger=QueueDepthTrigger(MESSAGES, DAG_ID, ring_depth=1000))]
-)
+NEW_DIAGNOSTICS = doorbell(DIAGNOSTICS, DAG_ID, "modules")
+MANY_MESSAGES = doorbell(MESSAGES, DAG_ID, "modules", ring_depth=1000)
 
 
 @dag(
@@ -73,7 +69,7 @@ MANY_MESSAGES = Asset(
     doc_md=__doc__,
 )
 def modules_diagnostics():
-    @task.short_circuit(inlets=[assets.RECV_MESSAGE, assets.WEEKLY_DIAGNOSTIC])
+    @task.short_circuit
     def collect(run_id: str, params: dict) -> dict[str, int]:
         """Drain diagnostics, then the messages before them; stage both."""
         from sluice.modules import steps
@@ -94,7 +90,10 @@ def modules_diagnostics():
 
         return steps.compute_rates(run_slug(run_id), rebuild=params["rebuild"])
 
-    @task(outlets=[assets.MODULE_SUCCESS_RATES, assets.SUCCESS_RATE])
+    @task(
+        inlets=[assets.RECV_MESSAGE, assets.WEEKLY_DIAGNOSTIC],
+        outlets=[assets.MODULE_SUCCESS_RATES, assets.SUCCESS_RATE],
+    )
     def publish_rates(collected: dict[str, int], run_id: str) -> dict[str, int]:
         """Append new rates to their table, publish and note them, then delete the diagnostics."""
         from sluice.modules import steps

@@ -1,7 +1,8 @@
 """Assets: what the Dags read and publish, as Airflow's asset graph shows it, from each pipeline's source to its table.
 
-A publishing task has them as outlets, a reading one as inlets; `note_publication` attaches to each event what came of
-the run. A Dag of another team is scheduled on one by its name: `schedule=[Asset.ref(name="events")]`.
+A task that publishes has what it publishes as outlets, and as inlets what that was made from, also where a task before
+it read that: Airflow's graph and lineage go from inlet to outlet of one task. `note_publication` attaches to each event
+what was published. A Dag of another team is scheduled on one by its name: `schedule=[Asset.ref(name="events")]`.
 """
 
 from __future__ import annotations

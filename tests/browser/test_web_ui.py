@@ -87,6 +87,16 @@ def test_a_backfill_rebuilds_the_aggregates_of_a_past_range_from_raw(stack: Runn
     assert {"backfill__2023-10-01", "backfill__2023-11-01"} <= {run["run_id"][:20] for run in runs}
 
 
+def test_the_page_of_the_table_events_shows_the_way_from_its_source(page: Page) -> None:
+    found = page.request.get("/api/v2/assets?name_pattern=events").json()["assets"]
+    (events,) = [asset["id"] for asset in found if asset["name"] == "events"]
+    page.goto(f"/assets/{events}")
+    page.get_by_text("Task Dependencies").click()
+    nodes = page.locator(".react-flow__node")
+    for name in ("event_stream", "publish_batch", "raw_events", "publish_hour", "events"):
+        expect(nodes.filter(has_text=re.compile(rf"^{name}\b")).first).to_be_attached()
+
+
 def test_the_page_of_a_dag_explains_it(page: Page) -> None:
     page.goto("/dags/dockerhub_aggregate")
     page.get_by_role("button", name="Dag Docs").click()

@@ -25,6 +25,12 @@ def assets_of(dag: DAG, kind: str) -> list[Any]:
     return [asset for task in dag.tasks for asset in getattr(task, kind)]
 
 
+def assets_in(condition: Any) -> list[Any]:
+    """Assets of a condition, in whatever depth of `and` and `or`."""
+    parts = getattr(condition, "objects", None)
+    return [condition] if parts is None else [asset for part in parts for asset in assets_in(part)]
+
+
 def test_every_published_table_is_the_outlet_of_a_task_and_is_described(dags: dict[str, DAG]) -> None:
     published = {asset.name: asset for dag in dags.values() for asset in assets_of(dag, "outlets")}
     for table in TABLES:
@@ -44,6 +50,26 @@ def test_each_pipeline_reads_an_asset_and_publishes_one_of_its_own_group(dags: d
         assert {asset.group for asset in (*read, *published)} == {pipeline.name}
         assert {asset.name for asset in read} - {asset.name for asset in published}, "it has no source"
         assert {asset.name for asset in published} - {asset.name for asset in read}, "it has no end"
+
+
+def test_every_published_asset_can_be_followed_back_to_a_source(dags: dict[str, DAG]) -> None:
+    """As the graph of Airflow is made: from the inlets of a task to the outlets of the same task."""
+    made_from: dict[str, set[str]] = {}
+    for task in (task for dag in dags.values() for task in dag.tasks):
+        for published in task.outlets:
+            made_from.setdefault(published.name, set()).update(each.name for each in task.inlets)
+    assert made_from["events"] == {"raw_events"}
+    assert made_from["raw_events"] == {"event_stream"}
+    assert all(made_from.values())
+
+
+def test_a_work_queue_is_in_the_group_of_its_pipeline_and_says_what_it_starts(dags: dict[str, DAG]) -> None:
+    for pipeline in pipelines(load_settings()):
+        for dag in (each for each in pipeline.dags if each.queues):
+            queues = assets_in(dags[dag.dag_id].timetable.asset_condition)
+            assert {asset.name for asset in queues} == set(dag.queues)
+            assert {asset.group for asset in queues} == {pipeline.name}
+            assert all(f"starts {dag.dag_id} when " in asset.extra["description"] for asset in queues)
 
 
 def test_the_report_of_an_asset_event_is_that_of_the_gate_before_it(dags: dict[str, DAG]) -> None:
