@@ -76,7 +76,7 @@ $(SETUP): pyproject.toml uv.lock $(UV)
 # Spark, its Java and the peers of the benchmarks, which a demo does not need.
 $(TEST_SETUP): pyproject.toml uv.lock $(UV)
 	@echo "getting the locked packages, about 2 GB"
-	@$(UV) sync --frozen --group spark --group bench $(QUIET)
+	@$(UV) sync --frozen --group spark --group bench --group lineage $(QUIET)
 	@touch $@ $(SETUP)
 
 $(TOOLS)/bin/uv:

@@ -77,6 +77,9 @@ def airflow_environment(settings: Settings, database_url: str, secret: str) -> d
         # A second: at the default of five a deferred task that resumes at once can be failed falsely.
         "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "1",
         "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
+        # Read only where the group `lineage` is installed and a transport is configured.
+        "AIRFLOW__OPENLINEAGE__NAMESPACE": settings.resource_prefix,
+        "AIRFLOW__OPENLINEAGE__EXTRACTORS": "sluice_airflow.lineage.AssetExtractor",
         "AIRFLOW_CONN_AWS_DEFAULT": aws_connection(settings),
         "GX_ANALYTICS_ENABLED": "false",
         "NO_PROXY": ",".join(own_hosts(settings)),
