@@ -10,11 +10,11 @@ from typing import ClassVar
 
 from airflow.plugins_manager import AirflowPlugin
 
-from sluice_airflow.timetable import StartOfIntervalTimetable
+from sluice_airflow.timetable import BackfillTimetable, StartOfIntervalTimetable
 
 
 class SluicePlugin(AirflowPlugin):
-    """The timetable of `events_hourly` and `dockerhub_rebuild`."""
+    """The timetables of `events_hourly`, `events_rebuild` and `dockerhub_rebuild`."""
 
     name = "sluice"
-    timetables: ClassVar = [StartOfIntervalTimetable]
+    timetables: ClassVar = [BackfillTimetable, StartOfIntervalTimetable]

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from embedded_aws import deploy_one_stack
 from sluice import kinesis, s3
 from sluice.aws import client
-from sluice.events import produce, steps, storage
+from sluice.events import produce, rebuild, steps, storage
 from sluice.settings import Settings
 from sluice.tables import definitions
 
@@ -25,6 +25,7 @@ class World:
     """The pipeline in an account of its own: what a test does to it and sees of it."""
 
     hour = HOUR
+    day = HOUR.replace(hour=0)
     ingest_steps = INGEST
     hourly_steps = HOURLY
 
@@ -68,6 +69,11 @@ class World:
         steps.register_partition(run, hour)
         steps.dedup(run)
         return steps.publish_hour(run, hour, lambda: self.now)
+
+    def rebuild(self, run: str) -> dict[str, Any]:
+        """One run of events_rebuild but for its gate."""
+        rebuild.dedup_day(run, self.day, lambda: self.now)
+        return rebuild.publish_day(run, lambda: self.now)
 
     def process_late(self, late: list[dict[str, Any]]) -> None:
         """The runs that an ingest asks for."""

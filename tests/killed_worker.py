@@ -22,6 +22,9 @@ from typing import Any
 import pytest
 
 WRITES = ("Put", "Copy", "Delete", "Create", "Upload", "Complete", "Transact", "Update", "BatchCreate", "BatchUpdate")
+MODULES = {"events": ("steps", "rebuild"), "accommodations": ("steps",)}
+"""Modules of a pipeline that have its steps."""
+
 SERVICES = ("s3", "sqs", "kinesis", "dynamodb", "glue")
 
 
@@ -103,7 +106,12 @@ def prepare(pipeline: str, environment: dict[str, str]) -> None:
     """Import, take over the settings and make the clients, which takes longer than a step; connections come in the
     fork."""
     libraries = ("duckdb", "numpy", "pyarrow.parquet", "pyiceberg.catalog.glue", "pyiceberg.io.pyarrow")
-    for name in (*libraries, f"sluice.{pipeline}.transform", f"sluice.{pipeline}.steps"):
+    for name in (
+        *libraries,
+        f"sluice.{pipeline}.transform",
+        f"sluice.{pipeline}.steps",
+        f"sluice.{pipeline}.{MODULES[pipeline][-1]}",
+    ):
         importlib.import_module(name)
     if {name: value for name, value in os.environ.items() if name.startswith("SLUICE_")} == environment:
         return
@@ -121,11 +129,12 @@ def prepare(pipeline: str, environment: dict[str, str]) -> None:
 
 def run(request: dict[str, Any]) -> None:
     now = datetime.fromisoformat(request["now"])
-    known = {"hour": request["hour"] and datetime.fromisoformat(request["hour"]), "clock": lambda: now}
-    steps = importlib.import_module(f"sluice.{request['pipeline']}.steps")
+    hour = request["hour"] and datetime.fromisoformat(request["hour"])
+    known = {"hour": hour, "day": hour and hour.replace(hour=0), "clock": lambda: now, "has_run": lambda *_: False}
+    modules = [importlib.import_module(f"sluice.{request['pipeline']}.{name}") for name in MODULES[request["pipeline"]]]
     die_before(request["write"])
     for name in request["steps"]:
-        step = getattr(steps, name)
+        step = next(getattr(module, name) for module in modules if hasattr(module, name))
         step(request["run"], **{key: known[key] for key in inspect.signature(step).parameters if key in known})
 
 

@@ -28,6 +28,11 @@ _INSTEAD = (
     ("dockerhub/", """run `sluice airflow dags trigger dockerhub_aggregate --conf '{"rebuild": true}'`"""),
     ("events/[^/]+/ingest/", "run `sluice airflow dags trigger events_ingest`, which drains what is not published yet"),
     (
+        "events/[^/]+/rebuild/",
+        "run `sluice airflow backfill create --dag-id events_rebuild --reprocess-behavior completed"
+        " --from-date YYYY-MM-DD --to-date YYYY-MM-DD` with its day (UTC)",
+    ),
+    (
         "events/",
         "run `sluice airflow backfill create --dag-id events_hourly --reprocess-behavior completed"
         " --from-date YYYY-MM-DDTHH:00 --to-date YYYY-MM-DDTHH:00` with its hour (UTC)",

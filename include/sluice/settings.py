@@ -147,6 +147,9 @@ class Settings(BaseSettings):
     )
     events_engine: Literal["duckdb", "glue", "spark"] = Field("duckdb", description="who runs the SQL of an hour")
     events_firehose: bool = Field(False, description="also deliver the stream through Firehose and a Lambda; AWS only")
+    events_rebuild_processes: int = Field(
+        2, ge=1, le=64, description="hours of a day that one run of events_rebuild deduplicates at the same time"
+    )
     events_memory_limit_mb: int = Field(2048, ge=256, description="memory of the engine before it spills to disk, MiB")
     events_target_file_bytes: int = Field(
         128 * 1024 * 1024, ge=1024 * 1024, description="size of a published file, about"

@@ -8,6 +8,7 @@ from airflow.timetables.base import DataInterval
 from airflow.timetables.interval import CronDataIntervalTimetable
 
 if TYPE_CHECKING:
+    from airflow.timetables.base import DagRunInfo, TimeRestriction
     from pendulum import DateTime
 
 
@@ -23,3 +24,17 @@ class StartOfIntervalTimetable(CronDataIntervalTimetable):
         if self._align_to_prev(run_after) == run_after:
             return DataInterval(start=run_after, end=self._get_next(run_after))
         return super().infer_manual_data_interval(run_after=run_after)
+
+
+class BackfillTimetable(StartOfIntervalTimetable):
+    """Intervals of which a backfill makes runs, and the scheduler none by itself."""
+
+    def next_dagrun_info(
+        self, *, last_automated_data_interval: DataInterval | None, restriction: TimeRestriction
+    ) -> DagRunInfo | None:
+        """The next interval for a backfill, which asks without regard to `catchup`; None for the scheduler."""
+        if not restriction.catchup:
+            return None
+        return super().next_dagrun_info(
+            last_automated_data_interval=last_automated_data_interval, restriction=restriction
+        )

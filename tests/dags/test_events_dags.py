@@ -112,6 +112,17 @@ def test_an_hour_that_waits_in_a_backfill_gets_no_run_of_its_own(world: World, r
     assert states(run("events_ingest"))["process_late_hour"] == "success", "nothing else does the hour any more"
 
 
+def test_a_day_is_rebuilt_in_three_tasks_and_then_nothing_is_late(world: World, run: RunDag) -> None:
+    start = world.hour - timedelta(days=600)
+    world.put(120, seed=1, start=start, hours=3, duplicates=0.1)
+    assert run("events_ingest").state == "success"
+    day = run("events_rebuild", logical_date=start.replace(hour=0))
+    assert states(day) == dict.fromkeys(("dedup_day", "check_day", "publish_day"), "success")
+    assert returned(day, "publish_day")["published"] == len(world.truth)
+    world.assert_each_event_curated_once()
+    assert states(run("events_ingest"))["process_late_hour"] == "skipped"
+
+
 def test_an_hour_without_events_is_processed_as_nothing(world: World, run: RunDag) -> None:
     empty = run("events_hourly", logical_date=world.hour)
     assert empty.state == "success"

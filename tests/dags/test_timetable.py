@@ -57,6 +57,7 @@ def test_a_run_by_hand_amid_an_hour_has_the_last_full_hour(dags: dict[str, DAG])
     [
         ("events_hourly", (2024, 4, 7, 19), ["2024-04-07T17:00", "2024-04-07T18:00", "2024-04-07T19:00"]),
         ("dockerhub_rebuild", (2024, 5, 31), ["2024-05-01T00:00"]),
+        ("events_rebuild", (2024, 4, 9), ["2024-04-08T00:00", "2024-04-09T00:00"]),
     ],
 )
 def test_a_backfill_makes_the_periods_that_start_in_its_range(
@@ -67,3 +68,13 @@ def test_a_backfill_makes_the_periods_that_start_in_its_range(
     dag = as_scheduler_reads(dags[dag_id])
     infos = dag.iter_dagrun_infos_between(pendulum.datetime(2024, 4, 7, 17), pendulum.datetime(*until))
     assert [info.logical_date.strftime("%Y-%m-%dT%H:%M") for info in infos] == dates
+
+
+def test_the_scheduler_makes_no_run_of_a_dag_for_backfills_only(dags: dict[str, DAG]) -> None:
+    from airflow.models.dag import DagModel
+
+    dag = as_scheduler_reads(dags["events_rebuild"])
+    model = DagModel(dag_id="events_rebuild")
+    model.calculate_dagrun_date_fields(dag=dag, reference_run=None)
+    assert model.next_dagrun is None
+    assert model.next_dagrun_create_after is None

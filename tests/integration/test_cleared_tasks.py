@@ -19,6 +19,7 @@ from sluice.accommodations import steps as accommodations
 from sluice.aws import client
 from sluice.datasets import steps as datasets
 from sluice.dockerhub import steps as dockerhub
+from sluice.events import rebuild
 from sluice.events import steps as events
 from sluice.lake import StagingExpired
 from sluice.modules import steps as modules
@@ -127,6 +128,24 @@ def events_hourly(request: pytest.FixtureRequest) -> Cleared:
     return Cleared("events/run/hourly/", tasks, follow, gate, "sluice airflow backfill create --dag-id events_hourly")
 
 
+def events_rebuild(request: pytest.FixtureRequest) -> Cleared:
+    world = events_world.World(request.getfixturevalue("settings"))
+    world.put_event("1", world.hour.timestamp() + 1)
+    world.ingest("ingest-1")
+
+    def follow() -> None:
+        world.put_event("2", world.hour.timestamp() + 2)
+        world.ingest("ingest-2")
+        world.process("later", world.hour)
+
+    tasks: dict[str, Callable[[], Any]] = {
+        "dedup_day": lambda: rebuild.dedup_day("run", world.day, lambda: world.now),
+        "publish_day": lambda: rebuild.publish_day("run", lambda: world.now),
+    }
+    gate = lambda: rebuild.check_day("run")  # noqa: E731
+    return Cleared("events/run/rebuild/", tasks, follow, gate, "sluice airflow backfill create --dag-id events_rebuild")
+
+
 def dockerhub_aggregate(request: pytest.FixtureRequest) -> Cleared:
     account: DockerHubAccount = request.getfixturevalue("account")
     account.put(*WORKED_EXAMPLE[0])
@@ -150,6 +169,7 @@ DAGS = (
     dockerhub_aggregate,
     events_hourly,
     events_ingest,
+    events_rebuild,
     modules_diagnostics,
 )
 

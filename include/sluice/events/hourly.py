@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,9 @@ from sluice.events.expectations import HOURLY_COUNTS
 from sluice.events.hours import PublishedHour
 from sluice.settings import Settings
 from sluice.tables import commits
+from sluice.tables.commits import Commit
+from sluice.tally import Tally
+from sluice.threads import in_parallel
 
 if TYPE_CHECKING:
     from sluice.events.dedup import DedupResult
@@ -26,20 +30,73 @@ log = logging.getLogger(__name__)
 JOB_FOLDER = "hourly/job/"
 
 
+@dataclass(frozen=True)
+class PreparedHour:
+    """An hour that can be published: its start (UTC), what `list_inputs` found, and what `stage_hour` returned."""
+
+    hour: datetime
+    inputs: dict[str, Any]
+    output: dict[str, Any]
+
+
 class JobResultMissing(TerminalError):
     """The Glue job of a run left no counts in staging."""
 
 
-# The catalog
+class RawDataGone(TerminalError):
+    """An hour has fewer raw files than its publication was made from."""
 
 
-def register_raw(settings: Settings, hour: datetime, raw: Sequence[s3.ListedObject]) -> None:
-    """Put columns and partition of the hour's raw files into the catalog.
+# What an hour is made from
+
+
+def list_inputs(settings: Settings, hour: datetime, published: Sequence[str]) -> dict[str, Any]:
+    """The files that a publication of an hour is made from, and what is known of the hour before they are listed.
+
+    Args:
+        settings: the settings.
+        hour: start of the hour (UTC).
+        published: addresses of the files that hold the hour now in the table `events`.
+
+    Returns:
+        `hour` (as `hour_text`), `published`, `touched` (revision of its mark, None without one), and the keys `raw` of
+        the hour's files and `previous` of those of the lookback.
+
+    Raises:
+        RawDataGone: raw files of a published hour have expired; its publication is better than what is left.
+    """
+    bucket, table, stream = settings.lake_bucket, settings.events_checkpoint_table, settings.event_stream
+    # In this order: a mark, a publication or a file that comes meanwhile is seen as newer than this run.
+    touched = marks.read_touched(table, stream, hour)
+    before = hours.read_hour(table, stream, hour)
+    raw = [file.key for file in storage.list_raw(bucket, hour)]
+    previous = [
+        file.key
+        for distance in range(settings.dedup_lookback_hours, 0, -1)
+        for file in storage.list_raw(bucket, hour - distance * storage.HOUR)
+    ]
+    if before and len(raw) < before.raw_files:
+        raise RawDataGone(
+            f"hour {storage.hour_text(hour)} was published from {before.raw_files} raw files and only {len(raw)} are"
+            f" left below s3://{bucket}/{storage.RAW_PREFIX}{storage.hour_partition(hour)}: it stays as it is."
+            f" To publish it from what is left, restore the files or delete item {stream}#hours of table {table}"
+        )
+    return {
+        "hour": storage.hour_text(hour),
+        "published": list(published),
+        "touched": touched.revision if touched else None,
+        "raw": raw,
+        "previous": previous,
+    }
+
+
+def register_raw(settings: Settings, hour: datetime, raw: Sequence[str]) -> None:
+    """Put columns and partition of the hour's raw files, given by their keys, into the catalog.
 
     Raises:
         ColumnConflict: a raw file disagrees with the table about a column's type.
     """
-    columns = catalog.files_columns(settings.lake_bucket, [file.key for file in raw])
+    columns = catalog.files_columns(settings.lake_bucket, raw)
     catalog.add_columns(settings.glue_database, storage.RAW_TABLE, columns)
     location = f"s3://{settings.lake_bucket}/{storage.RAW_PREFIX}{storage.hour_partition(hour)}"
     catalog.point_partition(settings.glue_database, storage.RAW_TABLE, storage.partition_values(hour), location)
@@ -63,13 +120,21 @@ def write_manifest(settings: Settings, run: str, inputs: dict[str, Any]) -> None
 
 
 def stage_hour(settings: Settings, run: str, inputs: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """Dedup by the engine that the settings name, and stage; measures and files of the result."""
+    """Stage what the Glue job of this run left, or what the dedup here gives; see `stage_result`."""
+    is_job = settings.events_engine == "glue"
+    result = _job_result(settings.lake_bucket, run, folder) if is_job else run_dedup(settings, inputs, folder)
+    return stage_result(settings, run, inputs, result)
+
+
+def stage_result(settings: Settings, run: str, inputs: dict[str, Any], result: DedupResult) -> dict[str, Any]:
+    """Upload the rows of an hour below the staging prefix of a run, and measure them.
+
+    Returns:
+        `files` (keys), `content` (what tells these rows from others) and `measures`.
+    """
     from sluice.events.measures import measure_hour
 
     bucket = settings.lake_bucket
-    result = (
-        _job_result(bucket, run, folder) if settings.events_engine == "glue" else _run_dedup(settings, inputs, folder)
-    )
     digest = hashlib.sha256()
     files = []
     for index, path in enumerate(result.files):
@@ -98,8 +163,8 @@ def stage_hour(settings: Settings, run: str, inputs: dict[str, Any], folder: Pat
     }
 
 
-def _run_dedup(settings: Settings, inputs: dict[str, Any], folder: Path) -> DedupResult:
-    """Fetch the raw files and run the SQL here."""
+def run_dedup(settings: Settings, inputs: dict[str, Any], folder: Path) -> DedupResult:
+    """Fetch the raw files of an hour and its lookback, and run the SQL here."""
     if settings.events_engine == "spark":
         from sluice.events.spark_job import dedup_hour
     else:
@@ -137,50 +202,83 @@ def _job_result(bucket: str, run: str, folder: Path) -> DedupResult:
 # Publication
 
 
-def publish_rows(
-    settings: Settings, run: str, hour: datetime, inputs: dict[str, Any], output: dict[str, Any], now: datetime
-) -> str | None:
-    """Make the staged files the rows of the hour by one commit, unless they are already or another run was quicker.
+def publish(
+    settings: Settings, dag_id: str, run: str, prepared: Sequence[PreparedHour], clock: Callable[[], datetime]
+) -> dict[str, Any]:
+    """Make staged files the rows of their hours by one commit, and note each hour.
+
+    An hour that another run published since its raw files were listed is left to that run, and processed again. All
+    stay marked until the commit is noted, so that what is killed on the way is done again.
 
     Args:
         settings: the settings.
+        dag_id: the Dag that publishes.
         run: the run as a part of a key.
-        hour: start of the hour (UTC).
-        inputs: what `register_partition` wrote down.
-        output: what `stage_hour` returned.
-        now: the time (UTC) of the publication.
+        prepared: the hours; none publishes nothing.
+        clock: tells the time (UTC) of the publication.
 
     Returns:
-        The id of the snapshot that holds them; None where another run was quicker.
+        The tally, and `snapshots`: the id of the one of `events` that holds the rows, None where there is none.
+
+    Raises:
+        TableBusy: see `sluice.tables.commits`.
     """
-    table, stream = settings.events_checkpoint_table, settings.event_stream
-    measures = output["measures"]
+    table, stream, claim, now = settings.events_checkpoint_table, settings.event_stream, f"publish:{run}", clock()
+    in_parallel(
+        lambda each: marks.claim_hour(table, stream, each.hour, claim, each.inputs["touched"], run, now), prepared
+    )
+    commit, conflicts = _commit(dag_id, run, prepared)
+
+    def note(each: PreparedHour) -> None:
+        if each.hour in conflicts:
+            # Whose raw files are newer is not known from here: the other one stays, and the next ingest has the hour
+            # processed once more.
+            because = f"{run} and another run published hour {each.inputs['hour']} at the same time"
+            marks.touch_hour(table, stream, each.hour, f"yield:{run}", because)
+            log.warning("%s: what the other one published stays, and the hour will be processed again", because)
+        else:
+            published = PublishedHour(len(each.inputs["raw"]), each.output["measures"]["rows"], run, now)
+            hours.write_hour(table, stream, each.hour, published)
+        marks.settle_hour(table, stream, each.hour, claim)
+
+    in_parallel(note, prepared)
+    counts = _sums(prepared)
+    tally = Tally(
+        counts["records_in"],
+        published=counts["rows"],
+        duplicates=counts["duplicates_in_hour"] + counts["duplicates_of_previous"],
+    ).checked(run)
+    return tally | {"snapshots": {storage.EVENTS.name: commit.snapshot_id if commit else None}}
+
+
+def _sums(prepared: Sequence[PreparedHour]) -> dict[str, int]:
+    return {name: sum(each.output["measures"][name] for each in prepared) for name in HOURLY_COUNTS}
+
+
+def _commit(dag_id: str, run: str, prepared: Sequence[PreparedHour]) -> tuple[Commit | None, set[datetime]]:
+    """The snapshot that holds the hours, None where this run published none, and the hours that another run did."""
+    if not prepared:
+        return None, set()
+    raw = [key for each in prepared for key in each.inputs["raw"]]
     summary = {
-        "dag": "events_hourly",
+        "dag": dag_id,
         "run": run,
-        "hour": inputs["hour"],
-        "raw-files": len(inputs["raw"]),
-        "raw-files-sha256": hashlib.sha256("\n".join(inputs["raw"]).encode()).hexdigest(),
-        **{name.replace("_", "-"): measures[name] for name in HOURLY_COUNTS},
+        "hour": " ".join(each.inputs["hour"] for each in prepared),
+        "raw-files": len(raw),
+        "raw-files-sha256": hashlib.sha256("\n".join(raw).encode()).hexdigest(),
+        **{name.replace("_", "-"): count for name, count in _sums(prepared).items()},
     }
-    try:
-        commit = commits.replace(
-            storage.EVENTS.name,
-            storage.rows_of_hour(hour),
-            output["files"],
-            content=output["content"],
-            expected=inputs["published"],
-            summary=summary,
+    parts = [
+        commits.Part(
+            storage.rows_of_hour(each.hour),
+            each.output["files"],
+            content=each.output["content"],
+            expected=each.inputs["published"],
         )
-    except commits.Conflict as conflict:
-        # Whose raw files are newer is not known from here: the other one stays, and the next ingest has the hour
-        # processed once more.
-        because = f"{run} and another run published hour {storage.hour_text(hour)} at the same time"
-        marks.touch_hour(table, stream, hour, f"yield:{run}", because)
-        log.warning("%s: what it published stays, and the hour will be processed again", conflict)
-        return None
-    if not commit.is_new:
-        log.info("hour %s has these rows already", storage.hour_text(hour))
-    published = PublishedHour(len(inputs["raw"]), measures["rows"], run, now)
-    hours.write_hour(table, stream, hour, published)
-    return commit.snapshot_id
+        for each in prepared
+    ]
+    commit, conflicts = commits.replace_parts(storage.EVENTS.name, parts, summary=summary)
+    taken = {each.hour for each, part in zip(prepared, parts, strict=True) if part in conflicts}
+    if not commit.is_new and not taken:
+        log.info("%s: readers see these rows already", run)
+    return (None if len(taken) == len(prepared) else commit), taken

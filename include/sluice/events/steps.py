@@ -11,8 +11,9 @@ from typing import Any
 
 from sluice import catalog, lake, s3
 from sluice.errors import TerminalError
-from sluice.events import PIPELINE, checkpoints, expectations, hourly, hours, ingest, marks, storage
+from sluice.events import PIPELINE, checkpoints, expectations, hourly, ingest, marks, storage
 from sluice.events.checkpoints import ShardBatch
+from sluice.events.hourly import PreparedHour
 from sluice.quality.gate import run_gate
 from sluice.scratch import scratch_folder
 from sluice.settings import Settings, load_settings
@@ -33,10 +34,6 @@ def utc_now() -> datetime:
 
 class NoHour(TerminalError):
     """Nothing says which hour a run is for."""
-
-
-class RawDataGone(TerminalError):
-    """An hour has fewer raw files than its publication was made from."""
 
 
 # events_ingest: drain -> check_batch -> publish_batch -> find_late_hours
@@ -214,36 +211,13 @@ def register_partition(run: str, hour: datetime) -> dict[str, int]:
         RawDataGone: raw files of a published hour have expired; its publication is better than what is left.
     """
     settings = load_settings()
-    bucket, table, stream = settings.lake_bucket, settings.events_checkpoint_table, settings.event_stream
-    # In this order: a mark, a publication or a file that comes meanwhile is seen as newer than this run.
-    touched = marks.read_touched(table, stream, hour)
-    published = commits.live_files(storage.EVENTS.name, storage.rows_of_hour(hour))
-    before = hours.read_hour(table, stream, hour)
-    raw = storage.list_raw(bucket, hour)
-    previous = [
-        file
-        for distance in range(settings.dedup_lookback_hours, 0, -1)
-        for file in storage.list_raw(bucket, hour - distance * storage.HOUR)
-    ]
-    if before and len(raw) < before.raw_files:
-        raise RawDataGone(
-            f"hour {storage.hour_text(hour)} was published from {before.raw_files} raw files and only {len(raw)} are"
-            f" left below s3://{bucket}/{storage.RAW_PREFIX}{storage.hour_partition(hour)}: it stays as it is."
-            f" To publish it from what is left, restore the files or delete item {stream}#hours of table {table}"
-        )
-    if raw:
-        hourly.register_raw(settings, hour, raw)
-    inputs = {
-        "hour": storage.hour_text(hour),
-        "published": published,
-        "touched": touched.revision if touched else None,
-        "raw": [file.key for file in raw],
-        "previous": [file.key for file in previous],
-    }
-    s3.write_object(bucket, _inputs_key(run), json.dumps(inputs, indent=1).encode())
+    inputs = hourly.list_inputs(settings, hour, commits.live_files(storage.EVENTS.name, storage.rows_of_hour(hour)))
+    if inputs["raw"]:
+        hourly.register_raw(settings, hour, inputs["raw"])
+    s3.write_object(settings.lake_bucket, _inputs_key(run), json.dumps(inputs, indent=1).encode())
     if settings.events_engine == "glue":
         hourly.write_manifest(settings, run, inputs)
-    return {"raw_files": len(raw), "previous_files": len(previous)}
+    return {"raw_files": len(inputs["raw"]), "previous_files": len(inputs["previous"])}
 
 
 def _inputs_key(run: str) -> str:
@@ -314,27 +288,5 @@ def publish_hour(run: str, hour: datetime, clock: Callable[[], datetime] = utc_n
         settings.lake_bucket,
         *(PIPELINE, run, "publish_hour"),
         {"inputs": inputs, "output": output},
-        lambda: _publish_hour(settings, run, hour, inputs, output, clock),
+        lambda: hourly.publish(settings, "events_hourly", run, [PreparedHour(hour, inputs, output)], clock),
     )
-
-
-def _publish_hour(
-    settings: Settings,
-    run: str,
-    hour: datetime,
-    inputs: dict[str, Any],
-    output: dict[str, Any],
-    clock: Callable[[], datetime],
-) -> dict[str, Any]:
-    table, stream = settings.events_checkpoint_table, settings.event_stream
-    claim = f"publish:{run}"
-    marks.claim_hour(table, stream, hour, claim, inputs["touched"], run, clock())
-    snapshot_id = hourly.publish_rows(settings, run, hour, inputs, output, clock())
-    marks.settle_hour(table, stream, hour, claim)
-    measures = output["measures"]
-    tally = Tally(
-        measures["records_in"],
-        published=measures["rows"],
-        duplicates=measures["duplicates_in_hour"] + measures["duplicates_of_previous"],
-    ).checked(f"{run}, hour {storage.hour_text(hour)}")
-    return tally | {"snapshots": {storage.EVENTS.name: snapshot_id}}

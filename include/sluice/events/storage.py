@@ -72,7 +72,17 @@ def parse_hour(text: str) -> datetime:
 
 def rows_of_hour(hour: datetime) -> str:
     """Condition on the rows of the table `events` that is true of one hour."""
-    return f"created_datetime >= '{hour.isoformat()}' and created_datetime < '{(hour + HOUR).isoformat()}'"
+    return rows_between(hour, hour + HOUR)
+
+
+def rows_between(start: datetime, end: datetime) -> str:
+    """Condition on the rows of the table `events` from a time (UTC) on, up to another that is not in it."""
+    return f"created_datetime >= '{start.isoformat()}' and created_datetime < '{end.isoformat()}'"
+
+
+def partition_of(hour: datetime) -> int:
+    """Value of the hidden partition of an hour: hours since 1970, as Iceberg counts them."""
+    return int(hour.timestamp()) // 3600
 
 
 # Reading

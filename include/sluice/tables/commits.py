@@ -75,8 +75,8 @@ class Commit:
         return str(self.snapshot.snapshot_id) if self.snapshot else None
 
 
-def contents(name: str) -> Contents:
-    """The current snapshot of a table, and its files by partition.
+def contents(name: str, where: str | None = None) -> Contents:
+    """The current snapshot of a table, and the files by partition; with a condition, those that may hold such rows.
 
     Raises:
         TableMissing: there is no such table.
@@ -84,7 +84,7 @@ def contents(name: str) -> Contents:
     table = load(load_settings(), name)
     current = table.current_snapshot()
     files: dict[Any, list[str]] = {}
-    for task in table.scan().plan_files():
+    for task in (table.scan(row_filter=where) if where else table.scan()).plan_files():
         files.setdefault(task.file.partition[0], []).append(task.file.file_path)
     return Contents(
         snapshot_of(table, current) if current else None, {value: sorted(each) for value, each in files.items()}
@@ -105,6 +105,23 @@ def _live(table: Table, where: str) -> list[DataFile]:
     return [task.file for task in table.scan(row_filter=where).plan_files()]
 
 
+@dataclass(frozen=True)
+class Part:
+    """A part of a table, and what it shall hold.
+
+    Attributes:
+        where: condition that is true of all rows of the part and of no others, and of the staged ones.
+        staged: keys of parquet files in the lake bucket; none to empty the part.
+        content: what tells one content of the part from another, a part of a file name.
+        expected: the files of the part when the content was made, as `live_files` gave them.
+    """
+
+    where: str
+    staged: Sequence[str]
+    content: str
+    expected: Sequence[str]
+
+
 def replace(
     name: str,
     where: str,
@@ -114,21 +131,36 @@ def replace(
     expected: Sequence[str],
     summary: Mapping[str, object],
 ) -> Commit:
-    """Replace a part of a table by staged files, in one snapshot, unless it holds this content already.
-
-    Args:
-        name: of the table.
-        where: condition that is true of all rows of the part and of no others, and of the staged ones.
-        staged: keys of parquet files in the lake bucket; none to empty the part.
-        content: what tells one content of the part from another, a part of a file name.
-        expected: the files of the part when the content was made, as `live_files` gave them.
-        summary: what the snapshot notes about itself; names get `sluice.` before them.
-
-    Returns:
-        The new snapshot, or the current one where the part held this content already.
+    """Replace one part of a table; the arguments and the result are those of `Part` and `replace_parts`.
 
     Raises:
         Conflict: another writer replaced the part meanwhile.
+        TableBusy: the commit was refused again and again.
+        TableMissing: there is no such table.
+    """
+    part = Part(where, staged, content, expected)
+    commit, conflicts = replace_parts(name, [part], summary=summary)
+    if conflicts:
+        table = f"{load_settings().glue_database}.{name}"
+        raise Conflict(f"table {table}: another writer replaced {where} meanwhile")
+    return commit
+
+
+def replace_parts(name: str, parts: Sequence[Part], *, summary: Mapping[str, object]) -> tuple[Commit, list[Part]]:
+    """Replace parts of a table by staged files, all in one snapshot.
+
+    A part that holds its content already is left as it is, and so is one that another writer replaced meanwhile.
+
+    Args:
+        name: of the table.
+        parts: they do not overlap.
+        summary: what the snapshot notes about itself; names get `sluice.` before them.
+
+    Returns:
+        The new snapshot, or the current one where there was nothing to replace; and the parts that another writer
+        replaced since they were looked at.
+
+    Raises:
         TableBusy: the commit was refused again and again.
         TableMissing: there is no such table.
     """
@@ -136,25 +168,43 @@ def replace(
 
     settings = load_settings()
     attempt_id = uuid.uuid4().hex
-    keys = [f"{PREFIX}{name}/data/{content}-{attempt_id}-{n:05d}.parquet" for n in range(len(staged))]
+    conflicts: list[Part] = []
 
     def change(table: Table, transaction: Transaction) -> _SnapshotProducer[Any] | None:
-        live = _live(table, where)
-        names = [file.file_path.rpartition("/")[2] for file in live]
-        if len(names) == len(keys) and all(each.startswith(f"{content}-") for each in names):
+        conflicts.clear()
+        changed: list[tuple[Part, list[DataFile]]] = []
+        for part in parts:
+            live = _live(table, part.where)
+            if _holds(part, live):
+                continue
+            if sorted(file.file_path for file in live) != sorted(part.expected):
+                conflicts.append(part)
+                continue
+            changed.append((part, live))
+        if not changed:
             return None
-        if sorted(file.file_path for file in live) != sorted(expected):
-            raise Conflict(f"table {settings.glue_database}.{name}: another writer replaced {where} meanwhile")
+        copies = {
+            f"{PREFIX}{name}/data/{part.content}-{attempt_id}-{n:05d}.parquet": staged
+            for part, _ in changed
+            for n, staged in enumerate(part.staged)
+        }
         # Again by an attempt after this one, which is rare, and does no harm.
-        s3.copy_objects(settings.lake_bucket, zip(staged, keys, strict=True))
+        s3.copy_objects(settings.lake_bucket, [(staged, key) for key, staged in copies.items()])
         update = transaction.update_snapshot(_noted(summary)).overwrite()
-        update.delete_by_predicate(parse(where))
-        for file in live:
-            update.delete_data_file(file)
-        _add_files(settings, table, transaction, update, keys)
+        for part, live in changed:
+            update.delete_by_predicate(parse(part.where))
+            for file in live:
+                update.delete_data_file(file)
+        _add_files(settings, table, transaction, update, list(copies))
         return update
 
-    return _commit(settings, name, change)
+    return _commit(settings, name, change), conflicts
+
+
+def _holds(part: Part, live: Sequence[DataFile]) -> bool:
+    """Whether the files of a part are those of its content."""
+    names = [file.file_path.rpartition("/")[2] for file in live]
+    return len(names) == len(part.staged) and all(each.startswith(f"{part.content}-") for each in names)
 
 
 def append(

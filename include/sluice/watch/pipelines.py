@@ -104,6 +104,7 @@ def pipelines(settings: Settings) -> tuple[Pipeline, ...]:
                     streams=(Stream(settings.event_stream, settings.events_checkpoint_table),),
                 ),
                 WatchedDag("events_hourly", "0 * * * *", deadline_seconds=1800, tables=("events",), partitioned=True),
+                WatchedDag("events_rebuild", None, partitioned=True),
             ),
         ),
         Pipeline(

@@ -17,6 +17,7 @@ import pytest
 from embedded_aws import FaultInjection
 from sluice import catalog, lake, s3
 from sluice.events import steps, storage
+from sluice.events.hourly import RawDataGone
 from sluice.quality.gate import GateFailed
 from sluice.tables import definitions, reading
 
@@ -250,7 +251,7 @@ def test_an_hour_whose_raw_files_expired_is_left_as_it_is(world: Any) -> None:
     world.process_late(world.ingest("first"))
     keys = [file.key for file in storage.list_raw(world.settings.lake_bucket, world.hour)]
     s3.delete_objects(world.settings.lake_bucket, keys[:1])
-    with pytest.raises(steps.RawDataGone, match=r"published from 4 raw files and only 3 are left"):
+    with pytest.raises(RawDataGone, match=r"published from 4 raw files and only 3 are left"):
         steps.register_partition("again", world.hour)
     world.assert_each_event_curated_once()
 

@@ -1,0 +1,88 @@
+"""Publish past days of events again from their raw files: one run a day for its 24 hours, one commit a day.
+
+## What it does
+
+Does for every hour of a day what `events_hourly` does for one, by the same rules and with the same rows, in few tasks:
+registers the raw files, keeps the earliest row of each event in processes that work side by side, and replaces in one
+commit the hours whose rows changed. An hour that another run published meanwhile is left to that run, and the next
+ingest has it processed again. Hours that are not over are left to `events_hourly`.
+
+## Triggered by
+
+A person, for ranges of days; it has no runs of its own:
+`airflow backfill create --dag-id events_rebuild --from-date 2024-04-01 --to-date 2024-04-30`.
+`airflow dags test events_rebuild 2024-04-07` makes one day.
+
+## Parameters
+
+* `day` (default none): the day to process, ISO 8601, where it is not the logical date.
+  Example: `airflow dags trigger events_rebuild --conf '{"day": "2024-04-07"}'`
+
+## Reads and writes
+
+* reads `raw/events/year=/month=/day=/` of the day and of `SLUICE_DEDUP_LOOKBACK_HOURS` before it
+* writes partitions of the Glue table `raw_events`, the day in the Iceberg table `events`,
+  `quality/events/hourly/`, the DynamoDB table `SLUICE_EVENTS_CHECKPOINT_TABLE`
+
+## Running it again
+
+The same raw files give the same rows, and publishing them again changes nothing. Days may be processed in any order,
+side by side, and beside `events_hourly`. A run that dies leaves its hours marked, and the next ingest has them
+processed again.
+"""
+
+from __future__ import annotations
+
+from airflow.sdk import Param, dag, task
+
+from sluice.lake import run_slug
+from sluice_airflow import assets
+from sluice_airflow.alerts import after_failed_run
+from sluice_airflow.defaults import START, TASK_DEFAULTS
+from sluice_airflow.gates import GateOperator
+from sluice_airflow.timetable import BackfillTimetable
+
+
+@dag(
+    schedule=BackfillTimetable("0 0 * * *", timezone="UTC"),
+    start_date=START,
+    catchup=False,
+    max_active_runs=2,
+    default_args=TASK_DEFAULTS,
+    on_failure_callback=after_failed_run,
+    params={
+        "day": Param(
+            None,
+            type=["null", "string"],
+            format="date",
+            description="day to process, if not the logical date, such as 2024-04-07",
+        )
+    },
+    tags=["events", "rebuild"],
+    doc_md=__doc__,
+)
+def events_rebuild():
+    @task(inlets=[assets.RAW_EVENTS])
+    def dedup_day(run_id: str, dag_run) -> dict[str, int]:
+        """Register the raw files of each hour, keep the earliest row of each event, stage few large files."""
+        from sluice.events import rebuild
+
+        return rebuild.dedup_day(run_slug(run_id), rebuild.day_to_process(dag_run.logical_date, dag_run.conf))
+
+    @task(outlets=[assets.EVENTS])
+    def publish_day(run_id: str) -> dict[str, int]:
+        """One commit that replaces the hours of the day in the table `events`."""
+        from sluice.events import rebuild
+
+        return rebuild.publish_day(run_slug(run_id))
+
+    check_day = GateOperator(
+        task_id="check_day",
+        gate="events/hourly",
+        expectations="In each hour: uuids unique, columns not null, created_at inside it, raw = curated + duplicates.",
+        check="sluice.events.rebuild.check_day",
+    )
+    dedup_day() >> check_day >> publish_day()
+
+
+events_rebuild()
