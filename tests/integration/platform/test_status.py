@@ -22,7 +22,7 @@ from sluice.settings import Settings
 from sluice.watch import cli as status_cli
 from sluice.watch import observation, steps
 from sluice.watch.pipelines import Stream, pipelines
-from sluice.watch.runs import Failure
+from sluice.watch.runs import CanaryResult, Failure, record_canary
 
 
 @pytest.fixture
@@ -52,6 +52,18 @@ def test_where_all_is_well_it_says_so_with_exit_code_0(watch: Watch) -> None:
     found = rows(result)
     assert found["dockerhub_pull"][1:] == ["ok", "2", "min", "ago", "1,500", "1,200", "300", "2", "min"]
     assert {dag.dag_id for pipeline in pipelines(watch.settings) for dag in pipeline.dags} <= set(found)
+
+
+def test_the_last_canary_has_a_line_and_its_sentences_in_json(watch: Watch) -> None:
+    watch.all_ran()
+    assert "canary" not in status().output.replace("platform_canary", "")
+    for pipeline, latency, said in (("dockerhub", 8.2, ""), ("modules", None, "modules_diagnostics is paused")):
+        record_canary(watch.table, pipeline, CanaryResult("run", watch.now, latency, said))
+    watch.now += timedelta(minutes=2)
+    assert "canary: dockerhub 8 s, modules failed; 2 min ago" in status().output
+    found = json.loads(status("--json").output)["canary"]
+    assert (found["dockerhub"]["latency_seconds"], found["dockerhub"]["failure"]) == (8.2, None)
+    assert found["modules"]["failure"] == "modules_diagnostics is paused"
 
 
 def test_a_pipeline_that_stopped_is_named_with_exit_code_1_and_what_to_do(watch: Watch) -> None:
