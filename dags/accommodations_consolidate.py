@@ -77,7 +77,7 @@ NEW_PARTNER_FILES = doorbell(QUEUE, "accommodations_consolidate", "accommodation
 )
 def accommodations_consolidate():
     @task.short_circuit
-    def collect(run_id: str, dag_run) -> dict[str, int]:
+    def collect(run_id: str, dag_run):
         """Finish what a run that died had announced, take messages, find out which files they are about."""
         from sluice.accommodations import steps
 
@@ -85,7 +85,7 @@ def accommodations_consolidate():
         return steps.collect(run_slug(run_id), (dag_run.conf or {}).get("withdraw") or ())
 
     @task
-    def consolidate(run_id: str) -> dict[str, int]:
+    def consolidate(run_id: str):
         """Read the files, apply the rule, merge the current catalogue, stage all of it."""
         from sluice.accommodations import steps
 
@@ -95,7 +95,7 @@ def accommodations_consolidate():
         inlets=[assets.PARTNER_FILES],
         outlets=[assets.ACCOMMODATIONS, assets.ACCOMMODATIONS_CANDIDATES, assets.ACCOMMODATIONS_CURRENT],
     )
-    def publish(run_id: str) -> dict[str, int]:
+    def publish(run_id: str):
         """Announce the batch, write its files, commit its tables, delete the messages last."""
         from sluice.accommodations import steps
 

@@ -80,7 +80,7 @@ def _asked(conf: dict | None) -> tuple[str | None, bool]:
 )
 def datasets_aggregate():
     @task.short_circuit
-    def collect(run_id: str, dag_run) -> dict[str, int]:
+    def collect(run_id: str, dag_run):
         """Drain the queue, or take the given source; note which files are processed."""
         from sluice.datasets import steps
 
@@ -88,7 +88,7 @@ def datasets_aggregate():
         return steps.collect(run_slug(run_id), source)
 
     @task
-    def aggregate(run_id: str, dag_run) -> dict[str, int]:
+    def aggregate(run_id: str, dag_run):
         """Judge and aggregate each file that is not published already; stage it, quarantine what is rejected."""
         from sluice.datasets import steps
 
@@ -96,7 +96,7 @@ def datasets_aggregate():
         return steps.aggregate(run_slug(run_id), source, force=force)
 
     @task(inlets=[assets.DATASET_FILES], outlets=[assets.DATASETS])
-    def publish(collected: dict[str, int], run_id: str, dag_run) -> dict[str, int]:
+    def publish(collected: dict[str, int], run_id: str, dag_run):
         """One conditional request a file, then delete the messages."""
         from sluice.datasets import steps
 

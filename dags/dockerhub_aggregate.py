@@ -62,14 +62,14 @@ NEW_RAW_OBJECTS = doorbell(QUEUE, "dockerhub_aggregate", "dockerhub")
 )
 def dockerhub_aggregate():
     @task.short_circuit
-    def collect(run_id: str, params: dict) -> dict[str, int]:
+    def collect(run_id: str, params: dict):
         """Drain the queue (or list raw/), read the objects, stage what they say."""
         from sluice.dockerhub import steps
 
         return (steps.collect_all if params["rebuild"] else steps.collect)(run_slug(run_id))
 
     @task(inlets=[assets.RAW_DOCKERHUB], outlets=[assets.DOCKERHUB_STATS])
-    def publish_aggregates(collected: dict[str, int], run_id: str, params: dict) -> dict[str, int]:
+    def publish_aggregates(collected: dict[str, int], run_id: str, params: dict):
         """Write the items, then delete the messages."""
         from sluice.dockerhub import steps
 

@@ -50,14 +50,14 @@ from sluice_airflow.gates import GateOperator
 )
 def dockerhub_pull():
     @task
-    def fetch(run_id: str) -> dict[str, int]:
+    def fetch(run_id: str):
         """Ask for every repository; stage the good answers, quarantine the others."""
         from sluice.dockerhub import steps
 
         return steps.fetch(run_slug(run_id))
 
     @task(inlets=[assets.DOCKER_HUB], outlets=[assets.DOCKERHUB_HISTORY, assets.RAW_DOCKERHUB])
-    def publish_answers(fetched: dict[str, int], run_id: str) -> dict[str, int]:
+    def publish_answers(fetched: dict[str, int], run_id: str):
         """History rows first, then the raw objects."""
         from sluice.dockerhub import steps
 

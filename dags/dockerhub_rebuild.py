@@ -53,14 +53,14 @@ def _run_name(run_id: str) -> str:
 )
 def dockerhub_rebuild():
     @task.short_circuit
-    def collect_month(run_id: str, logical_date=None) -> dict[str, int]:
+    def collect_month(run_id: str, logical_date=None):
         """List the raw objects of the month, read them, stage what they say."""
         from sluice.dockerhub import steps
 
         return steps.collect_month(_run_name(run_id), logical_date)
 
     @task(inlets=[assets.RAW_DOCKERHUB], outlets=[assets.DOCKERHUB_STATS])
-    def publish_aggregates(collected: dict[str, int], run_id: str) -> dict[str, int]:
+    def publish_aggregates(collected: dict[str, int], run_id: str):
         """Write the items of the month again."""
         from sluice.dockerhub import steps
 

@@ -91,14 +91,14 @@ def events_hourly():
     )
 
     @task(trigger_rule="none_failed")
-    def register_partition(run_id: str, dag_run) -> dict[str, int]:
+    def register_partition(run_id: str, dag_run):
         """Columns and partition from the footers of the raw files; note which files are processed."""
         from sluice.events import steps
 
         return steps.register_partition(run_slug(run_id), steps.hour_to_process(dag_run.logical_date, dag_run.conf))
 
     @task(trigger_rule="none_failed")
-    def dedup(run_id: str, dag_run) -> dict[str, int]:
+    def dedup(run_id: str, dag_run):
         """Register the hour's raw files, keep the earliest row of each event, stage few large files."""
         from sluice.events import steps
 
@@ -106,14 +106,14 @@ def events_hourly():
         return steps.register_partition(run, hour) | steps.dedup(run)
 
     @task
-    def collect_job_result(run_id: str) -> dict[str, int]:
+    def collect_job_result(run_id: str):
         """Take what the Glue job left in staging, and measure it."""
         from sluice.events import steps
 
         return steps.dedup(run_slug(run_id))
 
     @task(inlets=[assets.RAW_EVENTS], outlets=[assets.EVENTS])
-    def publish_hour(run_id: str, dag_run) -> dict[str, int]:
+    def publish_hour(run_id: str, dag_run):
         """One commit that replaces the hour in the table `events`."""
         from sluice.events import steps
 

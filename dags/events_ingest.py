@@ -57,14 +57,14 @@ from sluice_airflow.gates import GateOperator
 )
 def events_ingest():
     @task
-    def drain(run_id: str) -> dict[str, int]:
+    def drain(run_id: str):
         """Read every shard from its checkpoint, transform the records, stage what they become."""
         from sluice.events import steps
 
         return steps.drain(run_slug(run_id))
 
     @task(inlets=[assets.EVENT_STREAM], outlets=[assets.RAW_EVENTS])
-    def publish_batch(run_id: str) -> dict[str, int]:
+    def publish_batch(run_id: str):
         """Announce the batch, write quarantine and raw files, move the checkpoints last."""
         from sluice.events import steps
 

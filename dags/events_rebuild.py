@@ -63,14 +63,14 @@ from sluice_airflow.timetable import BackfillTimetable
 )
 def events_rebuild():
     @task(inlets=[assets.RAW_EVENTS])
-    def dedup_day(run_id: str, dag_run) -> dict[str, int]:
+    def dedup_day(run_id: str, dag_run):
         """Register the raw files of each hour, keep the earliest row of each event, stage few large files."""
         from sluice.events import rebuild
 
         return rebuild.dedup_day(run_slug(run_id), rebuild.day_to_process(dag_run.logical_date, dag_run.conf))
 
     @task(outlets=[assets.EVENTS])
-    def publish_day(run_id: str) -> dict[str, int]:
+    def publish_day(run_id: str):
         """One commit that replaces the hours of the day in the table `events`."""
         from sluice.events import rebuild
 

@@ -70,7 +70,7 @@ MANY_MESSAGES = doorbell(MESSAGES, DAG_ID, "modules", ring_depth=1000)
 )
 def modules_diagnostics():
     @task.short_circuit
-    def collect(run_id: str, params: dict) -> dict[str, int]:
+    def collect(run_id: str, params: dict):
         """Drain diagnostics, then the messages before them; stage both."""
         from sluice.modules import steps
 
@@ -84,7 +84,7 @@ def modules_diagnostics():
         steps.store(run_slug(run_id))
 
     @task
-    def compute_rates(run_id: str, params: dict) -> dict[str, int]:
+    def compute_rates(run_id: str, params: dict):
         """Count the messages of every diagnostic that is due."""
         from sluice.modules import steps
 
@@ -94,7 +94,7 @@ def modules_diagnostics():
         inlets=[assets.RECV_MESSAGE, assets.WEEKLY_DIAGNOSTIC],
         outlets=[assets.MODULE_SUCCESS_RATES, assets.SUCCESS_RATE],
     )
-    def publish_rates(collected: dict[str, int], run_id: str) -> dict[str, int]:
+    def publish_rates(collected: dict[str, int], run_id: str):
         """Append new rates to their table, publish and note them, then delete the diagnostics."""
         from sluice.modules import steps
 

@@ -84,7 +84,7 @@ def sent(pipeline: str, name: str) -> str:
 )
 def platform_canary():
     @task
-    def prepare(run_id: str) -> dict[str, dict[str, str]]:
+    def prepare(run_id: str):
         """Remove what earlier canaries left; decide what this one sends."""
         return steps.prepare(run_id)
 
@@ -201,7 +201,7 @@ def platform_canary():
         put >> output
 
     @task(trigger_rule="all_done")
-    def verify(run_id: str, ti) -> dict[str, float]:
+    def verify(run_id: str, ti):
         """Compare what was published with what was sent; note results and latencies. Fails with a sentence."""
         return steps.verify(run_id, ti.xcom_pull(task_ids="prepare"), observe(get_current_context()))
 
@@ -222,7 +222,7 @@ def platform_canary():
         ).as_teardown(setups=prepared, on_failure_fail_dagrun=True)
 
         @task
-        def clean_up(run_id: str) -> dict[str, int]:
+        def clean_up(run_id: str):
             """Remove the records of all canaries from files and tables."""
             return steps.clean_up(run_id)
 

@@ -56,7 +56,7 @@ def platform_maintain():
 
     # One after the other: each holds a partition in memory while it rewrites it.
     @task(max_active_tis_per_dagrun=1)
-    def maintain(table: str, run_id: str, params: dict) -> dict:
+    def maintain(table: str, run_id: str, params: dict):
         """Merge small files, expire snapshots, delete files; how many of each."""
         from dataclasses import asdict
         from datetime import UTC, datetime

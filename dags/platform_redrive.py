@@ -58,14 +58,14 @@ PIPELINES = [pipeline.name for pipeline in pipelines(load_settings()) if pipelin
 )
 def platform_redrive():
     @task
-    def inspect(params: dict) -> dict[str, int]:
+    def inspect(params: dict):
         """Log what each dead letter is about; how many of each queue were looked at."""
         from sluice.dead_letters import letters
 
         return letters.log_letters(load_settings(), params["pipeline"], params["max_messages"])
 
     @task
-    def redrive(params: dict) -> dict[str, dict[str, int]]:
+    def redrive(params: dict):
         """Send the messages back, unless it is a dry run."""
         from sluice.dead_letters import letters
 

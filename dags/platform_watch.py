@@ -48,7 +48,7 @@ from sluice_airflow.defaults import START, TASK_DEFAULTS
 )
 def platform_watch():
     @task
-    def observe(run_id: str) -> dict[str, int]:
+    def observe(run_id: str):
         """Look at runs, queues and streams; send metrics, stage what is wrong."""
         from airflow.sdk.configuration import conf
 
@@ -57,7 +57,7 @@ def platform_watch():
         return steps.observe(run_slug(run_id), conf.get("api", "base_url", fallback="http://localhost:8080"))
 
     @task
-    def announce(run_id: str) -> dict[str, int]:
+    def announce(run_id: str):
         """Tell people what is new, what still lasts, and what is over."""
         from sluice.watch import steps
 

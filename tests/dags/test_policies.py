@@ -53,6 +53,13 @@ def dag(request: pytest.FixtureRequest, dags: dict[str, Any]) -> Any:
     return dags[request.param]
 
 
+def test_what_a_task_returns_is_stored_once_and_not_again_key_by_key(dag: Any) -> None:
+    """Airflow stores each key of a dict by a request of its own where the function is annotated to return one."""
+    for task in dag.tasks:
+        given = getattr(task, "partial_kwargs", {}) | vars(task)
+        assert not given.get("multiple_outputs"), f"{task.task_id}: annotate no dict as what it returns"
+
+
 def test_the_folder_holds_dags_and_each_file_the_one_of_its_name(dags: dict[str, Any]) -> None:
     assert len(dags) >= 3
     assert {dag_id: Path(dag.fileloc).stem for dag_id, dag in dags.items()} == {name: name for name in IDS}
