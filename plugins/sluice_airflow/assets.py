@@ -35,7 +35,9 @@ def _asset(name: str, uri: str, pipeline: str, kind: str, description: str, gate
     return asset
 
 
-DOCKER_HUB = _asset("docker_hub", f"{SETTINGS.dockerhub_url}/v2/repositories", "dockerhub", "http", "Docker Hub's API")
+# Not SLUICE_DOCKERHUB_URL: the stand-in has another port after each start, and Airflow fails a task whose asset has an
+# address that the dag processor has not stored yet.
+DOCKER_HUB = _asset("docker_hub", "https://hub.docker.com/v2/repositories", "dockerhub", "http", "Docker Hub's API")
 RAW_DOCKERHUB = _asset(
     "raw_dockerhub", f"{LAKE}/raw/dockerhub", "dockerhub", "json", "Answers of Docker Hub", "dockerhub/pull"
 )
