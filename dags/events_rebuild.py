@@ -62,14 +62,14 @@ from sluice_airflow.timetable import BackfillTimetable
     doc_md=__doc__,
 )
 def events_rebuild():
-    @task(inlets=[assets.RAW_EVENTS])
+    @task
     def dedup_day(run_id: str, dag_run):
         """Register the raw files of each hour, keep the earliest row of each event, stage few large files."""
         from sluice.events import rebuild
 
         return rebuild.dedup_day(run_slug(run_id), rebuild.day_to_process(dag_run.logical_date, dag_run.conf))
 
-    @task(outlets=[assets.EVENTS])
+    @task(inlets=[assets.RAW_EVENTS], outlets=[assets.EVENTS])
     def publish_day(run_id: str):
         """One commit that replaces the hours of the day in the table `events`."""
         from sluice.events import rebuild
