@@ -7,7 +7,15 @@ import sys
 import click
 from rich.console import Console
 
-from benchmarks import bench_accommodations, bench_datasets, bench_events, bench_modules, bench_tables, end_on_sigterm
+from benchmarks import (
+    bench_accommodations,
+    bench_datasets,
+    bench_events,
+    bench_modules,
+    bench_orchestration,
+    bench_tables,
+    end_on_sigterm,
+)
 
 BENCHMARKS = {
     "events": bench_events,
@@ -15,6 +23,7 @@ BENCHMARKS = {
     "datasets": bench_datasets,
     "modules": bench_modules,
     "tables": bench_tables,
+    "orchestration": bench_orchestration,
 }
 
 

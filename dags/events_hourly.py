@@ -112,7 +112,8 @@ def events_hourly():
 
         return steps.dedup(run_slug(run_id))
 
-    @task(inlets=[assets.RAW_EVENTS], outlets=[assets.EVENTS])
+    # One at a time: commits to one table that meet are done again, with growing pauses.
+    @task(inlets=[assets.RAW_EVENTS], outlets=[assets.EVENTS], max_active_tis_per_dag=1)
     def publish_hour(run_id: str, dag_run):
         """One commit that replaces the hour in the table `events`."""
         from sluice.events import steps

@@ -164,6 +164,9 @@ class _Clients:
         self("glue", settings, single_attempt=True)
         for service in ("cloudwatch", "dynamodb", "sns"):
             self(service, settings, hasty=True)
+        for made in self._made.values():
+            # Looks through the folders of all services.
+            made.can_paginate(next(iter(made.meta.method_to_api_mapping)))
         credentials = self._session.get_credentials() if not settings.endpoint_url else None
         if credentials and not isinstance(credentials, RefreshableCredentials):
             self.cache_clear()
@@ -187,8 +190,6 @@ class _Clients:
 
 client_of = _Clients()
 os.register_at_fork(after_in_child=client_of.after_fork)
-# A child of a process that runs for long, such as Airflow's scheduler, reads `.env` as it is by then.
-os.register_at_fork(after_in_child=load_settings.cache_clear)
 
 
 _SAME_CODES = {

@@ -10,7 +10,7 @@ import os
 import re
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from dotenv import dotenv_values
 from pydantic import Field, SecretStr, ValidationError, field_validator
@@ -321,11 +321,13 @@ class Settings(BaseSettings):
 
 @lru_cache(maxsize=1)
 def load_settings() -> Settings:
-    """The settings of this process, read once.
+    """The settings of this process, read once; a forked process reads them again where they changed meanwhile.
 
     Raises:
         SettingsError: one line for each wrong variable, with what it may be.
     """
+    global _sources_read
+    _sources_read = _sources()
     try:
         return Settings()
     except ValidationError as error:
@@ -336,6 +338,28 @@ def load_settings() -> Settings:
             about = Settings.model_fields[name].description
             lines.append(f"SLUICE_{name.upper()}={shown}: {problem['msg']} ({about})")
         raise SettingsError("\n".join(lines)) from None
+
+
+_sources_read: tuple[Any, ...] = ()
+
+
+def _sources() -> tuple[Any, ...]:
+    """What settings are read from: the variables, and which version of `.env`."""
+    variables = tuple(sorted(each for each in os.environ.items() if each[0].startswith("SLUICE_")))
+    try:
+        file = Path(str(Settings.model_config.get("env_file"))).stat()
+    except FileNotFoundError:
+        return (variables,)
+    return (variables, file.st_ino, file.st_mtime_ns, file.st_size)
+
+
+def _forget_what_changed() -> None:
+    if _sources() != _sources_read:
+        load_settings.cache_clear()
+
+
+# Reading takes 8 ms of CPU, a tenth of what a task takes that does nothing.
+os.register_at_fork(after_in_child=_forget_what_changed)
 
 
 def unknown_settings() -> list[str]:

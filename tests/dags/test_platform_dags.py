@@ -47,7 +47,10 @@ def test_the_table_of_the_watch_lists_every_dag_with_its_schedule(dags: dict[str
         timetable = getattr(dag.timetable, "timetable", dag.timetable)
         # Timetables of the SDK have the expression by name, those of the core (and ours, which extends one) do not.
         expression = getattr(timetable, "expression", None) or getattr(timetable, "_expression", None)
-        assert listed[dag_id].schedule == expression, dag_id
+        # A Dag that only backfills make runs of is never due.
+        assert listed[dag_id].schedule == (None if type(timetable).__name__ == "BackfillTimetable" else expression), (
+            dag_id
+        )
         assert (listed[dag_id].deadline_seconds > 0) == (listed[dag_id].schedule is not None), dag_id
 
 

@@ -8,6 +8,7 @@ import threading
 import warnings
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import boto3
@@ -26,7 +27,7 @@ from botocore.exceptions import (
 
 from sluice import aws
 from sluice.errors import TerminalError
-from sluice.settings import load_settings
+from sluice.settings import Settings, load_settings
 
 
 @pytest.fixture
@@ -102,6 +103,20 @@ def test_a_task_reads_settings_that_changed_after_its_parent_began(monkeypatch: 
     before = aws.client("s3")
     monkeypatch.setenv("SLUICE_AWS_ACCOUNT_ID", "777777777777")
     assert in_child(lambda: load_settings().aws_account_id == "777777777777" and aws.client("s3") is not before)
+
+
+def test_a_task_reads_a_file_of_settings_that_was_edited_after_its_parent_began(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / ".env"
+    file.write_text("SLUICE_DRAIN_MAX_MESSAGES=11\n")
+    monkeypatch.setitem(Settings.model_config, "env_file", file)
+    load_settings.cache_clear()
+    before = load_settings()
+    assert in_child(lambda: load_settings() is before)
+    file.write_text("SLUICE_DRAIN_MAX_MESSAGES=1234\n")
+    assert in_child(lambda: load_settings().drain_max_messages == 1234)
+    load_settings.cache_clear()
 
 
 @pytest.mark.parametrize("renews", [False, True])
