@@ -13,13 +13,15 @@ from typing import TYPE_CHECKING, Any, cast
 
 from botocore.exceptions import ClientError
 
-from sluice.aws import client, error_code
+from sluice.aws import client, client_of, error_code
 from sluice.errors import SluiceError, TerminalError
 from sluice.retries import until_done
+from sluice.settings import Settings, load_settings
 from sluice.threads import in_parallel
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    from mypy_boto3_glue import GlueClient
     from mypy_boto3_glue.type_defs import PartitionInputTypeDef, TableInputTypeDef, TableTypeDef
 
 log = logging.getLogger(__name__)
@@ -122,13 +124,13 @@ def _merge(columns: dict[str, str], found: dict[str, str], source: str, against:
     return new
 
 
-def read_table(database: str, table: str) -> TableTypeDef:
-    """The table as Glue tells it.
+def read_table(database: str, table: str, settings: Settings | None = None) -> TableTypeDef:
+    """The table as Glue tells it, for the settings of this process or for others.
 
     Raises:
         CatalogError: there is no such table.
     """
-    glue = client("glue")
+    glue: GlueClient = client_of("glue", settings or load_settings())
     try:
         return glue.get_table(DatabaseName=database, Name=table)["Table"]
     except ClientError as error:
@@ -148,7 +150,7 @@ def _columns(found: TableTypeDef) -> dict[str, str]:
     return {column["Name"]: column.get("Type", "") for column in found["StorageDescriptor"].get("Columns", [])}
 
 
-def add_columns(database: str, table: str, columns: dict[str, str]) -> list[str]:
+def add_columns(database: str, table: str, columns: dict[str, str], settings: Settings | None = None) -> list[str]:
     """Append to a table the columns that it lacks; older files read as null there.
 
     Glue takes an update only for the version of the table that it was made from, so two writers at once both succeed.
@@ -161,10 +163,11 @@ def add_columns(database: str, table: str, columns: dict[str, str]) -> list[str]
         CatalogError: there is no such table.
         CatalogBusy: others changed it again and again.
     """
-    glue = client("glue")
+    settings = settings or load_settings()
+    glue = client_of("glue", settings)
 
     def add() -> list[str] | None:
-        found = read_table(database, table)
+        found = read_table(database, table, settings)
         keys = {key["Name"] for key in found.get("PartitionKeys", [])}
         merged = _columns(found)
         wanted = {name: kind for name, kind in columns.items() if name not in keys}

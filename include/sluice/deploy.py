@@ -29,6 +29,7 @@ from rich.table import Table
 
 from sluice.accommodations import catalogue as accommodations
 from sluice.aws import LOG_IN, client_of, connection_arguments, error_code
+from sluice.catalog import add_columns
 from sluice.console import console
 from sluice.dockerhub import storage as dockerhub
 from sluice.drift import NOT_FOUND, cancel_key_deletions, missing_resources, stack_resources, template_without
@@ -97,7 +98,12 @@ def deploy(settings: Settings, templates: Path = TEMPLATES, stacks: tuple[str, .
     with (settings.home / "deploy.lock").open("w") as lock:
         # CloudFormation lets the second of two deployments fail, and the emulator may fail both.
         fcntl.flock(lock, fcntl.LOCK_EX)
+        # CloudFormation resets the columns of a table whose definition it changes.
+        columns = events.columns_added(settings) if "events" in stacks else {}
         deployed = [deploy_template(settings, name, (templates / f"{name}.yaml").read_text()) for name in stacks]
+        if columns and (kept := add_columns(settings.glue_database, events.RAW_TABLE, columns, settings)):
+            changes = tuple(f"Restore column {name} of {events.RAW_TABLE}" for name in kept)
+            deployed.append(Deployed("columns", changes))
         if any(stack.changes for stack in deployed if stack.stack_name == f"{settings.resource_prefix}-lake"):
             discard_test_events(settings)
         if settings.target == "embedded" and any(stack.changes for stack in deployed):

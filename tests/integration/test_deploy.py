@@ -11,9 +11,11 @@ import pytest
 from click.testing import CliRunner
 
 from embedded_aws import FaultInjection, free_port, use_settings
-from sluice import aws, cli, deploy, sqs
+from sluice import aws, catalog, cli, deploy, sqs
 from sluice.embedded import repair
+from sluice.events.storage import EVENTS, RAW_TABLE
 from sluice.settings import Settings
+from sluice.tables.definitions import create_missing, load
 from sluice.template import load_template
 
 WRITES = ("Create", "Delete", "Execute", "Put", "PUT", "Set", "Update", "Subscribe", "Tag")
@@ -313,6 +315,36 @@ def test_a_change_of_a_template_is_the_only_thing_deployed(deployed: Settings, t
     # What refers to the queue may count as modified, what does not may not.
     assert not {change for change in dockerhub.changes if change.endswith(("Table", "Topic", "DeadLetterQueue"))}
     assert queue("sluice-test-dockerhub-raw")[1]["VisibilityTimeout"] == "301"
+
+
+def test_a_deploy_that_changes_the_table_of_raw_events_keeps_what_events_added_to_it(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    aws.client("s3").create_bucket(Bucket=settings.lake_bucket)
+    deploy.deploy(settings, stacks=("events",))
+    create_missing(settings, [EVENTS])
+    database, base = settings.glue_database, catalog.table_columns(settings.glue_database, RAW_TABLE)
+    catalog.add_columns(database, RAW_TABLE, {"user_id": "bigint", "country": "string"})
+    from pyiceberg.types import LongType
+
+    with load(settings, EVENTS.name).update_schema() as schema:
+        schema.add_column("user_id", LongType())
+    text = (deploy.TEMPLATES / "events.yaml").read_text()
+
+    def change(description: str) -> list[str]:
+        changed = text.replace("Events as received, duplicates included", description)
+        (tmp_path / "events.yaml").write_text(changed)
+        return [each for stack in deploy.deploy(settings, tmp_path, ("events",)) for each in stack.changes]
+
+    assert "Restore column country of raw_events" in change("Events as received")
+    assert catalog.table_columns(database, RAW_TABLE) == base | {"user_id": "bigint", "country": "string"}
+    # Killed before it restored them: what was published has the columns too.
+    with monkeypatch.context() as killed:
+        killed.setattr(deploy, "add_columns", lambda *_: [])
+        change("Events")
+    assert catalog.table_columns(database, RAW_TABLE) == base
+    assert change("Events") == ["Restore column user_id of raw_events"]
+    assert catalog.table_columns(database, RAW_TABLE) == base | {"user_id": "bigint"}
 
 
 def test_a_failed_stack_names_the_resource_and_is_created_once_the_cause_is_gone(

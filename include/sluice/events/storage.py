@@ -6,9 +6,11 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from sluice import lake, s3
+from sluice.catalog import CatalogError, read_table
 from sluice.events import PIPELINE
+from sluice.settings import Settings
 from sluice.tables import reading
-from sluice.tables.definitions import Column, TableDefinition
+from sluice.tables.definitions import Column, TableDefinition, TableMissing, load
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -39,6 +41,27 @@ EVENTS = TableDefinition(
 )
 
 HOUR = timedelta(hours=1)
+
+
+GLUE_TYPES = {"long": "bigint"}
+"""Types of Iceberg that Glue has another name for, of those that additional columns may have."""
+
+
+def columns_added(settings: Settings) -> dict[str, str]:
+    """Column -> Glue type of those that events brought to `raw_events`; of `events` where the raw table lost them."""
+    try:
+        raw = read_table(settings.glue_database, RAW_TABLE, settings)["StorageDescriptor"].get("Columns", [])
+    except CatalogError:
+        return {}
+    try:
+        published = load(settings, EVENTS.name).schema().fields
+    # Where the table or its files are missing, `create_missing` is what makes them.
+    except (TableMissing, FileNotFoundError):
+        published = ()
+    known = {column.name for column in EVENTS.columns}
+    added = {field.name: str(field.field_type) for field in published}
+    columns = {name: GLUE_TYPES.get(kind, kind) for name, kind in added.items() if name not in known}
+    return columns | {each["Name"]: each.get("Type", "") for each in raw if each["Name"] not in known}
 
 
 # Hours
