@@ -50,8 +50,14 @@ lint: $(TEST_SETUP) ## check style, types, templates, the Compose file, and that
 docs: $(SETUP) ## write docs/dags.md anew from the Dags
 	@$(RUN) sluice docs
 
-bench: $(TEST_SETUP) ## measure speed and memory beside peers and floors
-	@$(RUN) python -m benchmarks
+bench: $(TEST_SETUP) ## measure speed and memory beside peers and floors; `make bench events` runs one
+	@$(RUN) python -m benchmarks $(BENCHMARKS)
+
+ifeq (bench,$(firstword $(MAKECMDGOALS)))
+BENCHMARKS := $(wordlist 2,$(words $(MAKECMDGOALS)),$(MAKECMDGOALS))
+.PHONY: $(BENCHMARKS)
+$(BENCHMARKS): ;@:
+endif
 
 package: $(SETUP) ## build what AWS runs besides Airflow into dist/: the wheel of the Spark job, the transform of Firehose
 	@rm -rf dist && mkdir dist

@@ -11,6 +11,7 @@ from benchmarks import (
     bench_accommodations,
     bench_datasets,
     bench_events,
+    bench_latency,
     bench_modules,
     bench_orchestration,
     bench_tables,
@@ -24,6 +25,7 @@ BENCHMARKS = {
     "modules": bench_modules,
     "tables": bench_tables,
     "orchestration": bench_orchestration,
+    "latency": bench_latency,
 }
 
 
