@@ -66,7 +66,7 @@ package: $(SETUP) ## build what AWS runs besides Airflow into dist/: the wheel o
 	@$(UV) pip install --quiet --target dist/transform --python-platform x86_64-manylinux_2_28 --python-version 3.12 \
 	  --only-binary :all: --constraint dist/versions.txt duckdb msgspec pyarrow pytz
 	@$(UV) pip install --quiet --target dist/transform --no-deps dist/sluice-*.whl
-	@cd dist/transform && find . -name __pycache__ -prune -o -type f -print | sort | $(CURDIR)/.venv/bin/python -c \
+	@cd dist/transform && find . -name __pycache__ -prune -o -type f -print | sort | "$(CURDIR)/.venv/bin/python" -c \
 	  'import sys, zipfile; z = zipfile.ZipFile("../transform.zip", "w", zipfile.ZIP_DEFLATED); [z.write(f.strip()) for f in sys.stdin]; z.close()'
 	@ls -l dist/*.whl dist/transform.zip
 
