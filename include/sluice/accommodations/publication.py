@@ -19,7 +19,21 @@ from sluice.tally import Tally
 
 
 class TablesChanged(TerminalError):
-    """A table is not what a batch was merged with, and another writer than this pipeline changed it."""
+    """A table is not what a batch was merged with, and another writer than this pipeline changed it.
+
+    Args:
+        conflict: which table, and what was replaced.
+        run: the run that announced the batch, as a part of a key; `instead` says what to do with it.
+    """
+
+    def __init__(self, conflict: commits.Conflict, run: str) -> None:
+        # Neither the failed task nor a new run gets past the batch.
+        self.instead = (
+            f"in the web UI, clear task consolidate of run {run} of accommodations_consolidate, with the tasks after it"
+        )
+        super().__init__(
+            f"{conflict}; clear task consolidate of run {run}, which merges its batch with the tables as they are now"
+        )
 
 
 def finish(settings: Settings, announcement: Announcement) -> dict[str, Any]:
@@ -49,10 +63,7 @@ def finish(settings: Settings, announcement: Announcement) -> dict[str, Any]:
         if storage.read_catalogue(table).announced != announcement:
             # Another worker has published the batch to its end, and the next one may be published already.
             return tally_of(announcement.run, batch["measures"])
-        raise TablesChanged(
-            f"{conflict}; clear task consolidate of run {announcement.run}, which merges its batch with the tables as"
-            " they are now"
-        ) from None
+        raise TablesChanged(conflict, announcement.run) from None
     storage.record_published(table, batch["sources"], announcement.number, announcement.at)
     sqs.delete(sqs.queue_url(settings.accommodations_queue), batch["receipt_handles"])
     storage.settle(table, announcement, read_tables(batch["catalogue"]["lists"]).state)
