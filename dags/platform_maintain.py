@@ -7,6 +7,9 @@ out the snapshots that were replaced `SLUICE_TABLE_RETENTION_HOURS` ago; deletes
 that are older than that and 6 hours. A reader keeps what it reads for the retention, whatever is published meanwhile.
 `sluice tables maintain` does the same from a shell.
 
+With `SLUICE_TABLE_MAINTENANCE=glue`, on an AWS account, the table optimizers of Glue do it instead, and a run of this
+Dag skips.
+
 ## Triggered by
 
 The schedule, every day at 03:00 UTC.
@@ -28,11 +31,15 @@ files that no snapshot names, which a later run deletes.
 
 from __future__ import annotations
 
+import logging
+
 from airflow.sdk import CronTriggerTimetable, Param, dag, task
 
 from sluice.lake import run_slug
 from sluice_airflow.alerts import after_failed_run
 from sluice_airflow.defaults import START, TASK_DEFAULTS
+
+log = logging.getLogger(__name__)
 
 
 @dag(
@@ -47,11 +54,16 @@ from sluice_airflow.defaults import START, TASK_DEFAULTS
     doc_md=__doc__,
 )
 def platform_maintain():
-    @task
+    @task.short_circuit
     def list_tables() -> list[str]:
-        """Names of the published tables."""
+        """Names of the published tables; none, which skips the rest, where Glue maintains them."""
+        from sluice.settings import load_settings
         from sluice.tables import reading
+        from sluice.tables.optimizers import MAINTAINED_BY_GLUE
 
+        if load_settings().table_maintenance == "glue":
+            log.info(MAINTAINED_BY_GLUE)
+            return []
         return reading.names()
 
     # One after the other: each holds a partition in memory while it rewrites it.

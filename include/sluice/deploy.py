@@ -38,6 +38,7 @@ from sluice.events import storage as events
 from sluice.modules import storage as modules
 from sluice.notifications import is_test_event
 from sluice.settings import PROJECT_ROOT, Settings, load_settings
+from sluice.tables import optimizers
 from sluice.tables.definitions import create_missing
 from sluice.template import load_template
 
@@ -93,11 +94,12 @@ def deploy(settings: Settings, templates: Path = TEMPLATES, stacks: tuple[str, .
     Raises:
         DeployError: AWS does not answer or refuses the credentials, or a stack failed.
     """
-    account_id(settings)
+    account = account_id(settings)
     settings.home.mkdir(parents=True, exist_ok=True)
     with (settings.home / "deploy.lock").open("w") as lock:
         # CloudFormation lets the second of two deployments fail, and the emulator may fail both.
         fcntl.flock(lock, fcntl.LOCK_EX)
+        optimizer_changes = optimizers.remove_unwanted(settings, TABLES, account)
         # CloudFormation resets the columns of a table whose definition it changes.
         columns = events.columns_added(settings) if "events" in stacks else {}
         deployed = [deploy_template(settings, name, (templates / f"{name}.yaml").read_text()) for name in stacks]
@@ -117,6 +119,9 @@ def deploy(settings: Settings, templates: Path = TEMPLATES, stacks: tuple[str, .
                 raise DeployError(str(error)) from None
         if set(STACKS) <= set(stacks):
             deployed.append(Deployed("tables", tuple(create_missing(settings, TABLES))))
+            optimizer_changes += optimizers.create_wanted(settings, TABLES, account)
+        if settings.target == "aws":
+            deployed.append(Deployed("table optimizers", tuple(optimizer_changes)))
         return deployed
 
 

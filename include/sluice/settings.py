@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from dotenv import dotenv_values
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from sluice.errors import TerminalError
@@ -99,6 +99,10 @@ class Settings(BaseSettings):
     )
     table_retention_hours: int = Field(
         24, ge=1, description="hours that a snapshot of a table can be read once another took its place"
+    )
+    table_maintenance: Literal["airflow", "glue"] = Field(
+        "airflow",
+        description="who maintains the Iceberg tables: Airflow (platform_maintain), or on AWS the optimizers of Glue",
     )
     drain_max_messages: int = Field(
         1_000, ge=10, le=10_000, description="messages that one run takes from its queue at the most"
@@ -248,6 +252,13 @@ class Settings(BaseSettings):
         if not isinstance(value, str):
             return value
         return tuple(part.strip() for part in value.split(",") if part.strip())
+
+    @field_validator("table_maintenance")
+    @classmethod
+    def _table_optimizers_need_an_account(cls, value: str, info: ValidationInfo) -> str:
+        if value == "glue" and info.data.get("target") == "embedded":
+            raise ValueError("needs SLUICE_TARGET=aws, as the embedded AWS has no table optimizers")
+        return value
 
     @field_validator("home")
     @classmethod

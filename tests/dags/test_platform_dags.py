@@ -21,6 +21,7 @@ from sluice.dockerhub import expectations
 from sluice.errors import SluiceError
 from sluice.lake import StagingExpired, run_slug
 from sluice.settings import load_settings
+from sluice.tables import maintenance, reading
 from sluice.watch.pipelines import WATCH_DAG, pipelines
 from sluice_airflow import alerts
 
@@ -335,3 +336,31 @@ def test_a_run_whose_task_was_killed_in_its_last_try_is_told_by_its_dag(watch: W
 def test_every_dag_tells_of_a_run_that_failed_in_silence(dags: dict[str, Any]) -> None:
     for dag in dags.values():
         assert dag.on_failure_callback is alerts.after_failed_run
+
+
+def test_tables_are_maintained_by_the_dag_or_left_to_glue(
+    account: DockerHubAccount, run_dag: RunDag, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caplog.set_level(logging.INFO)
+
+    def states() -> set[tuple[str, str]]:
+        run = run_dag("platform_maintain")
+        assert run.state == "success"
+        return {(ti.task_id, ti.state) for ti in run.get_task_instances()}
+
+    # What it does to a table is in tests/integration/tables/test_maintenance.py.
+    maintained: list[str] = []
+    monkeypatch.setattr(
+        maintenance,
+        "maintain",
+        lambda name, *_, **__: maintained.append(name) or maintenance.Maintained(name, 0, 0, 0, 0),
+    )
+    monkeypatch.setattr(reading, "names", lambda: ["events", "visits"])
+    assert states() == {("list_tables", "success"), ("maintain", "success")}
+    assert sorted(maintained) == ["events", "visits"]
+    assert "set SLUICE_TABLE_MAINTENANCE=airflow" not in caplog.text
+    given = account.settings.model_copy(update={"table_maintenance": "glue"})
+    monkeypatch.setattr("sluice.settings.load_settings", lambda: given)
+    assert states() == {("list_tables", "success"), ("maintain", "skipped")}
+    assert len(maintained) == 2
+    assert "set SLUICE_TABLE_MAINTENANCE=airflow and run `sluice deploy`" in caplog.text

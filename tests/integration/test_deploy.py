@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import boto3
 import pytest
 from click.testing import CliRunner
 
@@ -394,6 +396,19 @@ def real_account(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, **variables: s
     return use_settings(monkeypatch, target="aws", environment="test")
 
 
+def emulated_real_account(settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Settings:
+    """Settings for a real account, for which the emulator answers."""
+    real = real_account(
+        monkeypatch,
+        tmp_path,
+        AWS_ENDPOINT_URL=str(settings.endpoint_url),
+        AWS_ACCESS_KEY_ID=settings.aws_account_id,
+        AWS_SECRET_ACCESS_KEY="secret",
+    )
+    monkeypatch.setattr(deploy, "POLL_SECONDS", 0.05)
+    return real.model_copy(update={"lake_bucket": settings.lake_bucket, "landing_bucket": settings.landing_bucket})
+
+
 def test_a_real_account_needs_credentials_first(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     settings = real_account(monkeypatch, tmp_path)
     with pytest.raises(deploy.DeployError, match=r"Unable to locate credentials.*AWS_PROFILE"):
@@ -403,20 +418,65 @@ def test_a_real_account_needs_credentials_first(monkeypatch: pytest.MonkeyPatch,
 def test_a_real_account_gets_the_same_stacks_and_no_repair(
     settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    real = real_account(
-        monkeypatch,
-        tmp_path,
-        AWS_ENDPOINT_URL=str(settings.endpoint_url),
-        AWS_ACCESS_KEY_ID=settings.aws_account_id,
-        AWS_SECRET_ACCESS_KEY="secret",
-    )
-    real = real.model_copy(update={"lake_bucket": settings.lake_bucket, "landing_bucket": settings.landing_bucket})
-    monkeypatch.setattr(deploy, "POLL_SECONDS", 0.05)
+    real = emulated_real_account(settings, monkeypatch, tmp_path)
     assert deploy.account_id(real) == settings.aws_account_id
     changes = [change for stack in deploy.deploy(real) for change in stack.changes]
     assert "Add Table" in changes
     assert not [change for change in changes if change.startswith("Restore")]
     assert not any(stack.changes for stack in deploy.deploy(real))
+
+
+class TableOptimizers:
+    """What the emulator lacks: the table optimizers of Glue, answered in this process for the clients of `settings`."""
+
+    def __init__(self, *settings: Settings) -> None:
+        self.held: dict[tuple[str, str], dict[str, Any]] = {}
+        for each in settings:
+            events = aws.client_of("glue", each).meta.events
+            for operation in ("Get", "Create", "Update", "Delete"):
+                events.register(f"before-call.glue.{operation}TableOptimizer", self.answer)
+
+    def answer(self, model: Any, params: dict[str, Any], **_: Any) -> tuple[Any, dict[str, Any]]:
+        asked = json.loads(params["body"])
+        name = (asked["TableName"], asked["Type"])
+        if (name in self.held) == (model.name == "CreateTableOptimizer"):
+            code = "AlreadyExistsException" if name in self.held else "EntityNotFoundException"
+            return SimpleNamespace(status_code=400), {"Error": {"Code": code, "Message": str(name)}}
+        if model.name == "GetTableOptimizer":
+            return SimpleNamespace(status_code=200), {"TableOptimizer": {"configuration": self.held[name]}}
+        self.held.pop(name, None)
+        if model.name != "DeleteTableOptimizer":
+            self.held[name] = asked["TableOptimizerConfiguration"]
+        return SimpleNamespace(status_code=200), {}
+
+
+def test_glue_maintains_the_tables_of_an_account_until_airflow_does_again(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    aws.client("s3").create_bucket(Bucket=settings.lake_bucket)
+    aws.client("glue").create_database(DatabaseInput={"Name": settings.glue_database})
+    airflow = emulated_real_account(settings, monkeypatch, tmp_path)
+    monkeypatch.setattr(deploy, "STACKS", ("platform",))
+    monkeypatch.setattr(deploy, "TABLES", (EVENTS,))
+    glue = airflow.model_copy(update={"table_maintenance": "glue"})
+    longer = glue.model_copy(update={"table_retention_hours": 100})
+    optimizers = TableOptimizers(airflow, glue, longer)
+    iam = boto3.client("iam", **aws.connection_arguments(settings))
+
+    def changes(of: Settings) -> list[str]:
+        (platform, _, optimizer_changes) = deploy.deploy(of, stacks=("platform",))
+        return [*(each for each in platform.changes if "Optimizer" in each), *optimizer_changes.changes]
+
+    three = ("compaction of events", "retention of events", "orphan_file_deletion of events")
+    assert changes(glue) == ["Add TableOptimizerRole", *(f"Add {each}" for each in three)]
+    role = iam.get_role(RoleName="sluice-test-table-optimizer")["Role"]["Arn"]
+    assert {each["roleArn"] for each in optimizers.held.values()} == {role}
+    assert changes(glue) == []
+    assert changes(longer) == ["Modify retention of events", "Modify orphan_file_deletion of events"]
+    # Killed in between: the next deploy goes on. The emulator's stack keeps the role, as no other property changes.
+    del optimizers.held["events", "compaction"]
+    assert changes(airflow) == [f"Remove {each}" for each in three[1:]]
+    assert (optimizers.held, changes(airflow)) == ({}, [])
 
 
 def test_the_command_says_what_changed(settings: Settings) -> None:

@@ -48,6 +48,7 @@ WRONG = {
     "SLUICE_EVENTS_ENGINE": ["DuckDB", "pandas"],
     "SLUICE_EVENTS_MEMORY_LIMIT_MB": ["255", "2GB"],
     "SLUICE_TABLE_RETENTION_HOURS": ["0"],
+    "SLUICE_TABLE_MAINTENANCE": ["glue", "Airflow"],
     "SLUICE_EVENTS_TARGET_FILE_BYTES": ["1048575", "128MiB"],
     "SLUICE_RUNS_TABLE": ["t", "a table"],
     "SLUICE_ALERT_EMAIL": ["nobody", "a@b@c", "on call@example.com"],
@@ -150,6 +151,14 @@ def test_the_endpoint_is_that_of_the_target() -> None:
     assert Settings(_env_file=None, aws_port=4000).endpoint_url == "http://127.0.0.1:4000"
     assert Settings(_env_file=None, aws_endpoint_url="http://aws:4566").endpoint_url == "http://aws:4566"
     assert Settings(_env_file=None, target="aws", aws_endpoint_url="http://aws:4566").endpoint_url is None
+
+
+def test_glue_maintains_the_tables_of_an_account_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLUICE_TABLE_MAINTENANCE", "glue")
+    with pytest.raises(SettingsError, match="needs SLUICE_TARGET=aws, as the embedded AWS has no table optimizers"):
+        load_settings()
+    monkeypatch.setenv("SLUICE_TARGET", "aws")
+    assert load_settings().table_maintenance == "glue"
 
 
 def test_environments_do_not_share_a_queue() -> None:

@@ -159,7 +159,7 @@ def _history_row(each: Snapshot) -> tuple[object, ...]:
 def maintain(names: tuple[str, ...], dry_run: bool, as_json: bool) -> None:
     """Merge small files, expire snapshots and delete files that no snapshot names, of all tables or of each TABLE.
 
-    The Dag platform_maintain does it every day.
+    The Dag platform_maintain does it every day, or Glue does (SLUICE_TABLE_MAINTENANCE=glue).
     """
     now = datetime.now(UTC)
     run = f"shell__{now:%Y-%m-%dT%H-%M-%S}"

@@ -1,4 +1,4 @@
-"""The alarms of infra/platform.yaml and the table of pipelines speak of the same."""
+"""The alarms of infra/platform.yaml and the table of pipelines speak of the same; what its role may do."""
 
 from __future__ import annotations
 
@@ -6,13 +6,15 @@ import json
 import re
 from typing import Any
 
-from sluice.deploy import TEMPLATES
+from sluice.deploy import TEMPLATES, parameters_of
 from sluice.settings import load_settings
+from sluice.tables.optimizers import role_name
 from sluice.template import load_template
 from sluice.watch.metrics import UNITS
 from sluice.watch.pipelines import QUEUE_AGE_MAX_SECONDS, STREAM_LAG_MAX_SECONDS, Pipeline, pipelines
 
-RESOURCES = load_template((TEMPLATES / "platform.yaml").read_text())["Resources"]
+TEMPLATE = load_template((TEMPLATES / "platform.yaml").read_text())
+RESOURCES = TEMPLATE["Resources"]
 KINDS = {
     "stale": ("StaleDags", 0),
     "failed-tasks": ("FailedTasks", 0),
@@ -72,3 +74,22 @@ def test_the_dashboard_shows_every_alarm_and_every_metric() -> None:
     assert sorted(each.partition("alarm:sluice-${Environment}-")[2] for each in shown) == sorted(alarms())
     searched = re.findall(r'MetricName="(\w+)"', json.dumps(body).replace('\\"', '"'))
     assert sorted(searched) == sorted(UNITS)
+
+
+def test_the_role_of_table_optimizers_is_there_for_glue_alone_and_reaches_only_tables() -> None:
+    role = RESOURCES["TableOptimizerRole"]
+    assert TEMPLATE["Conditions"][role["Condition"]] == {"Fn::Equals": [{"Ref": "TableMaintenance"}, "glue"]}
+    assert parameters_of((TEMPLATES / "platform.yaml").read_text(), load_settings())["TableMaintenance"] == "airflow"
+    name = role["Properties"]["RoleName"]["Fn::Sub"]
+    assert name == role_name(load_settings().model_copy(update={"environment": "${Environment}"}))
+    (policy,) = role["Properties"]["Policies"]
+    allowed = policy["PolicyDocument"]["Statement"]
+    assert [each["Effect"] for each in allowed] == ["Allow"] * len(allowed)
+    objects, bucket, tables, logs = allowed
+    assert objects["Action"] == ["s3:GetObject", "s3:PutObject", "s3:DeleteObject"]
+    assert objects["Resource"]["Fn::Sub"].endswith(":s3:::${LakeBucket}/curated/*")
+    assert (bucket["Action"], bucket["Condition"]) == ("s3:ListBucket", {"StringLike": {"s3:prefix": "curated/*"}})
+    assert tables["Action"] == ["glue:GetTable", "glue:UpdateTable"]
+    reached = [each["Fn::Sub"].rpartition(":")[2] for each in tables["Resource"]]
+    assert reached == ["catalog", "database/${GlueDatabase}", "table/${GlueDatabase}/*"]
+    assert all(":log-group:/aws-glue/iceberg-" in each["Fn::Sub"] for each in logs["Resource"])
