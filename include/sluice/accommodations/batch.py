@@ -107,7 +107,7 @@ def consolidate_files(settings: Settings, run: str, folder: Path) -> dict[str, A
     tables = read_tables(digest_lists(priority, blocked))
     with transform.consolidation(folder, settings.accommodations_memory_limit_mb) as connection:
         unreadable = _read_files(connection, files, folder)
-        # The canary comes behind every partner without being on the list.
+        # Usable for its own accommodation only (`is_reserved` of the rule), without being on the list.
         usable = usable_partners([*priority, CANARY], blocked)
         result = transform.consolidate_batch(connection, usable, blocked, folder / "out")
         quarantine = [*collected["quarantine"], *_stage_rejected(settings, run, result)]

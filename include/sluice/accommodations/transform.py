@@ -22,6 +22,7 @@ from sluice.accommodations.packing import pack_lines
 from sluice.accommodations.records import MAX_BYTES, Flaw, PartnerFile, Reason, epoch_microseconds
 from sluice.accommodations.source import UnreadableFile, detect_format, line_batches, lines_schema
 from sluice.engine import duckdb_connection, read_queries, sql_list, sql_text
+from sluice.settings import CANARY
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -60,12 +61,12 @@ class Consolidated:
         outputs: packed files, in order; lines sorted by accommodation_id.
         ranges: SQL conditions that part the accommodations, in order, into ranges of about `SORTED_BYTES`.
         rejected_path: JSON Lines as they go to quarantine; None when there is nothing.
-        counts: `records_in` = `published` + `duplicates` (older or of a lesser partner) + `unlisted` + `blocked` +
-            `quarantined`; `good` records and those `usable` under the lists; and what the gate looks at: `distinct_ids`
-            and `unusable` (of a partner that may not be used) of the published lines, `largest_file_bytes`,
-            `smallest_file_bytes`.
+        counts: `records_in` = `published` + `duplicates` (older or of a lesser partner) + `unlisted` (partner on no
+            list, or only one of the two names is the canary's) + `blocked` + `quarantined`; `good` records and those
+            `usable` under the lists; and what the gate looks at: `distinct_ids` and `unusable` (of a partner that may
+            not be used) of the published lines, `largest_file_bytes`, `smallest_file_bytes`.
         rejected: quarantined records by reason.
-        unknown_partners: names that are on no list, sorted.
+        unknown_partners: of `unlisted` records, sorted: names on no list, and who used a name of the canary.
     """
 
     outputs: list[Path]
@@ -241,8 +242,13 @@ def consolidate_batch(
 
 
 def create_priority(connection: DuckDBPyConnection, priority: Sequence[str]) -> None:
-    """Fill the relation `priority` of the rule."""
-    connection.execute("CREATE OR REPLACE TABLE priority (partner_name VARCHAR, place INTEGER)")
+    """Fill the relation `priority` of the rule, and make its function `is_reserved`."""
+    name = sql_text(CANARY)
+    connection.execute(
+        "CREATE OR REPLACE TABLE priority (partner_name VARCHAR, place INTEGER);"
+        "CREATE OR REPLACE TEMP MACRO is_reserved(accommodation_id, partner_name) AS"
+        f" (accommodation_id = {name}) <> (partner_name = {name})"
+    )
     if priority:
         connection.executemany(
             "INSERT INTO priority VALUES (?, ?)", [[name, place] for place, name in enumerate(priority)]
@@ -330,9 +336,10 @@ def _write_rejected(connection: DuckDBPyConnection, path: Path) -> None:
 
 
 def _count_good(connection: DuckDBPyConnection, blocked: Sequence[str]) -> tuple[Counter[str], list[str]]:
-    """Good records by what may become of them, and names of partners that are on no list."""
+    """Good records by what may become of them, and names of partners with unlisted ones."""
     by_partner = connection.execute(
-        "SELECT partner_name, count(*), partner_name IN (SELECT partner_name FROM priority) FROM judged"
+        "SELECT partner_name, count(*), partner_name IN (SELECT partner_name FROM priority)"
+        " AND NOT is_reserved(accommodation_id, partner_name) FROM judged"
         " WHERE reason IS NULL GROUP BY ALL ORDER BY ALL"
     ).fetchall()
     counts = Counter(dict.fromkeys(("good", "usable", "blocked", "unlisted", "distinct_ids", "unusable"), 0))

@@ -311,7 +311,10 @@ def test_a_withdrawn_accommodation_is_gone_until_a_partner_sends_it_again(world:
     assert world.current() == {}
 
 
-def test_the_partner_of_the_canary_comes_last_without_being_on_the_list(world: Any) -> None:
-    world.drop("a.jsonl", [a_record("1", "sluice-canary"), a_record("2", "sluice-canary"), a_record("2", "Q")])
-    world.consolidate()
-    assert world.current() == {"1": ("sluice-canary", "Hotel"), "2": ("Q", "Hotel")}
+def test_the_reserved_names_are_used_together_only_and_else_unlisted(world: Any) -> None:
+    canary = "sluice-canary"
+    records = [a_record("1", canary), a_record("2", canary), a_record("2", "Q"), a_record(canary, "A")]
+    world.drop("a.jsonl", [*records, a_record(canary, canary)])
+    tally = world.consolidate()
+    assert (tally["published"], tally["unlisted"]) == (2, 3)
+    assert world.current() == {"2": ("Q", "Hotel"), canary: (canary, "Hotel")}

@@ -15,6 +15,8 @@
 --   has_repeated_field(text)  two fields of one name
 --   as_written(text, data)    accommodation_data of the text without blanks around its tokens, every number as it is
 --                             spelled there; data is the same as json_fields gives it, which may spell numbers anew
+-- Function made beside the relation priority:
+--   is_reserved(accommodation_id, partner_name)  whether exactly one of both is the name of the canary: not usable
 
 -- name: judged
 SELECT
@@ -78,4 +80,5 @@ GROUP BY accommodation_id, partner_name
 SELECT newest.accommodation_id, min_by(newest.recency, priority.place) AS recency
 FROM newest
 JOIN priority ON newest.partner_name = priority.partner_name
+WHERE NOT is_reserved(newest.accommodation_id, newest.partner_name)
 GROUP BY newest.accommodation_id
