@@ -187,10 +187,10 @@ def fill(days: int, events: int, folder: Path) -> None:
                                 AS event_uuid,
                             'account:created' AS event_name,
                             {hour.timestamp()} + k * 3600.0 / {events} AS created_at,
-                            strftime(make_timestamp(created_at::BIGINT * 1000000), '%Y-%m-%dT%H:%M:%SZ')
+                            strftime(make_timestamp(floor(created_at)::BIGINT * 1000000), '%Y-%m-%dT%H:%M:%SZ')
                                 AS created_datetime,
                             'account' AS event_type, '' AS event_subtype, 'created' AS event_action,
-                            make_timestamp(created_at::BIGINT * 1000000) AT TIME ZONE 'UTC' AS arrived_at,
+                            make_timestamp(floor(created_at)::BIGINT * 1000000) AT TIME ZONE 'UTC' AS arrived_at,
                             'shardId-000000000000' AS shard_id,
                             (({int(hour.timestamp())}::BIGINT * 1000000) + n)::VARCHAR AS sequence_number,
                             NULL::VARCHAR AS rescued_data,

@@ -5,7 +5,8 @@
 Does for every hour of a day what `events_hourly` does for one, by the same rules and with the same rows, in few tasks:
 registers the raw files, keeps the earliest row of each event in processes that work side by side, and replaces in one
 commit the hours whose rows changed. An hour that another run published meanwhile is left to that run, and the next
-ingest has it processed again. Hours that are not over are left to `events_hourly`.
+ingest has it processed again. The day must be over. With `SLUICE_EVENTS_ENGINE=glue` hours outgrow a worker: the run
+fails and names the backfill of `events_hourly`.
 
 ## Triggered by
 
@@ -27,11 +28,13 @@ A person, for ranges of days; it has no runs of its own:
 ## Running it again
 
 The same raw files give the same rows, and publishing them again changes nothing. Days may be processed in any order,
-side by side, and beside `events_hourly`. A run that dies leaves its hours marked, and the next ingest has them
-processed again.
+side by side, and beside `events_hourly`. A run that is killed leaves its hours marked, and a later ingest has
+them processed again.
 """
 
 from __future__ import annotations
+
+from datetime import timedelta
 
 from airflow.sdk import Param, dag, task
 
@@ -62,7 +65,8 @@ from sluice_airflow.timetable import BackfillTimetable
     doc_md=__doc__,
 )
 def events_rebuild():
-    @task
+    # All of a day's hours, which have half an hour each in events_hourly.
+    @task(execution_timeout=timedelta(hours=12))
     def dedup_day(run_id: str, dag_run):
         """Register the raw files of each hour, keep the earliest row of each event, stage few large files."""
         from sluice.events import rebuild

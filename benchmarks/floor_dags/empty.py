@@ -8,7 +8,7 @@ from airflow.sdk import dag, task
 @dag(schedule=None, start_date=datetime(2013, 1, 1, tzinfo=UTC), max_active_runs=4)
 def empty():
     @task
-    def nothing() -> dict[str, int]:
+    def nothing():
         return {"rows": 0}
 
     previous = None

@@ -19,7 +19,6 @@ import botocore.loaders
 import botocore.session
 from botocore import exceptions as botocore_errors
 from botocore.config import Config
-from botocore.credentials import RefreshableCredentials
 from botocore.exceptions import ClientError
 
 from sluice.errors import TerminalError
@@ -112,6 +111,10 @@ def giving_up_soon() -> Iterator[None]:
         client_of.is_hasty = False
 
 
+MACHINE_CREDENTIALS = ("iam-role", "container-role", "assume-role-with-web-identity")
+"""How botocore calls credentials that it fetches, and renews, from what runs the process."""
+
+
 class _Clients:
     """Clients by service and settings, each made once however many threads ask for it first.
 
@@ -156,8 +159,9 @@ class _Clients:
     def make_before_fork(self, settings: Settings) -> None:
         """Make the clients that most tasks use, in a process that sends nothing itself and forks the tasks.
 
-        Each child then has them, 0.15 s of CPU less. Not where credentials never renew themselves (a key in a file or
-        in the environment): children would go on with those of the parent's start. They get the parsed models only.
+        Each child then has them, 0.15 s of CPU less. On an account only where the credentials are those of the machine
+        or container: with all others (a key, a profile, SSO) a person may change what they stand on, and children would
+        go on with what the parent read at its start, or with none. They get the parsed models only.
         """
         for service in ("s3", "dynamodb", "sqs", "sns", "kinesis", "glue"):
             self(service, settings)
@@ -167,8 +171,10 @@ class _Clients:
         for made in self._made.values():
             # Looks through the folders of all services.
             made.can_paginate(next(iter(made.meta.method_to_api_mapping)))
-        credentials = self._session.get_credentials() if not settings.endpoint_url else None
-        if credentials and not isinstance(credentials, RefreshableCredentials):
+        if settings.endpoint_url:
+            return
+        credentials = self._session.get_credentials()
+        if getattr(credentials, "method", None) not in MACHINE_CREDENTIALS:
             self.cache_clear()
 
     def after_fork(self) -> None:

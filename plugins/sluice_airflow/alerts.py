@@ -208,9 +208,10 @@ def key_figures(context: Context, result: Any, at: datetime) -> str:
 
 
 def partition_of(context: Context) -> str:
-    """What the run is for, where Dags have a run an hour or a month: `hour` of its conf, else its logical date."""
+    """What a run is for, if a Dag has one an hour, day or month: `hour` or `day` of its conf, else its logical date."""
     run = context.get("dag_run")
-    asked = (getattr(run, "conf", None) or {}).get("hour")
+    conf = getattr(run, "conf", None) or {}
+    asked = conf.get("hour") or conf.get("day")
     logical_date = getattr(run, "logical_date", None)
     try:
         moment = datetime.fromisoformat(str(asked)) if asked else logical_date

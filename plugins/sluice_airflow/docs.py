@@ -13,6 +13,8 @@ import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from sluice_airflow.timetable import BackfillTimetable
+
 if TYPE_CHECKING:
     from airflow.sdk import DAG
     from airflow.timetables.base import Timetable
@@ -90,7 +92,7 @@ def schedule_in_words(timetable: Timetable) -> str:
     if timetable.asset_condition:
         by_time = getattr(timetable, "timetable", None)
         return schedule_in_words(by_time) if by_time else ""
-    if not timetable.can_be_scheduled:
+    if not timetable.can_be_scheduled or isinstance(timetable, BackfillTimetable):
         return ""
     expression = getattr(timetable, "_expression", None)
     return timetable.description + (f" (`{expression}`)" if expression else "")
@@ -110,6 +112,7 @@ def triggers(dag: DAG, dags: list[DAG]) -> str:
         if any(getattr(task, "trigger_dag_id", None) == dag.dag_id for task in other.tasks)
     ]
     found += ["schedule"] if schedule_in_words(timetable) else []
+    found += ["backfill"] if isinstance(timetable, BackfillTimetable) else []
     return ", or ".join(found) or "hand"
 
 

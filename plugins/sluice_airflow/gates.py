@@ -79,8 +79,8 @@ class GateOperator(BaseOperator):
 def page_of(address: str) -> str:
     """Where a browser shows an object of S3.
 
-    On an account that is its page in the console of S3, which asks for a login: a presigned URL would let in whoever
-    reads it, and soon nobody. The embedded AWS answers this machine only, and without a login.
+    On an account that is its page in the console of S3, which asks for a login: a presigned URL grants access to
+    anyone who has it, and expires. The embedded AWS answers this machine only, and without a login.
 
     Args:
         address: `s3://<bucket>/<key>`.

@@ -29,6 +29,11 @@ class StartOfIntervalTimetable(CronDataIntervalTimetable):
 class BackfillTimetable(StartOfIntervalTimetable):
     """Intervals of which a backfill makes runs, and the scheduler none by itself."""
 
+    @property
+    def summary(self) -> str:
+        """What the web UI shows in place of a cron expression."""
+        return "backfill only"
+
     def next_dagrun_info(
         self, *, last_automated_data_interval: DataInterval | None, restriction: TimeRestriction
     ) -> DagRunInfo | None:

@@ -94,8 +94,11 @@ def test_a_task_has_an_owner_is_retried_and_does_not_run_for_ever(dag: Any) -> N
         assert task.owner == "sluice", task.task_id
         assert task.retries >= 1, task.task_id
         # The time of a sensor counts from its first try, over all of them.
-        is_bounded = isinstance(task.execution_timeout, timedelta) or getattr(task, "timeout", 0) > 0
-        assert is_bounded, task.task_id
+        if task.execution_timeout is None:
+            assert hasattr(task, "wait_minutes"), f"{task.task_id} has the time of its form, of a day at the most"
+            assert dag.params.get_param("wait_minutes").schema["maximum"] <= 24 * 60
+        else:
+            assert isinstance(task.execution_timeout, timedelta), task.task_id
 
 
 def test_what_only_a_person_can_change_is_not_retried_and_all_else_is(dag: Any) -> None:

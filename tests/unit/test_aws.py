@@ -7,14 +7,13 @@ import os
 import threading
 import warnings
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import boto3
 import botocore.session
 import pytest
-from botocore.credentials import Credentials, RefreshableCredentials
+from botocore.credentials import Credentials
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
@@ -120,19 +119,26 @@ def test_a_task_reads_a_file_of_settings_that_was_edited_after_its_parent_began(
     load_settings.cache_clear()
 
 
-@pytest.mark.parametrize("renews", [False, True])
-def test_only_credentials_that_renew_themselves_are_kept_for_tasks(
-    renews: bool, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("method", "is_kept"),
+    [
+        ("iam-role", True),
+        ("container-role", True),
+        ("shared-credentials-file", False),
+        ("assume-role", False),
+        (None, False),
+    ],
+)
+def test_only_credentials_of_the_machine_are_kept_for_tasks(
+    method: str | None, is_kept: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SLUICE_TARGET", "aws")
     load_settings.cache_clear()
     aws.client_of.cache_clear()
-    until = datetime.now(UTC) + timedelta(hours=1)
-    renewed = RefreshableCredentials("key", "secret", "token", until, refresh_using=dict, method="assume-role")
-    credentials = renewed if renews else Credentials("key", "secret", method="shared-credentials-file")
+    credentials = Credentials("key", "secret", method=method) if method else None
     monkeypatch.setattr(botocore.session.Session, "get_credentials", lambda _: credentials)
     aws.client_of.make_before_fork(load_settings())
-    assert bool(aws.client_of._made) is renews
+    assert bool(aws.client_of._made) is is_kept
 
 
 def test_a_fork_while_a_thread_makes_a_client_does_not_block_the_child() -> None:

@@ -218,7 +218,8 @@ def publish(
         clock: tells the time (UTC) of the publication.
 
     Returns:
-        The tally, and `snapshots`: the id of the one of `events` that holds the rows, None where there is none.
+        The tally of what this run published, and `snapshots`: the id of the one of `events` that holds the rows, None
+        where there is none.
 
     Raises:
         TableBusy: see `sluice.tables.commits`.
@@ -242,7 +243,7 @@ def publish(
         marks.settle_hour(table, stream, each.hour, claim)
 
     in_parallel(note, prepared)
-    counts = _sums(prepared)
+    counts = _sums([each for each in prepared if each.hour not in conflicts])
     tally = Tally(
         counts["records_in"],
         published=counts["rows"],

@@ -5,9 +5,12 @@ The rules are those of an hour (`hourly`): the same raw files give the same rows
 
 from __future__ import annotations
 
+import ctypes
 import json
 import logging
 import multiprocessing
+import signal
+import uuid
 from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from datetime import datetime, timedelta
@@ -30,11 +33,17 @@ log = logging.getLogger(__name__)
 
 
 class NoDay(TerminalError):
-    """Nothing says which day a run is for."""
+    """Nothing says which day a run is for, or it is not over."""
+
+
+class OtherEngine(TerminalError):
+    """The settings name an engine that works outside of the worker."""
 
 
 DAY = timedelta(days=1)
 ENGINE_MIN_MB = 128
+PR_SET_PDEATHSIG = 1
+"""Option of prctl(2)."""
 
 
 def day_to_process(logical_date: datetime | None, conf: Mapping[str, Any] | None) -> datetime:
@@ -58,20 +67,30 @@ def dedup_day(run: str, day: datetime, clock: Callable[[], datetime] = utc_now) 
     Args:
         run: the run as a part of a key.
         day: its start (UTC).
-        clock: tells the time (UTC): an hour that is not over is left to `events_hourly`.
+        clock: tells the time (UTC): the day must be over.
 
     Returns:
         `hours` that have raw files, `raw_files`, and the counts of `dedup` summed up.
 
     Raises:
+        NoDay: it is not over.
+        OtherEngine: hours are deduplicated by a Glue job, as they outgrow a worker.
         RawDataGone: raw files of a published hour have expired; no hour of the day is published.
         ColumnConflict: a raw file disagrees with the table about a column's type.
     """
     settings = load_settings()
-    over = [hour for hour in (day + n * storage.HOUR for n in range(24)) if hour + storage.HOUR <= clock()]
+    if day + DAY > clock():
+        raise NoDay(f"day {day:%Y-%m-%d} is not over: its hours are published by events_hourly")
+    if settings.events_engine == "glue":
+        raise OtherEngine(
+            "SLUICE_EVENTS_ENGINE=glue: hours outgrow a worker, so run"
+            f" `sluice airflow backfill create --dag-id events_hourly --from-date {day:%Y-%m-%dT00:00}"
+            f" --to-date {day:%Y-%m-%dT23:00}`"
+        )
+    all_hours = [day + n * storage.HOUR for n in range(24)]
     files = commits.contents(storage.EVENTS.name, storage.rows_between(day, day + DAY)).files
     listed = in_parallel(
-        lambda hour: hourly.list_inputs(settings, hour, files.get(storage.partition_of(hour), [])), over
+        lambda hour: hourly.list_inputs(settings, hour, files.get(storage.partition_of(hour), [])), all_hours
     )
     # An hour without raw files was never published: one that was has them, or they are gone.
     inputs = [each for each in listed if each["raw"]]
@@ -88,15 +107,30 @@ def _stage_hours(settings: Settings, run: str, inputs: list[dict[str, Any]]) -> 
     memory_limit_mb = max(ENGINE_MIN_MB, settings.events_memory_limit_mb // processes)
     shared = settings.model_copy(update={"events_memory_limit_mb": memory_limit_mb})
     # Forked, so that no process imports anew; no thread of an engine runs yet in this one.
-    with ProcessPoolExecutor(processes, multiprocessing.get_context("fork")) as pool:
+    with ProcessPoolExecutor(processes, multiprocessing.get_context("fork"), end_with_parent) as pool:
         return list(pool.map(_stage_hour, *zip(*((shared, run, each) for each in inputs), strict=True)))
+
+
+def end_with_parent() -> None:
+    """Have Linux kill this process when the one that forked it is killed: it would wait for work for ever."""
+    prctl = getattr(ctypes.CDLL(None), "prctl", None)
+    if prctl:
+        prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _stage_hour(settings: Settings, run: str, inputs: dict[str, Any]) -> dict[str, Any]:
     hourly.register_raw(settings, storage.parse_hour(inputs["hour"]), inputs["raw"])
     with scratch_folder("events-rebuild") as folder:
         result = hourly.run_dedup(settings, inputs, folder)
-        return {"inputs": inputs, "output": hourly.stage_result(settings, f"{run}/{inputs['hour']}", inputs, result)}
+        return {"inputs": inputs, "output": hourly.stage_result(settings, _hour_run(run, inputs), inputs, result)}
+
+
+def _hour_run(run: str, inputs: dict[str, Any]) -> str:
+    """The part of a key below which an hour is staged, by one attempt only.
+
+    A process of an attempt that was killed may still write while the next one has begun.
+    """
+    return f"{run}/rebuild/{inputs['hour']}-{uuid.uuid4().hex[:8]}"
 
 
 def _day_key(run: str) -> str:

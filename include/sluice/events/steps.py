@@ -163,7 +163,7 @@ def find_late_hours(
             break
         if not ingest.is_late(settings, touched, run, now):
             continue
-        if is_owned("events_hourly", touched.hour) or is_owned("events_rebuild", touched.hour.replace(hour=0)):
+        if is_owned("events_rebuild", touched.hour.replace(hour=0)) or is_owned("events_hourly", touched.hour):
             log.info("hour %s is left to the run that will process it", storage.hour_text(touched.hour))
             continue
         if marks.request_hour(table, stream, touched, run, now):

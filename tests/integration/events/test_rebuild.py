@@ -14,6 +14,7 @@ from sluice import s3
 from sluice.events import marks, rebuild, storage
 from sluice.events.hourly import RawDataGone
 from sluice.quality import GateFailed
+from sluice.settings import load_settings
 from sluice.tables import reading
 
 pytestmark = pytest.mark.timeout(600)
@@ -75,7 +76,9 @@ def test_an_hour_published_meanwhile_stays_and_is_processed_again(world: Any) ->
     world.put_event(uuid_of(1), world.hour.timestamp() + 5)
     world.ingest("second")
     world.process("hour", world.hour)
-    rebuild.publish_day("day", lambda: world.now)
+    tally = rebuild.publish_day("day", lambda: world.now)
+    others = sum(hour != world.hour for hour in world.truth.values())
+    assert tally["published"] == others, "what the other run published is not counted"
     assert uuid_of(1) in {row["event_uuid"] for row in world.curated(world.hour)}, "the newer publication was lost"
     asked = {each["conf"]["hour"]: each for each in world.ingest("third")}
     assert "at the same time" in asked[world.hour.isoformat()]["note"]
@@ -99,13 +102,17 @@ def test_events_that_come_while_a_day_is_rebuilt_leave_their_hour_marked(world: 
     assert uuid_of(1) in {row["event_uuid"] for row in world.curated(world.hour)}
 
 
-def test_hours_that_are_not_over_are_left_to_their_schedule(world: Any) -> None:
-    world.put(60, seed=1, hours=2)
-    world.now = world.hour + timedelta(minutes=90)
-    world.ingest("first")
-    world.rebuild("run")
-    assert world.curated(world.hour)
-    assert world.curated(world.hour + timedelta(hours=1)) == []
+def test_a_day_that_is_not_over_is_refused(world: Any) -> None:
+    world.now = world.day + timedelta(hours=23, minutes=59)
+    with pytest.raises(rebuild.NoDay, match=r"2024-04-07 is not over: its hours are published by events_hourly"):
+        rebuild.dedup_day("run", world.day, lambda: world.now)
+
+
+def test_a_day_of_an_engine_outside_the_worker_names_the_other_dag(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLUICE_EVENTS_ENGINE", "glue")
+    load_settings.cache_clear()
+    with pytest.raises(rebuild.OtherEngine, match=r"--dag-id events_hourly --from-date 2024-04-07T00:00"):
+        rebuild.dedup_day("run", world.day, lambda: world.now)
 
 
 def test_a_day_without_events_publishes_nothing(world: Any) -> None:
