@@ -31,7 +31,7 @@ None.
 ## Running it again
 
 Removes what earlier runs left before it begins, also what a run that was killed left. Two runs are never at work at
-once.
+once. What a pipeline publishes after the timeout is removed by the next run, or by `platform_maintain`.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ from sluice.dockerhub.transform import MARKER_SK
 from sluice.events import storage
 from sluice.settings import load_settings
 from sluice_airflow.alerts import after_failed_run
-from sluice_airflow.canary import note_time, observe, skip_unless_ready
+from sluice_airflow.canary import note_time, observe, require_withdrawn, skip_unless_ready
 from sluice_airflow.defaults import START, TASK_DEFAULTS
 
 SETTINGS = load_settings()
@@ -207,9 +207,15 @@ def platform_canary():
 
     @task_group
     def cleanup(prepared):
-        """Runs in any case, and fails the run where it fails."""
-        # By a run of the Dag that is the only writer of the catalogue.
-        TriggerDagRunOperator(
+        """Runs whatever failed after `prepare`, and fails the run where it fails."""
+
+        @task
+        def delete_file():
+            """Delete the partner's file, so that no later run of accommodations_consolidate publishes it."""
+            steps.delete_partner_file()
+
+        # By a run of the Dag that is the only writer of the catalogue, after the run that may be publishing the file.
+        withdraw = TriggerDagRunOperator(
             task_id="withdraw",
             pre_execute=skip_unless_ready,
             trigger_dag_id="accommodations_consolidate",
@@ -219,14 +225,20 @@ def platform_canary():
             wait_for_completion=True,
             deferrable=True,
             poke_interval=1,
-        ).as_teardown(setups=prepared, on_failure_fail_dagrun=True)
+        ).as_teardown(setups=prepared)
 
         @task
         def clean_up(run_id: str):
             """Remove the records of all canaries from files and tables."""
-            return steps.clean_up(run_id)
+            context = get_current_context()
+            removed = steps.clean_up(run_id, observe(context))
+            require_withdrawn(context)
+            return removed
 
-        clean_up().as_teardown(setups=prepared, on_failure_fail_dagrun=True)
+        # The state of the run is that of `verify` and `clean_up`.
+        deleted = delete_file().as_teardown(setups=prepared)
+        cleaned = clean_up().as_teardown(setups=prepared, on_failure_fail_dagrun=True)
+        deleted >> withdraw >> cleaned
 
     prepared = prepare().as_setup()
     pipelines = [dockerhub(), events(), modules(), accommodations(), datasets()]

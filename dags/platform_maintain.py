@@ -5,10 +5,11 @@
 For each published table, one after the other: rewrites partitions that have many small files as one file each; takes
 out the snapshots that were replaced `SLUICE_TABLE_RETENTION_HOURS` ago; deletes the files that no snapshot names and
 that are older than that and 6 hours. A reader keeps what it reads for the retention, whatever is published meanwhile.
-`sluice tables maintain` does the same from a shell.
+`sluice tables maintain` does the same from a shell. Beside that, removes records of `platform_canary` that a pipeline
+published after its timeout (docs/decisions/0033).
 
 With `SLUICE_TABLE_MAINTENANCE=glue`, on an AWS account, the table optimizers of Glue do it instead, and a run of this
-Dag skips.
+Dag only removes records of `platform_canary`.
 
 ## Triggered by
 
@@ -22,6 +23,8 @@ The schedule, every day at 03:00 UTC.
 
 * reads and writes the Iceberg tables of the Glue database `SLUICE_GLUE_DATABASE`, and their files below `curated/`
 * writes `staging/platform/<run>/`
+* reads the DynamoDB table `SLUICE_RUNS_TABLE`; while that says that records of a canary may be left, removes those from
+  all pipelines
 
 ## Running it again
 
@@ -78,7 +81,15 @@ def platform_maintain():
         done = maintenance.maintain(table, run_slug(run_id), datetime.now(UTC), dry_run=params["dry_run"])
         return asdict(done)
 
+    @task
+    def clean_up_canary(run_id: str, params: dict):
+        """Remove what pipelines published after the cleanup of their canary; how many of each."""
+        from sluice.canary import steps
+
+        return {} if params["dry_run"] else steps.clean_up_late(run_id)
+
     maintain.expand(table=list_tables())
+    clean_up_canary()
 
 
 platform_maintain()

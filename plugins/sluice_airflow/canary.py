@@ -22,7 +22,7 @@ TASKS = {
     "accommodations": ("put", "published"),
     "datasets": ("put", "output"),
 }
-"""Tasks of each pipeline in order: the first sends its record, the last one sees what became of it."""
+"""Tasks of each pipeline in order: the first sends its record, the last one sees it published."""
 
 
 def skip_unless_ready(context: Context) -> None:
@@ -52,8 +52,7 @@ def note_time(context: Context, _result: Any = None) -> None:
 
 def observe(context: Context) -> dict[str, Observed]:
     """What is known of each pipeline once all of its tasks have ended."""
-    ti = context["ti"]
-    states: dict[str, Any] = ti.get_task_states(dag_id=ti.dag_id, run_ids=[ti.run_id]).get(ti.run_id, {})
+    ti, states = context["ti"], _states(context)
 
     def pulled(task_id: str, key: str) -> Any:
         return ti.xcom_pull(task_ids=task_id, key=key)
@@ -76,6 +75,23 @@ def observe(context: Context) -> dict[str, Observed]:
             messages=tuple(each["Body"] for each in messages or ()),
         )
     return found
+
+
+def require_withdrawn(context: Context) -> None:
+    """The last task of a run fails where one of the cleanup before it failed: that one is no leaf of the Dag.
+
+    Raises:
+        CanaryFailed: naming the task.
+    """
+    for task_id, state in _states(context).items():
+        if task_id.startswith("cleanup.") and str(state) in ("failed", "upstream_failed"):
+            raise CanaryFailed(f"task {task_id} of platform_canary failed, and its log says why; `sluice verify` again")
+
+
+def _states(context: Context) -> dict[str, Any]:
+    ti = context["ti"]
+    states: dict[str, Any] = ti.get_task_states(dag_id=ti.dag_id, run_ids=[ti.run_id]).get(ti.run_id, {})
+    return states
 
 
 def _paused(context: Context, pipeline: str) -> tuple[str, ...]:

@@ -61,6 +61,22 @@ def test_a_dag_is_listed_in_the_pipeline_of_its_tag(dags: dict[str, Any]) -> Non
             assert pipeline.name in dags[dag.dag_id].tags
 
 
+def test_the_canary_withdraws_before_it_looks_for_its_line_in_output_files(dags: dict[str, Any]) -> None:
+    """A run of the pipeline that fetched its file before it was deleted ends before `withdraw` does."""
+    canary = dags["platform_canary"]
+    withdraw, clean_up = (canary.get_task(f"cleanup.{name}") for name in ("withdraw", "clean_up"))
+    assert "cleanup.delete_file" in withdraw.upstream_task_ids
+    assert "cleanup.withdraw" in clean_up.upstream_task_ids
+    assert dags["accommodations_consolidate"].max_active_runs == 1
+
+
+def test_a_canary_that_finds_a_fault_fails_its_run(dags: dict[str, Any]) -> None:
+    """Airflow ignores a task where a teardown follows that can fail the run."""
+    verify = dags["platform_canary"].get_task("verify")
+    assert [task.task_id for task in verify.downstream_list if task.on_failure_fail_dagrun] == []
+    assert dags["platform_canary"].get_task("cleanup.clean_up").on_failure_fail_dagrun
+
+
 def test_a_task_that_will_be_tried_again_tells_nobody(dags: dict[str, Any]) -> None:
     for dag in dags.values():
         for task in dag.tasks:
@@ -356,11 +372,11 @@ def test_tables_are_maintained_by_the_dag_or_left_to_glue(
         lambda name, *_, **__: maintained.append(name) or maintenance.Maintained(name, 0, 0, 0, 0),
     )
     monkeypatch.setattr(reading, "names", lambda: ["events", "visits"])
-    assert states() == {("list_tables", "success"), ("maintain", "success")}
+    assert states() == {("list_tables", "success"), ("maintain", "success"), ("clean_up_canary", "success")}
     assert sorted(maintained) == ["events", "visits"]
     assert "set SLUICE_TABLE_MAINTENANCE=airflow" not in caplog.text
     given = account.settings.model_copy(update={"table_maintenance": "glue"})
     monkeypatch.setattr("sluice.settings.load_settings", lambda: given)
-    assert states() == {("list_tables", "success"), ("maintain", "skipped")}
+    assert states() == {("list_tables", "success"), ("maintain", "skipped"), ("clean_up_canary", "success")}
     assert len(maintained) == 2
     assert "set SLUICE_TABLE_MAINTENANCE=airflow and run `sluice deploy`" in caplog.text

@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -32,27 +32,26 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-LATE = timedelta(days=31)
-"""Rates older than this are not looked for: no message of a canary waits so long."""
+CLOCKS_APART = timedelta(minutes=5)
+"""So far the clocks of two machines may be apart."""
 
 
-def clean_up(settings: Settings, run_id: str, since: datetime, now: datetime) -> dict[str, int]:
+def clean_up(settings: Settings, summary: Mapping[str, str], since: datetime, now: datetime) -> dict[str, int]:
     """Remove all records of canaries; how many of each pipeline.
 
     Args:
         settings: the settings.
-        run_id: the run that does it, for the snapshots.
+        summary: `dag` and `run` that do it, for the snapshots.
         since: when the first canary began whose records may be there (UTC).
         now: the time (UTC).
 
     Raises:
         TableBusy: see `sluice.tables.commits`.
     """
-    summary = {"dag": "platform_canary", "run": run_id}
     removed = {
         "dockerhub": _clean_dockerhub(settings),
         "events": _clean_events(settings, summary),
-        "modules": _clean_modules(settings, summary, now),
+        "modules": _clean_modules(settings, summary, since),
         "accommodations": _clean_accommodations(settings, since, now),
         "datasets": _delete(settings.landing_bucket, [DATASET_FILE]) + _delete(settings.lake_bucket, [DATASET_OUTPUT]),
     }
@@ -61,15 +60,15 @@ def clean_up(settings: Settings, run_id: str, since: datetime, now: datetime) ->
 
 
 def _clean_dockerhub(settings: Settings) -> int:
-    """Raw objects first: who rebuilds from them finds none."""
+    """Raw objects first, so that a rebuild that begins meanwhile does not bring the items back."""
     bucket, table = settings.lake_bucket, settings.dockerhub_table
     raw = list(s3.list_keys(bucket, f"{RAW_PREFIX}namespace={NAME}/"))
     items = dynamodb.query_items(table, "PK = :pk", {}, {":pk": {"S": REPOSITORY_KEY}})
     return _delete(bucket, raw) + _delete_items(table, items, "PK", "SK")
 
 
-def _clean_events(settings: Settings, summary: dict[str, str]) -> int:
-    """Raw files first: who processes the hour again finds none."""
+def _clean_events(settings: Settings, summary: Mapping[str, str]) -> int:
+    """Raw files first, so that a run of the hour that begins meanwhile does not bring the rows back."""
     bucket = settings.lake_bucket
     raw = [file.key for file in events_storage.list_raw(bucket, EVENT_HOUR)]
     own = [
@@ -104,12 +103,12 @@ def _delete_partition(settings: Settings) -> None:
             raise
 
 
-def _clean_modules(settings: Settings, summary: dict[str, str], now: datetime) -> int:
+def _clean_modules(settings: Settings, summary: Mapping[str, str], since: datetime) -> int:
     removed = 0
     for table in (settings.modules_message_table, settings.modules_diagnostic_table):
         items = dynamodb.query_items(table, "moduleId = :module", {}, {":module": {"S": NAME}})
         removed += _delete_items(table, items, "moduleId", "timestamp")
-    where = f"module = '{NAME}' and published_at >= '{(now - LATE).isoformat()}'"
+    where = f"module = '{NAME}' and published_at >= '{(since - CLOCKS_APART).isoformat()}'"
     removed += _delete_rows(RATES.name, where, "module", summary)
     url = sqs.queue_url(settings.canary_queue)
     messages, _ = sqs.drain(url, sqs.BATCH_SIZE)
@@ -122,18 +121,18 @@ def _clean_accommodations(settings: Settings, since: datetime, now: datetime) ->
     """The partner's file, and its line in the output files: one of nothing else is deleted, others lose that line."""
     removed = _delete(settings.landing_bucket, [PARTNER_FILE])
     bucket = settings.lake_bucket
-    return removed + sum(in_parallel(lambda key: _remove_line(bucket, key), list(_outputs(bucket, since, now))))
+    return removed + sum(
+        in_parallel(lambda key: _remove_line(bucket, key), list(_outputs(bucket, since - CLOCKS_APART, now)))
+    )
 
 
 def _outputs(bucket: str, since: datetime, now: datetime) -> Iterator[str]:
-    """Output files that were written since a time; S3 tells whole seconds."""
+    """Output files that were written since a time."""
     pages = client("s3").get_paginator("list_objects_v2")
     for days in range((now.date() - since.date()).days + 1):
         prefix = f"{CURATED_PREFIX}{lake.day_partition(since + timedelta(days=days))}/"
         for page in pages.paginate(Bucket=bucket, Prefix=prefix):
-            yield from (
-                each["Key"] for each in page.get("Contents", []) if each["LastModified"] >= since - timedelta(seconds=1)
-            )
+            yield from (each["Key"] for each in page.get("Contents", []) if each["LastModified"] >= since)
 
 
 def _remove_line(bucket: str, key: str) -> bool:
@@ -152,11 +151,11 @@ def _remove_line(bucket: str, key: str) -> bool:
     return True
 
 
-def _delete_rows(table: str, where: str, column: str, summary: dict[str, str]) -> int:
+def _delete_rows(table: str, where: str, column: str, summary: Mapping[str, str]) -> int:
     def is_own(rows: pa.Table) -> list[bool]:
         return [value == NAME for value in rows[column].to_pylist()]
 
-    commit = commits.delete_rows(table, where=where, is_deleted=is_own, summary=summary)
+    commit = commits.delete_rows(table, where=where, columns=(column,), is_deleted=is_own, summary=summary)
     if not (commit.is_new and commit.snapshot):
         return 0
     counts = commit.snapshot.summary

@@ -60,7 +60,7 @@ class Observed:
         paused: Dags of the pipeline that are paused now.
         error: why nothing was sent, where that was refused.
         sent_at: when its record was sent.
-        arrived_at: when what became of it was seen.
+        arrived_at: when it was seen published.
         messages: bodies of the messages that were received.
     """
 
@@ -70,6 +70,11 @@ class Observed:
     sent_at: datetime | None = None
     arrived_at: datetime | None = None
     messages: tuple[str, ...] = field(default=())
+
+    @property
+    def may_come_late(self) -> bool:
+        """Whether the pipeline may publish the record after this: it was sent, perhaps, and not seen published."""
+        return bool(self.failed_task) and not self.error
 
     @property
     def latency_seconds(self) -> float | None:

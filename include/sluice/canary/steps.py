@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from sluice import kinesis, s3, sqs
 from sluice.accommodations import storage as accommodations_storage
@@ -18,6 +18,9 @@ from sluice.watch import metrics, runs
 from sluice.watch.runs import CanaryResult, utc_now
 
 log = logging.getLogger(__name__)
+
+LATE = timedelta(days=7)
+"""So long after a canary `clean_up_late` looks for what was published late."""
 
 
 class CanaryFailed(TerminalError):
@@ -36,7 +39,7 @@ def prepare(run_id: str, clock: Callable[[], datetime] = utc_now) -> dict[str, d
     settings, now = load_settings(), clock()
     # Before anything is written: where this run is killed, the next one knows since when to look.
     since = runs.open_canary(settings.runs_table, now)
-    cleanup.clean_up(settings, run_id, since, now)
+    cleanup.clean_up(settings, {"dag": "platform_canary", "run": run_id}, since, now)
     sent = records.records(now)
     sent["modules"] |= {
         "queue_url": sqs.queue_url(settings.canary_queue),
@@ -104,12 +107,12 @@ def verify(
     points = []
     for pipeline in DAGS:
         seen = observed[pipeline]
-        said = records.sentence(pipeline, seen, settings.canary_timeout_seconds)
-        said = said or find_difference(settings, pipeline, sent[pipeline], seen.messages)
-        latency = None if said else seen.latency_seconds
-        runs.record_canary(settings.runs_table, pipeline, CanaryResult(run_id, now, latency, said))
-        if said:
-            failures.append(f"{pipeline}: {said}")
+        failure = records.sentence(pipeline, seen, settings.canary_timeout_seconds)
+        failure = failure or find_difference(settings, pipeline, sent[pipeline], seen.messages)
+        latency = None if failure else seen.latency_seconds
+        runs.record_canary(settings.runs_table, pipeline, CanaryResult(run_id, now, latency, failure))
+        if failure:
+            failures.append(f"{pipeline}: {failure}")
         elif latency is not None:
             latencies[pipeline] = latency
             points.append(metrics.point(settings, "CanaryLatency", latency, now, Pipeline=pipeline))
@@ -120,16 +123,60 @@ def verify(
     return latencies
 
 
-def clean_up(run_id: str, clock: Callable[[], datetime] = utc_now) -> dict[str, int]:
-    """Remove all records of canaries, also those of earlier ones that were killed; how many of each pipeline.
+def delete_partner_file() -> None:
+    """Delete the partner's file: a run of accommodations_consolidate that begins after this cannot publish it."""
+    s3.delete_objects(load_settings().landing_bucket, [PARTNER_FILE])
+
+
+def clean_up(run_id: str, observed: Mapping[str, Observed], clock: Callable[[], datetime] = utc_now) -> dict[str, int]:
+    """Remove all records of canaries, also those of earlier ones that were killed.
+
+    Where a pipeline may publish its record after this, the time of the first canary stays noted, so that the next
+    canary and `clean_up_late` look from there.
+
+    Args:
+        run_id: the run.
+        observed: what the Dag saw of each pipeline.
+        clock: tells the time (UTC).
+
+    Returns:
+        Pipeline -> number of records.
 
     Raises:
         TableBusy: see `sluice.tables.commits`.
     """
     settings, now = load_settings(), clock()
     since = runs.open_canary(settings.runs_table, now)
-    removed = cleanup.clean_up(settings, run_id, since, now)
-    runs.forget(settings.runs_table, "canary-open", "since")
+    removed = cleanup.clean_up(settings, {"dag": "platform_canary", "run": run_id}, since, now)
+    late = [pipeline for pipeline, seen in observed.items() if seen.may_come_late]
+    if late:
+        log.warning("%s may publish the record later; platform_maintain removes it then", ", ".join(late))
+    else:
+        runs.close_canary(settings.runs_table, now)
+    return removed
+
+
+def clean_up_late(run_id: str, clock: Callable[[], datetime] = utc_now) -> dict[str, int]:
+    """Remove what pipelines published after the cleanup of their canary, for `LATE` after it began.
+
+    Args:
+        run_id: the run of platform_maintain.
+        clock: tells the time (UTC).
+
+    Returns:
+        Pipeline -> number of records; {} where nothing can be left, or a canary may be running.
+
+    Raises:
+        TableBusy: see `sluice.tables.commits`.
+    """
+    settings, now = load_settings(), clock()
+    found = runs.find_open_canary(settings.runs_table)
+    # Events are waited for twice.
+    if not found or now - found.seen_at < timedelta(hours=1, seconds=2 * settings.canary_timeout_seconds):
+        return {}
+    removed = cleanup.clean_up(settings, {"dag": "platform_maintain", "run": run_id}, found.since, now)
+    if now - found.seen_at > LATE:
+        runs.close_canary(settings.runs_table, found.seen_at)
     return removed
 
 

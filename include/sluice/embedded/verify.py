@@ -105,7 +105,7 @@ def stage_of(states: Mapping[str, str]) -> str:
 
 def failures_of(run: DagRun, results: Mapping[str, CanaryResult], url: str) -> dict[str, str]:
     """Pipeline, or `canary` for the run itself, -> why it failed."""
-    failures = {name: results[name].said for name in DAGS if name in results and results[name].said}
+    failures = {name: results[name].failure for name in DAGS if name in results and results[name].failure}
     if len(results) < len(DAGS):
         failures["canary"] = f"its run ended as {run.state} before all was compared; {page_of(run, url)}"
     elif run.state != "success" and not failures:

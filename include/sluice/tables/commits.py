@@ -252,14 +252,20 @@ def append(
 
 
 def delete_rows(
-    name: str, *, where: str, is_deleted: Callable[[pa.Table], list[bool]], summary: Mapping[str, object]
+    name: str,
+    *,
+    where: str,
+    columns: Sequence[str],
+    is_deleted: Callable[[pa.Table], list[bool]],
+    summary: Mapping[str, object],
 ) -> Commit:
     """Delete rows in one snapshot: a file that holds others as well is rewritten without them (copy-on-write).
 
     Args:
         name: of the table.
         where: condition on the rows among which those to delete may be, which lie in few files.
-        is_deleted: given the rows of a file, says of each whether it is deleted.
+        columns: names of those that decide; only files with rows to delete are read in full.
+        is_deleted: given these columns of a file, says of each row whether it is deleted.
         summary: as for `replace`.
 
     Returns:
@@ -276,15 +282,16 @@ def delete_rows(
     settings = load_settings()
 
     def change(table: Table, transaction: Transaction) -> _SnapshotProducer[Any] | None:
-        scan = ArrowScan(table.metadata, table.io, table.schema(), AlwaysTrue())
+        schema = table.schema()
+        deciding = ArrowScan(table.metadata, table.io, schema.select(*columns), AlwaysTrue())
+        whole = ArrowScan(table.metadata, table.io, schema, AlwaysTrue())
         replaced, rewritten = [], []
         for task in table.scan(row_filter=where).plan_files():
-            rows = scan.to_table([task])
-            deleted = is_deleted(rows)
+            deleted = is_deleted(deciding.to_table([task]))
             if not any(deleted):
                 continue
             replaced.append(task.file)
-            kept = rows.filter([not each for each in deleted])
+            kept = whole.to_table([task]).filter([not each for each in deleted])
             if kept.num_rows:
                 key = f"{PREFIX}{name}/data/{uuid.uuid4().hex}.parquet"
                 s3.write_object(settings.lake_bucket, key, parquet_bytes(kept), "application/vnd.apache.parquet")

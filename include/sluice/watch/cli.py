@@ -75,7 +75,7 @@ def document(
                 "run": result.run_id,
                 "at": result.at.isoformat(),
                 "latency_seconds": result.latency_seconds,
-                "failure": result.said or None,
+                "failure": result.failure or None,
             }
             for name, result in seen.runs.canary.items()
         },

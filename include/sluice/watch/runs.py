@@ -22,6 +22,8 @@ HANGING_AFTER = timedelta(hours=6)
 
 MESSAGE_MAX_CHARACTERS = 4000
 
+OPEN_CANARY = ("canary-open", "since")
+
 
 def utc_now() -> datetime:
     """The time of day."""
@@ -125,14 +127,27 @@ class CanaryResult:
     Attributes:
         run_id: the run of platform_canary.
         at: when it ended (UTC).
-        latency_seconds: from sending its record to seeing what became of it; None where that failed.
-        said: why it failed and what to do; "" where all was right.
+        latency_seconds: from sending its record to seeing it published; None where that failed.
+        failure: why it failed and what to do; "" where all was right.
     """
 
     run_id: str
     at: datetime
     latency_seconds: float | None
-    said: str
+    failure: str
+
+
+@dataclass(frozen=True)
+class OpenCanary:
+    """Records of canaries may be in published data.
+
+    Attributes:
+        since: when the first of these canaries began (UTC).
+        seen_at: when a canary last began or removed records (UTC).
+    """
+
+    since: datetime
+    seen_at: datetime
 
 
 @dataclass(frozen=True)
@@ -294,9 +309,22 @@ def record_depth(table: str, queue: str, depth: Depth, earlier: Sequence[Depth])
 
 def open_canary(table: str, at: datetime) -> datetime:
     """Note that a canary begins to write (UTC); since when there may be records of canaries that were not removed."""
-    key, names, values = _key("canary-open", "since"), {"#at": "at"}, {":at": {"S": time_text(at)}}
-    written = dynamodb.update_where(table, key, "SET #at = :at", "attribute_not_exists(#at)", values, names)
-    return at if written.is_written else datetime.fromisoformat(written.item["at"]["S"])
+    update = "SET since = if_not_exists(since, :at), seen_at = :at"
+    condition = "attribute_not_exists(seen_at) OR seen_at <= :at"
+    written = dynamodb.update_where(table, _key(*OPEN_CANARY), update, condition, {":at": {"S": time_text(at)}})
+    return datetime.fromisoformat(written.item["since"]["S"])
+
+
+def find_open_canary(table: str) -> OpenCanary | None:
+    """What `open_canary` noted; None once `close_canary` removed it."""
+    for item in dynamodb.get_items(table, [_key(*OPEN_CANARY)]):
+        return OpenCanary(*(datetime.fromisoformat(item[name]["S"]) for name in ("since", "seen_at")))
+    return None
+
+
+def close_canary(table: str, seen_at: datetime) -> None:
+    """Note that no record of a canary is left, unless another one began after `seen_at` (UTC)."""
+    dynamodb.delete_where(table, _key(*OPEN_CANARY), "seen_at <= :at", {":at": {"S": time_text(seen_at)}})
 
 
 def record_canary(table: str, pipeline: str, result: CanaryResult) -> None:
@@ -304,9 +332,9 @@ def record_canary(table: str, pipeline: str, result: CanaryResult) -> None:
     values: dict[str, Any] = {
         ":at": {"S": time_text(result.at)},
         ":run": {"S": result.run_id},
-        ":said": {"S": result.said[:MESSAGE_MAX_CHARACTERS]},
+        ":failure": {"S": result.failure[:MESSAGE_MAX_CHARACTERS]},
     }
-    update = "SET ended_at = :at, run_id = :run, said = :said"
+    update = "SET ended_at = :at, run_id = :run, failure = :failure"
     if result.latency_seconds is None:
         update += " REMOVE latency_seconds"
     else:
@@ -424,7 +452,7 @@ def _last_run(item: dict[str, Any]) -> LastRun:
 def _canary_result(item: dict[str, Any]) -> CanaryResult:
     latency = float(item["latency_seconds"]["N"]) if "latency_seconds" in item else None
     at = datetime.fromisoformat(item["ended_at"]["S"])
-    return CanaryResult(item["run_id"]["S"], at, latency, item["said"]["S"])
+    return CanaryResult(item["run_id"]["S"], at, latency, item["failure"]["S"] if "failure" in item else "")
 
 
 def _failure(item: dict[str, Any]) -> Failure:

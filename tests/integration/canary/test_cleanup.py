@@ -14,6 +14,7 @@ from sluice import kinesis, s3, sns, sqs
 from sluice.accommodations import steps as accommodations
 from sluice.accommodations import storage as accommodations_storage
 from sluice.accommodations.catalogue import CURRENT
+from sluice.accommodations.records import CURATED_PREFIX
 from sluice.aws import client
 from sluice.canary import checks, records, steps
 from sluice.canary.records import EVENT_HOUR, NAME, Observed
@@ -22,6 +23,7 @@ from sluice.dockerhub import steps as dockerhub
 from sluice.dockerhub.storage import read_all_months
 from sluice.events import steps as events
 from sluice.events import storage as events_storage
+from sluice.lake import day_partition
 from sluice.modules import steps as modules
 from sluice.modules import storage as modules_storage
 from sluice.settings import Settings
@@ -117,10 +119,11 @@ def test_the_canary_is_found_where_readers_look_and_then_removed_alone(
     }
 
     # As the next canary does where this one is killed here.
-    removed = steps.clean_up("next")
+    steps.delete_partner_file()
     accommodations.collect("withdraw", steps.withdrawal()["withdraw"])
     accommodations.consolidate("withdraw")
     accommodations.publish("withdraw")
+    removed = steps.clean_up("next", {})
     assert all(removed.values()), removed
     assert left(deployed) == {
         "dockerhub": ["localstack/localstack"],
@@ -133,4 +136,35 @@ def test_the_canary_is_found_where_readers_look_and_then_removed_alone(
         "raw": [],
         "landing": [],
     }
-    assert not any(steps.clean_up("again").values())
+    assert not any(steps.clean_up("again", {}).values())
+
+
+def test_what_is_published_after_the_cleanup_is_removed_by_the_next_one(deployed: Settings) -> None:
+    began = datetime.now(UTC).replace(microsecond=0)
+    lake, table = deployed.lake_bucket, deployed.runs_table
+    sent = steps.prepare("canary", lambda: began)
+    hung = {"accommodations": Observed("accommodations.published"), "datasets": Observed(sent_at=began)}
+    steps.clean_up("canary", hung, lambda: began + timedelta(minutes=6))
+
+    output = f"{CURATED_PREFIX}{day_partition(began)}/late.jsonl"
+    s3.write_object(lake, output, sent["accommodations"]["body"].encode())
+    later = began + timedelta(minutes=30)
+    assert steps.clean_up_late("early", lambda: later) == {}, "a canary may be running"
+    assert steps.clean_up_late("daily", lambda: later + timedelta(days=1))["accommodations"] == 1
+    assert not s3.object_exists(lake, output)
+
+    s3.write_object(lake, output, sent["accommodations"]["body"].encode())
+    steps.prepare("next", lambda: later + timedelta(days=2))
+    assert not s3.object_exists(lake, output), "it looks from the first canary on"
+    steps.clean_up("next", {"accommodations": Observed()}, lambda: later + timedelta(days=2))
+    assert runs.find_open_canary(table) is None
+    assert steps.clean_up_late("daily", lambda: later + timedelta(days=3)) == {}
+
+
+def test_a_canary_that_hung_is_not_looked_for_without_end(deployed: Settings) -> None:
+    began = datetime.now(UTC)
+    steps.prepare("killed", lambda: began)
+    steps.clean_up_late("daily", lambda: began + timedelta(days=7))
+    assert runs.find_open_canary(deployed.runs_table)
+    steps.clean_up_late("daily", lambda: began + timedelta(days=8))
+    assert runs.find_open_canary(deployed.runs_table) is None

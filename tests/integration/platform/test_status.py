@@ -57,8 +57,8 @@ def test_where_all_is_well_it_says_so_with_exit_code_0(watch: Watch) -> None:
 def test_the_last_canary_has_a_line_and_its_sentences_in_json(watch: Watch) -> None:
     watch.all_ran()
     assert "canary" not in status().output.replace("platform_canary", "")
-    for pipeline, latency, said in (("dockerhub", 8.2, ""), ("modules", None, "modules_diagnostics is paused")):
-        record_canary(watch.table, pipeline, CanaryResult("run", watch.now, latency, said))
+    for pipeline, latency, failure in (("dockerhub", 8.2, ""), ("modules", None, "modules_diagnostics is paused")):
+        record_canary(watch.table, pipeline, CanaryResult("run", watch.now, latency, failure))
     watch.now += timedelta(minutes=2)
     assert "canary: dockerhub 8 s, modules failed; 2 min ago" in status().output
     found = json.loads(status("--json").output)["canary"]

@@ -77,6 +77,7 @@ def test_deleting_rows_leaves_the_others_of_their_file_as_they_were(lake: Settin
         return commits.delete_rows(
             VISITS.name,
             where=f"page = '{wanted}'",
+            columns=("page",),
             is_deleted=lambda rows: [each == wanted for each in rows["page"].to_pylist()],
             summary={"run": "deletes"},
         ).is_new

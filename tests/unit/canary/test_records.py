@@ -39,7 +39,7 @@ def test_two_runs_send_different_records() -> None:
 
 
 @pytest.mark.parametrize(
-    ("pipeline", "observed", "said"),
+    ("pipeline", "observed", "expected"),
     [
         ("datasets", Observed(), ""),
         ("modules", Observed("modules.rate"), "no success rate of module sluice-canary after 300 s; "),
@@ -52,10 +52,10 @@ def test_two_runs_send_different_records() -> None:
         ("datasets", Observed("datasets.put"), "task datasets.put of platform_canary failed; its log says why"),
     ],
 )
-def test_the_sentence_says_what_is_missing_or_what_hinders(pipeline: str, observed: Observed, said: str) -> None:
+def test_the_sentence_says_what_is_missing_or_what_hinders(pipeline: str, observed: Observed, expected: str) -> None:
     found = records.sentence(pipeline, observed, 300)
-    assert found.startswith(said)
-    assert bool(found) == bool(said)
+    assert found.startswith(expected)
+    assert bool(found) == bool(expected)
 
 
 def test_a_latency_is_known_only_where_all_tasks_succeeded() -> None:
@@ -63,6 +63,12 @@ def test_a_latency_is_known_only_where_all_tasks_succeeded() -> None:
     assert Observed(sent_at=NOW, arrived_at=later).latency_seconds == pytest.approx(8.2)
     assert Observed("events.hour", sent_at=NOW, arrived_at=later).latency_seconds is None
     assert Observed(sent_at=NOW).latency_seconds is None
+
+
+def test_a_record_may_come_late_where_it_was_sent_and_not_seen() -> None:
+    assert Observed("events.hour").may_come_late
+    assert not Observed("events.put", error="events_ingest is paused").may_come_late
+    assert not Observed(sent_at=NOW, arrived_at=NOW).may_come_late
 
 
 def test_the_summary_names_each_pipeline() -> None:
