@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -16,6 +16,7 @@ from dockerhub_account import WORKED_EXAMPLE, DockerHubAccount
 from platform_world import Watch
 from sluice import sqs
 from sluice.aws import client
+from sluice.canary.steps import CanaryFailed
 from sluice.deploy import deploy
 from sluice.dockerhub import expectations
 from sluice.errors import SluiceError
@@ -24,6 +25,7 @@ from sluice.settings import load_settings
 from sluice.tables import maintenance, reading
 from sluice.watch.pipelines import WATCH_DAG, pipelines
 from sluice_airflow import alerts
+from sluice_airflow.canary import require_withdrawn
 
 RunDag = Callable[..., Any]
 
@@ -75,6 +77,18 @@ def test_a_canary_that_finds_a_fault_fails_its_run(dags: dict[str, Any]) -> None
     verify = dags["platform_canary"].get_task("verify")
     assert [task.task_id for task in verify.downstream_list if task.on_failure_fail_dagrun] == []
     assert dags["platform_canary"].get_task("cleanup.clean_up").on_failure_fail_dagrun
+
+
+def test_a_failed_withdrawal_fails_the_run_of_the_canary_and_a_skipped_one_does_not() -> None:
+    def end_with(state: str) -> None:
+        states = {"verify": "failed", "cleanup.withdraw": state, "cleanup.clean_up": "running"}
+        ti = SimpleNamespace(dag_id="platform_canary", run_id="run", get_task_states=lambda **_: {"run": states})
+        require_withdrawn(cast("Any", {"ti": ti}))
+
+    end_with("skipped")
+    end_with("success")
+    with pytest.raises(CanaryFailed, match=r"^task cleanup\.withdraw of platform_canary failed"):
+        end_with("failed")
 
 
 def test_a_task_that_will_be_tried_again_tells_nobody(dags: dict[str, Any]) -> None:
