@@ -106,8 +106,10 @@ def find_outputs(stack: RunningStack, name: str) -> Outputs:
     s3 = stack.client("s3")
 
     def listed(prefix: str) -> list[str]:
-        versions = s3.list_object_versions(Bucket="sluice-lake", Prefix=prefix).get("Versions", [])
-        return [version["Key"] for version in versions]
+        answer = s3.list_object_versions(Bucket="sluice-lake", Prefix=prefix)
+        # What a canary wrote was deleted.
+        deleted = {marker["Key"] for marker in answer.get("DeleteMarkers", []) if marker["IsLatest"]}
+        return [version["Key"] for version in answer.get("Versions", []) if version["Key"] not in deleted]
 
     def read(key: str) -> bytes:
         body: bytes = s3.get_object(Bucket="sluice-lake", Key=key)["Body"].read()

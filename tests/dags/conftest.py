@@ -52,6 +52,14 @@ def airflow_database() -> None:
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
+    shutil.copy(HOME / "airflow.db", HOME / "empty.db")
+
+
+@pytest.fixture
+def other_database(airflow_database: None, tmp_path: Path) -> str:
+    """URL of an empty metadata database beside that of this process: Dags that are read under other settings have
+    assets of the same names at other addresses, of which Airflow activates the first only."""
+    return f"sqlite:///{shutil.copy(HOME / 'empty.db', tmp_path / 'airflow.db')}"
 
 
 @pytest.fixture(scope="session")

@@ -98,7 +98,8 @@ def test_repositories_that_fail_are_quarantined_and_do_not_fail_the_run(
     watch("missing/gone", "faulty/html", "faulty/server-error", "library/redis")
     run = run_dag("dockerhub_pull")
     assert run.state == "success"
-    assert returned(run, "publish_answers") == {"records_in": 4, "published": 1, "duplicates": 0, "quarantined": 3}
+    tally = {"records_in": 4, "published": 1, "duplicates": 0, "quarantined": 3}
+    assert tally.items() <= returned(run, "publish_answers").items()
     reasons = sorted(account.quarantined(run_slug(run.run_id), "fetch").values())
     assert reasons == ["not_found", "not_json", "server_error"]
 

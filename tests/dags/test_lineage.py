@@ -10,16 +10,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from dockerhub_account import DockerHubAccount
 from sluice.embedded.dockerhub import DockerHubStandIn
 from sluice.environment import aws_connection
 
 
-@pytest.mark.usefixtures("airflow_database")
 def test_a_run_says_from_which_source_to_which_table_and_objects_it_went(
-    account: DockerHubAccount, configure: Callable[..., Any], tmp_path: Path
+    account: DockerHubAccount, configure: Callable[..., Any], other_database: str, tmp_path: Path
 ) -> None:
     written = tmp_path / "events.jsonl"
     settings = account.settings
@@ -30,6 +27,7 @@ def test_a_run_says_from_which_source_to_which_table_and_objects_it_went(
             env=os.environ
             | {
                 "AIRFLOW_CONN_AWS_DEFAULT": aws_connection(settings),
+                "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": other_database,
                 "AIRFLOW__OPENLINEAGE__TRANSPORT": json.dumps(
                     {"type": "file", "log_file_path": str(written), "append": True}
                 ),
