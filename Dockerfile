@@ -6,7 +6,7 @@ WORKDIR /opt/sluice
 # The packages are a layer of their own: a change of code does not install them again.
 COPY pyproject.toml uv.lock ./
 RUN uv sync --frozen --no-dev --group embedded --no-install-project
-COPY README.md ./
+COPY README.md LICENSE ./
 COPY include ./include
 COPY infra ./infra
 COPY plugins ./plugins

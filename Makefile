@@ -39,12 +39,18 @@ test: $(TEST_SETUP) ## set up, then run all tests
 unit: $(TEST_SETUP) ## run the unit tests but for those that move hundreds of megabytes
 	@$(RUN) pytest tests/unit -m "not large" --quiet --numprocesses 2
 
-lint: $(TEST_SETUP) ## check style, types, templates, the Compose file, and that generated pages are fresh
+lint: $(TEST_SETUP) ## check style, spelling, types, templates, workflows, and that generated pages are fresh
 	@$(RUN) ruff check
 	@$(RUN) ruff format --check
+	@$(RUN) sqlfluff lint --disable-progress-bar include
+	@$(RUN) codespell
 	@$(RUN) mypy
 	@$(RUN) cfn-lint infra/*.yaml
 	@$(RUN) check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yaml
+	@$(RUN) check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yaml
+	@$(RUN) check-jsonschema --builtin-schema vendor.dependabot .github/dependabot.yml
+	@$(RUN) check-jsonschema --builtin-schema vendor.github-issue-forms .github/ISSUE_TEMPLATE/bug.yml .github/ISSUE_TEMPLATE/feature.yml
+	@$(RUN) zizmor --offline --no-progress --quiet --pedantic .github
 	@$(RUN) sluice docs --check
 
 docs: $(SETUP) ## write docs/dags.md anew from the Dags

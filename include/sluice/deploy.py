@@ -12,6 +12,7 @@ import re
 import time
 import uuid
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -226,9 +227,14 @@ def account_id(settings: Settings, *, timeout_seconds: float = 30) -> str:
 
 
 def parameters_of(template: str, settings: Settings) -> dict[str, str]:
-    """Values of a template's parameters, each from the setting of its name."""
+    """Values of a template's parameters, each from the setting of its name; `SluiceVersion` is that of this program."""
     names = load_template(template).get("Parameters", {})
-    return {name: str(getattr(settings, re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower())) for name in names}
+    return {
+        name: version("sluice")
+        if name == "SluiceVersion"
+        else str(getattr(settings, re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()))
+        for name in names
+    }
 
 
 def deploy_stack(

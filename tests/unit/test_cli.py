@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import click
@@ -139,7 +140,7 @@ def test_an_unknown_setting_is_one_warning_on_standard_error(monkeypatch: pytest
 
 def test_the_version_is_that_of_the_package() -> None:
     done = CliRunner().invoke(cli.main, ["--version"])
-    assert (done.exit_code, done.output) == (0, "sluice 0.1.0\n")
+    assert (done.exit_code, done.output) == (0, f"sluice {version('sluice')}\n")
 
 
 def test_a_printed_command_can_be_pasted_where_the_first_was_typed(

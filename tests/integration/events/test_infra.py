@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from importlib.metadata import version
+
 import boto3
 import pytest
 
@@ -84,7 +86,7 @@ def test_the_spark_job_leaves_retries_to_airflow(deployed: Settings) -> None:
     assert (job["MaxRetries"], job["Timeout"]) == (0, 60)
     assert job["Command"]["ScriptLocation"] == f"s3://{deployed.lake_bucket}/code/events/spark_job.py"
     arguments = job["DefaultArguments"]
-    wheel = f"s3://{deployed.lake_bucket}/code/sluice-0.1.0-py3-none-any.whl"
+    wheel = f"s3://{deployed.lake_bucket}/code/sluice-{version('sluice')}-py3-none-any.whl"
     assert arguments["--additional-python-modules"] == f"{wheel},sqlglot>=27"
     assert arguments["--python-modules-installer-option"] == "--no-deps"
 

@@ -69,16 +69,16 @@ FROM (
             ) AS written
         ) AS measured
     ) AS typed
-) AS checked
+) AS checked;
 
 -- name: newest
 SELECT accommodation_id, partner_name, max(recency) AS recency
 FROM records
-GROUP BY accommodation_id, partner_name
+GROUP BY accommodation_id, partner_name;
 
 -- name: consolidated
 SELECT newest.accommodation_id, min_by(newest.recency, priority.place) AS recency
 FROM newest
 JOIN priority ON newest.partner_name = priority.partner_name
 WHERE NOT is_reserved(newest.accommodation_id, newest.partner_name)
-GROUP BY newest.accommodation_id
+GROUP BY newest.accommodation_id;

@@ -27,8 +27,8 @@ CREATE MACRO integer_of(text) AS list_transform(
                 'exponent': CASE
                     WHEN part.exponent = '' THEN 0
                     WHEN part.exponent LIKE '-%'
-                    THEN greatest(coalesce(TRY_CAST(part.exponent AS BIGINT), -1e12::BIGINT), -1e12::BIGINT)
-                    ELSE least(coalesce(TRY_CAST(part.exponent AS BIGINT), 1e12::BIGINT), 1e12::BIGINT)
+                    THEN greatest(coalesce(TRY_CAST(part.exponent AS BIGINT), CAST(-1e12 AS BIGINT)), CAST(-1e12 AS BIGINT))
+                    ELSE least(coalesce(TRY_CAST(part.exponent AS BIGINT), CAST(1e12 AS BIGINT)), CAST(1e12 AS BIGINT))
                 END
             }
         ),
@@ -47,7 +47,7 @@ CREATE MACRO integer_of(text) AS list_transform(
         WHEN number.point > 5 THEN CASE number.sign WHEN '-' THEN -100000 ELSE 100000 END
         ELSE CAST(number.sign || rpad(number.digits, CAST(number.point AS INTEGER), '0') AS INTEGER)
     END
-)[1]
+)[1];
 
 -- name: judged
 SELECT
@@ -122,18 +122,17 @@ FROM (
             TRY_CAST(recovered AS INTEGER) AS __recovered_cast
         FROM records
     ) AS typed
-) AS checked
+) AS checked;
 
 -- name: rejected
 SELECT line, reason, value
 FROM judged
 WHERE reason IS NOT NULL
-ORDER BY line
-
--- The sum of percentages is exact, so that it does not hang on the order of rows, blocks or threads: a percentage of at most 1
--- is cut into units of 2^-40, units of 2^-100, and a remainder that only values below 2^-47 have (in units of 2^-100).
+ORDER BY line;
 
 -- name: partial
+-- The sum of percentages is exact, so that it does not hang on the order of rows, blocks or threads: a percentage of at most 1
+-- is cut into units of 2^-40, units of 2^-100, and a remainder that only values below 2^-47 have (in units of 2^-100).
 SELECT
     dp,
     min(memory) AS memory_min,
@@ -158,7 +157,7 @@ FROM (
         ) AS rest
     ) AS cut_at_100
 ) AS cut
-GROUP BY dp
+GROUP BY dp;
 
 -- name: aggregated
 SELECT
@@ -173,11 +172,10 @@ SELECT
     max(ratio_max) AS ratio_max
 FROM partials
 GROUP BY dp
-ORDER BY dp
-
--- Measures of a finished file for its gate, from the relation output (the columns of the file).
+ORDER BY dp;
 
 -- name: measured
+-- Measures of a finished file for its gate, from the relation output (the columns of the file).
 SELECT
     CAST(coalesce(sum(memory_count), 0) AS BIGINT) AS memory_count_sum,
     count(*) AS dps,
@@ -186,4 +184,4 @@ SELECT
     count_if(NOT memory_min <= memory_max) AS min_above_max,
     -- also NaN, which is above all numbers here
     count_if(NOT (percentage_avg BETWEEN 0 AND 1 AND percentage_max BETWEEN 0 AND 1)) AS percentage_outside
-FROM output
+FROM output;

@@ -31,10 +31,10 @@ FROM (
     ANTI JOIN previous ON raw.event_uuid = previous.event_uuid
     WHERE raw.event_uuid IS NOT NULL
 ) AS ranked
-WHERE place > 1
+WHERE place > 1;
 
 -- name: kept
 -- (Spark; DuckDB does the same by a bit for each row, see transform.py)
 SELECT raw.*
 FROM raw
-ANTI JOIN dropped ON raw.__row_id = dropped.__row_id
+ANTI JOIN dropped ON raw.__row_id = dropped.__row_id;

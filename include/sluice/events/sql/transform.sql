@@ -98,24 +98,23 @@ FROM (
         ) AS spelled
         ) AS valued
     ) AS typed
-) AS judged_fields
-
--- Names and seconds repeat: what is derived from them is worked out once for each.
+) AS judged_fields;
 
 -- name: names
+-- Names and seconds repeat: what is derived from them is worked out once for each.
 SELECT
     event_name,
     split_part(event_name, ':', 1) AS event_type,
     CASE WHEN event_name LIKE '%:%:%' THEN split_part(event_name, ':', 2) ELSE '' END AS event_subtype,
     CASE WHEN event_name LIKE '%:%' THEN split_part(event_name, ':', -1) ELSE '' END AS event_action
-FROM (SELECT DISTINCT event_name FROM judged WHERE __reason IS NULL) AS distinct_names
+FROM (SELECT DISTINCT event_name FROM judged WHERE __reason IS NULL) AS distinct_names;
 
 -- name: seconds
 SELECT
     __second,
     replace(CAST(make_timestamp(__second * 1000000) AS VARCHAR), ' ', 'T') || 'Z' AS created_datetime,
     __second - __second % 3600 AS __hour
-FROM (SELECT DISTINCT __second FROM judged WHERE __reason IS NULL) AS distinct_seconds
+FROM (SELECT DISTINCT __second FROM judged WHERE __reason IS NULL) AS distinct_seconds;
 
 -- name: transformed
 SELECT
@@ -135,4 +134,4 @@ SELECT
 FROM judged
 JOIN names ON judged.event_name = names.event_name
 JOIN seconds ON judged.__second = seconds.__second
-WHERE judged.__reason IS NULL
+WHERE judged.__reason IS NULL;
