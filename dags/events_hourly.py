@@ -3,9 +3,9 @@
 ## What it does
 
 Registers the hour's raw files in the Glue catalog, keeps the earliest row of each `event_uuid` that the hours before do
-not have, and stages few large files. A crawl is started besides, but not for late and backfilled hours. After the gate
-one commit replaces the rows of the hour in the Iceberg table `events` by them. The snapshots before it can be read for
-`SLUICE_TABLE_RETENTION_HOURS`.
+not have, and stages few large files. A crawl is started besides, but not for late and backfilled hours, nor for an hour
+without raw files: it is skipped, without a process of its own. After the gate one commit replaces the rows of the hour
+in the Iceberg table `events` by them. The snapshots before it can be read for `SLUICE_TABLE_RETENTION_HOURS`.
 
 ## Triggered by
 
@@ -35,8 +35,8 @@ and side by side. A run that dies leaves its hour marked, and the next ingest ha
 from __future__ import annotations
 
 from airflow.providers.amazon.aws.operators.glue_crawler import GlueCrawlerRunOperator
-from airflow.sdk import Param, dag, task
-from airflow.sdk.exceptions import AirflowSkipException
+from airflow.sdk import BaseXCom, Param, dag, task
+from airflow.sdk.exceptions import DownstreamTasksSkipped
 
 from sluice.lake import run_slug, staging_key
 from sluice.settings import load_settings
@@ -52,11 +52,20 @@ HOUR_PATTERN = r"^\d{4}-\d{2}-\d{2}[T ]\d{2}(:\d{2}(:\d{2}(\.\d+)?)?)?(Z|[+-]\d{
 JOB_MANIFEST = staging_key("events", "{{ run_slug(run_id) }}", "hourly/manifest.json")
 
 
-def skip_where_an_hour_is_done_again(context) -> None:
-    """Skip the crawl of late and backfilled hours: AWS bills ten minutes for each, and their files are registered."""
-    dag_run = context["dag_run"]
-    if dag_run.run_type == "backfill" or (dag_run.conf or {}).get("hour"):
-        raise AirflowSkipException("no crawl for a late or backfilled hour: its raw files are registered one by one")
+def without_crawl(ti, dag_run, counts: dict[str, int]) -> dict[str, int]:
+    """What the task returns; where the hour needs no crawl, it also ends the task `crawl`, which then has no process.
+
+    AWS bills ten minutes for each crawl, and the files of a late or backfilled hour are registered one by one.
+
+    Raises:
+        DownstreamTasksSkipped: how a task tells Airflow which tasks after it to skip; this one has succeeded.
+    """
+    is_done_again = dag_run.run_type == "backfill" or (dag_run.conf or {}).get("hour")
+    if counts["raw_files"] and not is_done_again:
+        return counts
+    # What is raised takes the place of what is returned.
+    ti.xcom_push(BaseXCom.XCOM_RETURN_KEY, counts)
+    raise DownstreamTasksSkipped(tasks=["crawl"])
 
 
 @dag(
@@ -81,29 +90,21 @@ def skip_where_an_hour_is_done_again(context) -> None:
     doc_md=__doc__,
 )
 def events_hourly():
-    # Not waited for: AWS takes minutes for a crawl, and what this hour needs is registered from its footers.
-    crawl = GlueCrawlerRunOperator(
-        task_id="crawl",
-        pre_execute=skip_where_an_hour_is_done_again,
-        crawler_name="{{ settings().resource_prefix }}-events",
-        fail_on_already_running=False,
-        wait_for_completion=False,
-    )
-
-    @task(trigger_rule="none_failed")
-    def register_partition(run_id: str, dag_run):
+    @task
+    def register_partition(run_id: str, dag_run, ti):
         """Columns and partition from the footers of the raw files; note which files are processed."""
         from sluice.events import steps
 
-        return steps.register_partition(run_slug(run_id), steps.hour_to_process(dag_run.logical_date, dag_run.conf))
+        run, hour = run_slug(run_id), steps.hour_to_process(dag_run.logical_date, dag_run.conf)
+        return without_crawl(ti, dag_run, steps.register_partition(run, hour))
 
-    @task(trigger_rule="none_failed")
-    def dedup(run_id: str, dag_run):
+    @task
+    def dedup(run_id: str, dag_run, ti):
         """Register the hour's raw files, keep the earliest row of each event, stage few large files."""
         from sluice.events import steps
 
         run, hour = run_slug(run_id), steps.hour_to_process(dag_run.logical_date, dag_run.conf)
-        return steps.register_partition(run, hour) | steps.dedup(run)
+        return without_crawl(ti, dag_run, steps.register_partition(run, hour) | steps.dedup(run))
 
     @task
     def collect_job_result(run_id: str):
@@ -112,8 +113,16 @@ def events_hourly():
 
         return steps.dedup(run_slug(run_id))
 
+    # Not waited for: AWS takes minutes for a crawl, and what this hour needs is registered from its footers.
+    crawl = GlueCrawlerRunOperator(
+        task_id="crawl",
+        crawler_name="{{ settings().resource_prefix }}-events",
+        fail_on_already_running=False,
+        wait_for_completion=False,
+    )
+
     # One at a time: commits to one table that meet are done again, with growing pauses.
-    @task(inlets=[assets.RAW_EVENTS], outlets=[assets.EVENTS], max_active_tis_per_dag=1)
+    @task(inlets=[assets.RAW_EVENTS], outlets=[assets.EVENTS], max_active_tis_per_dag=1, trigger_rule="none_failed")
     def publish_hour(run_id: str, dag_run):
         """One commit that replaces the hour in the table `events`."""
         from sluice.events import steps
@@ -128,18 +137,19 @@ def events_hourly():
             job_name="{{ settings().resource_prefix }}-events-dedup",
             script_args={"--manifest": f"s3://{{{{ settings().lake_bucket }}}}/{JOB_MANIFEST}"},
         )
-        deduplicated = collect_job_result()
-        crawl >> register_partition() >> dedup_job >> deduplicated
+        registered, deduplicated = register_partition(), collect_job_result()
+        registered >> dedup_job >> deduplicated
     else:
-        deduplicated = dedup()
-        crawl >> deduplicated
+        registered = deduplicated = dedup()
     check_hour = GateOperator(
         task_id="check_hour",
         gate="events/hourly",
         expectations="Uuids unique, columns not null, created_at inside the hour, raw = curated + duplicates.",
         check="sluice.events.steps.check_hour",
     )
-    deduplicated >> check_hour >> publish_hour()
+    published = publish_hour()
+    registered >> crawl >> published
+    deduplicated >> check_hour >> published
 
 
 events_hourly()

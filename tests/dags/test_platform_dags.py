@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any, cast
+from uuid import UUID
 
 import pytest
 
@@ -14,15 +16,16 @@ from accommodations_world import World as AccommodationsWorld
 from accommodations_world import a_record
 from dockerhub_account import WORKED_EXAMPLE, DockerHubAccount
 from platform_world import Watch
-from sluice import sqs
+from sluice import kinesis, sqs
 from sluice.aws import client
 from sluice.canary.steps import CanaryFailed
 from sluice.deploy import deploy
 from sluice.dockerhub import expectations
 from sluice.errors import SluiceError
+from sluice.events import steps, storage
 from sluice.lake import StagingExpired, run_slug
 from sluice.settings import load_settings
-from sluice.tables import maintenance, reading
+from sluice.tables import definitions, maintenance, reading
 from sluice.watch.pipelines import WATCH_DAG, pipelines
 from sluice_airflow import alerts
 from sluice_airflow.canary import require_withdrawn
@@ -149,9 +152,17 @@ def test_a_missing_priority_list_fails_at_once_and_the_alert_names_its_command(
 def test_a_missing_crawler_fails_at_once_and_the_alert_names_its_command(
     watch: Watch, account: DockerHubAccount, run_dag: RunDag
 ) -> None:
+    # Of the account that tests share, the objects were deleted: those of the table as well.
+    client("glue").delete_table(DatabaseName=account.settings.glue_database, Name=storage.EVENTS.name)
+    definitions.create_missing(account.settings, [storage.EVENTS])
+    hour = datetime(2024, 4, 7, 17, tzinfo=UTC)
+    event = {"event_uuid": str(UUID(int=1, version=4)), "event_name": "account:created", "created_at": hour.timestamp()}
+    kinesis.put_batch(account.settings.event_stream, [kinesis.Entry("1", json.dumps(event).encode())])
+    steps.drain("ingest")
+    steps.publish_batch("ingest")
     client("glue").delete_crawler(Name=f"{account.settings.resource_prefix}-events")
     try:
-        run = run_dag("events_hourly", logical_date=datetime(2024, 4, 7, 17, tzinfo=UTC))
+        run = run_dag("events_hourly", logical_date=hour)
     finally:
         # Other tests have this account as well.
         deploy(account.settings, stacks=("events",))

@@ -178,7 +178,7 @@ def find_late_hours(
     return found
 
 
-# events_hourly: crawl -> dedup (register_partition, dedup) -> check_hour -> publish_hour
+# events_hourly: dedup (register_partition, dedup) -> check_hour, crawl -> publish_hour
 
 
 def hour_to_process(logical_date: datetime | None, conf: Mapping[str, Any] | None) -> datetime:
