@@ -27,7 +27,7 @@ down: $(SETUP) ## stop everything that runs of this checkout
 	@$(RUN) sluice down
 
 secrets: ## fill in .env what docker-compose.yaml needs and .env lacks
-	@PYTHONPATH=include python3 -m sluice.embedded.compose secrets .env
+	@PYTHONPATH=include python3 -m sluice_dev.stack.compose secrets .env
 
 check: $(TEST_SETUP) ## format, lint, types and unit tests: in less than a minute, before each commit
 	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target lint unit

@@ -38,10 +38,10 @@ DAGS = {
 
 def fill(scale: float) -> dict[str, int]:
     """Put the backlog into the queues through S3 events and SNS; how many messages each pipeline has."""
-    from sluice import s3, sns
-    from sluice.accommodations import storage
+    from sluice.aws import s3, sns
+    from sluice.aws.threads import in_parallel
+    from sluice.pipelines.accommodations import storage
     from sluice.settings import load_settings
-    from sluice.threads import in_parallel
 
     settings = load_settings()
     storage.write_list(settings.partner_priority_table, "PriorityList", ["A", "B"], None)
@@ -90,8 +90,8 @@ def status_seconds() -> float:
 
 def watch(seconds: float, console: Console) -> tuple[dict[str, float], list[float]]:
     """Time to the first result of each pipeline, and what `sluice status` took meanwhile, for so many seconds."""
+    from sluice.monitoring.runs import read_runs, utc_now
     from sluice.settings import load_settings
-    from sluice.watch.runs import read_runs, utc_now
 
     started, first, latencies = time.monotonic(), dict[str, float](), list[float]()
     while time.monotonic() - started < seconds:
@@ -115,9 +115,10 @@ def main(scale: float, seconds: float) -> None:
     ports = {"SLUICE_AWS_PORT": "4668", "SLUICE_WEB_PORT": "8668"}
     os.environ |= {name: os.environ.get(name, port) for name, port in ports.items()}
     os.environ |= {"SLUICE_HOME": str(home), "SLUICE_DOCKERHUB_PULL_SCHEDULE": "0 0 1 1 *"}
-    from sluice.deploy import deploy
-    from sluice.embedded import server, stack
+    from sluice.deployment.deploy import deploy
     from sluice.settings import load_settings
+    from sluice_dev.emulator import server
+    from sluice_dev.stack import lifecycle
 
     settings = load_settings()
     with ExitStack() as undo:
@@ -129,7 +130,7 @@ def main(scale: float, seconds: float) -> None:
         counts = fill(scale)
         console.print(f"filled in {time.monotonic() - started:.0f} s: {counts}")
         before = status_seconds()
-        stack.start(settings, console, undo)
+        lifecycle.start(settings, console, undo)
         first, latencies = watch(seconds, console)
     table = Table("pipeline", "messages", "first result after s", title=f"backlog, scale {scale}")
     for name, count in counts.items():

@@ -102,9 +102,9 @@ def consolidate_sluice(folder: Path, out: Path, *, is_merged: bool = False) -> N
     import numpy as np  # noqa: F401
     import pyarrow.dataset  # noqa: F401
 
-    from sluice.accommodations.current import merge_bucket, newest_bytes, plan_buckets, write_newest
-    from sluice.accommodations.records import PartnerFile
-    from sluice.accommodations.transform import consolidate_batch, consolidation, read_files
+    from sluice.pipelines.accommodations.current import merge_bucket, newest_bytes, plan_buckets, write_newest
+    from sluice.pipelines.accommodations.records import PartnerFile
+    from sluice.pipelines.accommodations.transform import consolidate_batch, consolidation, read_files
 
     files = {
         number: (PartnerFile("landing", path.name, "1", START + timedelta(minutes=number), 0), path)

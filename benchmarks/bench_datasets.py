@@ -86,7 +86,7 @@ def aggregate_sluice(folder: Path, out: Path) -> None:
     import pyarrow.csv
     import pyarrow.parquet  # noqa: F401
 
-    from sluice.datasets.transform import aggregate_file
+    from sluice.pipelines.datasets.transform import aggregate_file
 
     with Stopwatch() as watch:
         watch.rows = aggregate_file(folder / "rows.csv", "rows.csv", out, memory_limit_mb=512).accepted

@@ -168,7 +168,7 @@ def listed(files: list[Path]) -> str:
 def transform_sluice(folder: Path, out: Path) -> None:
     import duckdb  # noqa: F401
 
-    from sluice.events.transform import transform_batch
+    from sluice.pipelines.events.transform import transform_batch
 
     with Stopwatch() as watch:
         watch.rows = transform_batch(files_of(folder, "envelopes"), KNOWN_COLUMNS, out, memory_limit_mb=1024).rows_out
@@ -243,7 +243,7 @@ def transform_pandas(folder: Path, out: Path) -> None:
 def dedup_sluice(folder: Path, out: Path, memory_limit_mb: int = 1024) -> None:
     import duckdb  # noqa: F401
 
-    from sluice.events.dedup import dedup_hour
+    from sluice.pipelines.events.dedup import dedup_hour
 
     with Stopwatch() as watch:
         watch.rows = dedup_hour(files_of(folder, "raw"), [], out, memory_limit_mb=memory_limit_mb).rows_out
@@ -295,8 +295,8 @@ def dedup_polars(folder: Path, out: Path) -> None:
 
 
 def dedup_spark(folder: Path, out: Path) -> None:
-    from sluice.engine import local_spark
-    from sluice.events.spark_job import write_dedup
+    from sluice.engines.spark import local_spark
+    from sluice.pipelines.events.spark_job import write_dedup
 
     with local_spark("bench", out / "spill", 4096) as spark:
         spark.range(1).count()  # the JVM is up and its first query compiled

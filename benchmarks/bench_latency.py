@@ -33,7 +33,7 @@ BELL = Asset("sqs://sluice-floor", watchers=[AssetWatcher(name="floor", trigger=
 def floor():
     @task
     def drain() -> list[str]:
-        from sluice import sqs
+        from sluice.aws import sqs
 
         url = sqs.queue_url("sluice-floor")
         messages = sqs.drain(url, 10).messages
@@ -46,7 +46,7 @@ def floor():
 
     @task
     def note(names: list[str]) -> None:
-        from sluice.aws import client
+        from sluice.aws.sessions import client
 
         for name in names:
             client("dynamodb").put_item(TableName="dockerhub_stats", Item={"PK": {"S": name}, "SK": {"S": "floor"}})
@@ -82,9 +82,10 @@ def measure(arrivals: int, console: Console) -> dict[str, list[float]]:
     """Seconds from each arrival to its publication, by kind."""
     home = Path(tempfile.mkdtemp(prefix="sluice-bench-"))
     os.environ |= {"SLUICE_HOME": str(home), "SLUICE_AWS_PORT": "4666", "SLUICE_WEB_PORT": "8666"}
-    from sluice.deploy import deploy
-    from sluice.embedded import server, stack
+    from sluice.deployment.deploy import deploy
     from sluice.settings import PROJECT_ROOT, load_settings
+    from sluice_dev.emulator import server
+    from sluice_dev.stack import lifecycle
 
     load_settings.cache_clear()
     settings = load_settings()
@@ -99,7 +100,7 @@ def measure(arrivals: int, console: Console) -> dict[str, list[float]]:
         server.start(settings)
         deploy(settings)
         kinds = _kinds()
-        stack.start(settings, console, undo, extra_environment=lambda: {"AIRFLOW__CORE__DAGS_FOLDER": str(dags)})
+        lifecycle.start(settings, console, undo, extra_environment=lambda: {"AIRFLOW__CORE__DAGS_FOLDER": str(dags)})
         for arrive in kinds.values():
             _wait(arrive, arrivals)
         seconds: dict[str, list[float]] = {name: [] for name in kinds}
@@ -123,9 +124,9 @@ def _wait(arrive: Arrive, number: int) -> float:
 
 
 def _kinds() -> dict[str, Arrive]:
-    from sluice import sns
-    from sluice.accommodations import storage as accommodations
-    from sluice.aws import client
+    from sluice.aws import sns
+    from sluice.aws.sessions import client
+    from sluice.pipelines.accommodations import storage as accommodations
     from sluice.settings import load_settings
 
     settings, s3, dynamodb = load_settings(), client("s3"), client("dynamodb")

@@ -26,9 +26,9 @@ def run(console: Console, *, quick: bool, rounds: int) -> None:
     """Start an emulator, run the contest, and print its table."""
     home = Path(tempfile.mkdtemp(prefix="sluice-bench-"))
     os.environ |= {"SLUICE_HOME": str(home), "SLUICE_AWS_PORT": os.environ.get("SLUICE_AWS_PORT", PORT)}
-    from sluice.deploy import deploy
-    from sluice.embedded import server
+    from sluice.deployment.deploy import deploy
     from sluice.settings import load_settings
+    from sluice_dev.emulator import server
 
     settings = load_settings()
     messages = QUICK_MESSAGES if quick else MESSAGES
@@ -55,10 +55,10 @@ def contestant(name: str, messages: int, goal: str = "") -> Contestant:
 
 def fill(messages: int) -> str:
     """Put messages into the queue, 1,000 modules in turn, and make the clients; URL of the queue."""
-    from sluice import sqs
-    from sluice.aws import client
+    from sluice.aws import sqs
+    from sluice.aws.sessions import client
+    from sluice.aws.threads import in_parallel
     from sluice.settings import load_settings
-    from sluice.threads import in_parallel
 
     url = sqs.queue_url(load_settings().recv_message_queue)
 
@@ -76,7 +76,7 @@ def fill(messages: int) -> str:
 
 
 def drain_and_store(messages: int) -> None:
-    from sluice.modules import steps
+    from sluice.pipelines.modules import steps
 
     fill(messages)
     with Stopwatch() as watch:
@@ -86,10 +86,10 @@ def drain_and_store(messages: int) -> None:
 
 
 def bare_requests(messages: int) -> None:
-    from sluice.aws import client
+    from sluice.aws.sessions import client
+    from sluice.aws.sqs import BATCH_SIZE
+    from sluice.aws.threads import in_parallel
     from sluice.settings import load_settings
-    from sluice.sqs import BATCH_SIZE
-    from sluice.threads import in_parallel
 
     url, table = fill(messages), load_settings().modules_message_table
 

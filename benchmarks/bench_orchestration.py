@@ -28,8 +28,8 @@ from rich.console import Console
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from sluice.embedded.stack import Stack
     from sluice.settings import Settings
+    from sluice_dev.stack.lifecycle import Stack
 
 HERE = Path(__file__).parent
 FIRST_DAY = datetime(2024, 4, 1, tzinfo=UTC)
@@ -92,9 +92,9 @@ class RunningStack:
     """A stack of the benchmark's own."""
 
     def __init__(self, settings: Settings, stack: Stack, record: Path) -> None:
-        from sluice.embedded import airflow
-        from sluice.embedded.airflow_api import AirflowApi
         from sluice.environment import web_url
+        from sluice_dev.stack import airflow
+        from sluice_dev.stack.airflow_api import AirflowApi
 
         self.settings, self.record = settings, record
         self._stack = stack
@@ -102,7 +102,8 @@ class RunningStack:
 
     def cpu_seconds_by_service(self) -> dict[str, float]:
         """Of every process of the stack so far."""
-        from sluice.embedded import postgres, server
+        from sluice_dev.emulator import server
+        from sluice_dev.stack import postgres
 
         found = {name: [psutil.Process(each.process.pid)] for name, each in self._stack.services.items()}
         found["PostgreSQL"] = postgres.processes(self.settings)[:1]
@@ -154,14 +155,14 @@ class RunningStack:
 @contextmanager
 def running(console: Console, variables: dict[str, str]) -> Iterator[RunningStack]:
     """A stack in the home of this benchmark, with more variables for the services of Airflow."""
-    from sluice.embedded import stack
     from sluice.settings import load_settings
+    from sluice_dev.stack import lifecycle
 
     settings = load_settings()
     record = settings.home / "tasks.jsonl"
     measured = {"PYTHONPATH": str(HERE / "task_cpu"), "SLUICE_BENCH_TASK_CPU": str(record)}
     with ExitStack() as undo:
-        started = stack.start(settings, console, undo, extra_environment=lambda: measured | variables)
+        started = lifecycle.start(settings, console, undo, extra_environment=lambda: measured | variables)
         yield RunningStack(settings, started, record)
 
 
@@ -169,8 +170,8 @@ def fill(days: int, events: int, folder: Path) -> None:
     """Write raw files of some days as events_ingest would: so many events an hour in four files, some of them twice."""
     import duckdb
 
-    from sluice import s3
-    from sluice.events import storage
+    from sluice.aws import s3
+    from sluice.pipelines.events import storage
     from sluice.settings import load_settings
 
     files = []
@@ -211,7 +212,7 @@ def fill(days: int, events: int, folder: Path) -> None:
 
 def bare_hour(hour: datetime) -> float:
     """The steps of an hour as its tasks call them; CPU seconds of this process."""
-    from sluice.events import steps
+    from sluice.pipelines.events import steps
 
     run, started = f"bare-{hour:%Y-%m-%dT%H}", time.process_time()
     steps.register_partition(run, hour)
@@ -236,9 +237,10 @@ def run(console: Console, *, quick: bool, rounds: int) -> None:  # noqa: ARG001 
     days, events_an_hour = (1, 500) if quick else (30, 10_000)
     home = Path(tempfile.mkdtemp(prefix="sluice-bench-"))
     os.environ |= ENVIRONMENT | {"SLUICE_HOME": str(home)}
-    from sluice.deploy import deploy
-    from sluice.embedded import postgres, server
+    from sluice.deployment.deploy import deploy
     from sluice.settings import load_settings
+    from sluice_dev.emulator import server
+    from sluice_dev.stack import postgres
 
     load_settings.cache_clear()
     settings = load_settings()

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from benchmarks.contest import Contestant, Stopwatch, run_contest
-from sluice.tables.definitions import Column, TableDefinition
+from sluice.aws.tables.definitions import Column, TableDefinition
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -41,8 +41,8 @@ def run(console: Console, *, quick: bool, rounds: int) -> None:
     """Start an emulator, fill a table, run the contest, and print its table."""
     home = Path(tempfile.mkdtemp(prefix="sluice-bench-"))
     os.environ |= {"SLUICE_HOME": str(home), "SLUICE_AWS_PORT": os.environ.get("SLUICE_AWS_PORT", PORT)}
-    from sluice.embedded import server
     from sluice.settings import load_settings
+    from sluice_dev.emulator import server
 
     hours = QUICK_HOURS if quick else HOURS
     contestants = [
@@ -73,9 +73,9 @@ def rows_of(hour: datetime) -> pa.Table:
 
 def stage(number: int) -> tuple[str, str]:
     """Stage the rows of an hour; condition on them, and their key."""
-    from sluice import s3
+    from sluice.aws import s3
+    from sluice.aws.tables.commits import parquet_bytes
     from sluice.settings import load_settings
-    from sluice.tables.commits import parquet_bytes
 
     hour = START + timedelta(hours=number)
     key = f"staging/bench/{number}-{os.getpid()}.parquet"
@@ -85,11 +85,11 @@ def stage(number: int) -> tuple[str, str]:
 
 def fill(hours: int) -> None:
     """Create the table and publish all hours by one commit."""
-    from sluice.aws import client
+    from sluice.aws.sessions import client
+    from sluice.aws.tables import commits
+    from sluice.aws.tables.definitions import create_missing
+    from sluice.aws.threads import in_parallel
     from sluice.settings import load_settings
-    from sluice.tables import commits
-    from sluice.tables.definitions import create_missing
-    from sluice.threads import in_parallel
 
     settings = load_settings()
     client("s3").create_bucket(Bucket=settings.lake_bucket)
@@ -102,7 +102,7 @@ def fill(hours: int) -> None:
 def publish() -> None:
     """Replace hours, one after the other, as events_hourly does."""
 
-    from sluice.tables import commits
+    from sluice.aws.tables import commits
 
     staged = [stage(number) for number in range(PUBLICATIONS)]
     with Stopwatch() as watch:
@@ -115,10 +115,10 @@ def publish() -> None:
 
 def put_and_update() -> None:
     """Put the same rows, and update an entry of the catalog on condition."""
-    from sluice import s3
-    from sluice.aws import client
+    from sluice.aws import s3
+    from sluice.aws.sessions import client
+    from sluice.aws.tables.commits import parquet_bytes
     from sluice.settings import load_settings
-    from sluice.tables.commits import parquet_bytes
 
     settings = load_settings()
     glue = client("glue")
@@ -138,7 +138,7 @@ def put_and_update() -> None:
 def read() -> None:
     """Read hours, one after the other."""
 
-    from sluice.tables import reading
+    from sluice.aws.tables import reading
 
     with Stopwatch() as watch:
         for number in range(PUBLICATIONS):

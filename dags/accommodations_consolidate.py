@@ -79,7 +79,7 @@ def accommodations_consolidate():
     @task.short_circuit
     def collect(run_id: str, dag_run):
         """Finish what a run that died had announced, take messages, find out which files they are about."""
-        from sluice.accommodations import steps
+        from sluice.pipelines.accommodations import steps
 
         # Of its conf: `params` keep those of the run before where runs share a process.
         return steps.collect(run_slug(run_id), (dag_run.conf or {}).get("withdraw") or ())
@@ -87,7 +87,7 @@ def accommodations_consolidate():
     @task
     def consolidate(run_id: str):
         """Read the files, apply the rule, merge the current catalogue, stage all of it."""
-        from sluice.accommodations import steps
+        from sluice.pipelines.accommodations import steps
 
         return steps.consolidate(run_slug(run_id))
 
@@ -97,7 +97,7 @@ def accommodations_consolidate():
     )
     def publish(run_id: str):
         """Announce the batch, write its files, commit its tables, delete the messages last."""
-        from sluice.accommodations import steps
+        from sluice.pipelines.accommodations import steps
 
         return steps.publish(run_slug(run_id))
 
@@ -105,7 +105,7 @@ def accommodations_consolidate():
         task_id="check_outputs",
         gate="accommodations/consolidate",
         expectations="Each record and event accounted for, each accommodation once, no partner that may not be used.",
-        check="sluice.accommodations.steps.check_outputs",
+        check="sluice.pipelines.accommodations.steps.check_outputs",
     )
     collect() >> consolidate() >> check_outputs >> publish()
 

@@ -40,8 +40,8 @@ from __future__ import annotations
 
 from airflow.sdk import AssetOrTimeSchedule, CronTriggerTimetable, Param, dag, task
 
-from sluice.datasets.records import source_pattern
 from sluice.lake import run_slug
+from sluice.pipelines.datasets.records import source_pattern
 from sluice.settings import load_settings
 from sluice_airflow import assets
 from sluice_airflow.alerts import after_failed_run
@@ -82,7 +82,7 @@ def datasets_aggregate():
     @task.short_circuit
     def collect(run_id: str, dag_run):
         """Drain the queue, or take the given source; note which files are processed."""
-        from sluice.datasets import steps
+        from sluice.pipelines.datasets import steps
 
         source, _ = _asked(dag_run.conf)
         return steps.collect(run_slug(run_id), source)
@@ -90,7 +90,7 @@ def datasets_aggregate():
     @task
     def aggregate(run_id: str, dag_run):
         """Judge and aggregate each file that is not published already; stage it, quarantine what is rejected."""
-        from sluice.datasets import steps
+        from sluice.pipelines.datasets import steps
 
         source, force = _asked(dag_run.conf)
         return steps.aggregate(run_slug(run_id), source, force=force)
@@ -98,7 +98,7 @@ def datasets_aggregate():
     @task(inlets=[assets.DATASET_FILES], outlets=[assets.DATASETS])
     def publish(collected: dict[str, int], run_id: str, dag_run):
         """One conditional request a file, then delete the messages."""
-        from sluice.datasets import steps
+        from sluice.pipelines.datasets import steps
 
         source, force = _asked(dag_run.conf)
         return steps.publish(run_slug(run_id), collected, source, force=force)
@@ -107,7 +107,7 @@ def datasets_aggregate():
         task_id="check",
         gate="datasets/aggregate",
         expectations="Every row accounted for, min <= max, percentages between 0 and 1, each dp once.",
-        check="sluice.datasets.steps.check",
+        check="sluice.pipelines.datasets.steps.check",
     )
     collected = collect()
     collected >> aggregate() >> check >> publish(collected)

@@ -31,7 +31,7 @@ from __future__ import annotations
 from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
 from airflow.sdk import Param, dag
 
-from sluice.datasets.records import key_pattern
+from sluice.pipelines.datasets.records import key_pattern
 from sluice.settings import load_settings
 from sluice_airflow.alerts import after_failed_run
 from sluice_airflow.defaults import START, TASK_DEFAULTS

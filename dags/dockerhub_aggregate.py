@@ -64,14 +64,14 @@ def dockerhub_aggregate():
     @task.short_circuit
     def collect(run_id: str, params: dict):
         """Drain the queue (or list raw/), read the objects, stage what they say."""
-        from sluice.dockerhub import steps
+        from sluice.pipelines.dockerhub import steps
 
         return (steps.collect_all if params["rebuild"] else steps.collect)(run_slug(run_id))
 
     @task(inlets=[assets.RAW_DOCKERHUB], outlets=[assets.DOCKERHUB_STATS])
     def publish_aggregates(collected: dict[str, int], run_id: str, params: dict):
         """Write the items, then delete the messages."""
-        from sluice.dockerhub import steps
+        from sluice.pipelines.dockerhub import steps
 
         return steps.publish_aggregates(run_slug(run_id), collected, rebuild=params["rebuild"])
 
@@ -79,7 +79,7 @@ def dockerhub_aggregate():
         task_id="check_objects",
         gate="dockerhub/aggregate",
         expectations="Fields, types, counts, months, no push from the future.",
-        check="sluice.dockerhub.steps.check_objects",
+        check="sluice.pipelines.dockerhub.steps.check_objects",
     )
     collected = collect()
     collected >> check_objects >> publish_aggregates(collected)

@@ -52,14 +52,14 @@ def dockerhub_pull():
     @task
     def fetch(run_id: str):
         """Ask for every repository; stage the good answers, quarantine the others."""
-        from sluice.dockerhub import steps
+        from sluice.pipelines.dockerhub import steps
 
         return steps.fetch(run_slug(run_id))
 
     @task(inlets=[assets.DOCKER_HUB], outlets=[assets.DOCKERHUB_HISTORY, assets.RAW_DOCKERHUB])
     def publish_answers(fetched: dict[str, int], run_id: str):
         """History rows first, then the raw objects."""
-        from sluice.dockerhub import steps
+        from sluice.pipelines.dockerhub import steps
 
         return steps.publish_answers(run_slug(run_id), fetched)
 
@@ -67,7 +67,7 @@ def dockerhub_pull():
         task_id="check_answers",
         gate="dockerhub/pull",
         expectations="Fields, types, counts, the repository asked for, no push from the future.",
-        check="sluice.dockerhub.steps.check_answers",
+        check="sluice.pipelines.dockerhub.steps.check_answers",
     )
     fetched = fetch()
     fetched >> check_answers >> publish_answers(fetched)

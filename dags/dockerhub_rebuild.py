@@ -55,14 +55,14 @@ def dockerhub_rebuild():
     @task.short_circuit
     def collect_month(run_id: str, logical_date=None):
         """List the raw objects of the month, read them, stage what they say."""
-        from sluice.dockerhub import steps
+        from sluice.pipelines.dockerhub import steps
 
         return steps.collect_month(_run_name(run_id), logical_date)
 
     @task(inlets=[assets.RAW_DOCKERHUB], outlets=[assets.DOCKERHUB_STATS])
     def publish_aggregates(collected: dict[str, int], run_id: str):
         """Write the items of the month again."""
-        from sluice.dockerhub import steps
+        from sluice.pipelines.dockerhub import steps
 
         return steps.publish_aggregates(_run_name(run_id), collected, rebuild=True)
 
@@ -70,7 +70,7 @@ def dockerhub_rebuild():
         task_id="check_objects",
         gate="dockerhub/aggregate",
         expectations="Fields, types, counts, months, no push from the future.",
-        check="sluice.dockerhub.steps.check_objects",
+        check="sluice.pipelines.dockerhub.steps.check_objects",
         run="rebuild__{{ run_id }}",
     )
     collected = collect_month()

@@ -93,7 +93,7 @@ def events_hourly():
     @task
     def register_partition(run_id: str, dag_run, ti):
         """Columns and partition from the footers of the raw files; note which files are processed."""
-        from sluice.events import steps
+        from sluice.pipelines.events import steps
 
         run, hour = run_slug(run_id), steps.hour_to_process(dag_run.logical_date, dag_run.conf)
         return without_crawl(ti, dag_run, steps.register_partition(run, hour))
@@ -101,7 +101,7 @@ def events_hourly():
     @task
     def dedup(run_id: str, dag_run, ti):
         """Register the hour's raw files, keep the earliest row of each event, stage few large files."""
-        from sluice.events import steps
+        from sluice.pipelines.events import steps
 
         run, hour = run_slug(run_id), steps.hour_to_process(dag_run.logical_date, dag_run.conf)
         return without_crawl(ti, dag_run, steps.register_partition(run, hour) | steps.dedup(run))
@@ -109,7 +109,7 @@ def events_hourly():
     @task
     def collect_job_result(run_id: str):
         """Take what the Glue job left in staging, and measure it."""
-        from sluice.events import steps
+        from sluice.pipelines.events import steps
 
         return steps.dedup(run_slug(run_id))
 
@@ -125,7 +125,7 @@ def events_hourly():
     @task(inlets=[assets.RAW_EVENTS], outlets=[assets.EVENTS], max_active_tis_per_dag=1, trigger_rule="none_failed")
     def publish_hour(run_id: str, dag_run):
         """One commit that replaces the hour in the table `events`."""
-        from sluice.events import steps
+        from sluice.pipelines.events import steps
 
         return steps.publish_hour(run_slug(run_id), steps.hour_to_process(dag_run.logical_date, dag_run.conf))
 
@@ -145,7 +145,7 @@ def events_hourly():
         task_id="check_hour",
         gate="events/hourly",
         expectations="Uuids unique, columns not null, created_at inside the hour, raw = curated + duplicates.",
-        check="sluice.events.steps.check_hour",
+        check="sluice.pipelines.events.steps.check_hour",
     )
     published = publish_hour()
     registered >> crawl >> published

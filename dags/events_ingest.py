@@ -59,21 +59,21 @@ def events_ingest():
     @task
     def drain(run_id: str):
         """Read every shard from its checkpoint, transform the records, stage what they become."""
-        from sluice.events import steps
+        from sluice.pipelines.events import steps
 
         return steps.drain(run_slug(run_id))
 
     @task(inlets=[assets.EVENT_STREAM], outlets=[assets.RAW_EVENTS])
     def publish_batch(run_id: str):
         """Announce the batch, write quarantine and raw files, move the checkpoints last."""
-        from sluice.events import steps
+        from sluice.pipelines.events import steps
 
         return steps.publish_batch(run_slug(run_id))
 
     @task
     def find_late_hours(run_id: str, ti) -> list[dict]:
         """Hours that are over and whose raw data changed since they were published; not those that a run waits for."""
-        from sluice.events import steps
+        from sluice.pipelines.events import steps
 
         def has_run(dag_id: str, logical_date: datetime) -> bool:
             return ti.get_dr_count(dag_id, logical_dates=[logical_date], states=["queued", "running"]) > 0
@@ -84,7 +84,7 @@ def events_ingest():
         task_id="check_batch",
         gate="events/ingest",
         expectations="Every record accounted for, required columns not null, created_at inside its hour.",
-        check="sluice.events.steps.check_batch",
+        check="sluice.pipelines.events.steps.check_batch",
     )
     late_hours = find_late_hours()
     drain() >> check_batch >> publish_batch() >> late_hours

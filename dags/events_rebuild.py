@@ -69,14 +69,14 @@ def events_rebuild():
     @task(execution_timeout=timedelta(hours=12))
     def dedup_day(run_id: str, dag_run):
         """Register the raw files of each hour, keep the earliest row of each event, stage few large files."""
-        from sluice.events import rebuild
+        from sluice.pipelines.events import rebuild
 
         return rebuild.dedup_day(run_slug(run_id), rebuild.day_to_process(dag_run.logical_date, dag_run.conf))
 
     @task(inlets=[assets.RAW_EVENTS], outlets=[assets.EVENTS])
     def publish_day(run_id: str):
         """One commit that replaces the hours of the day in the table `events`."""
-        from sluice.events import rebuild
+        from sluice.pipelines.events import rebuild
 
         return rebuild.publish_day(run_slug(run_id))
 
@@ -84,7 +84,7 @@ def events_rebuild():
         task_id="check_day",
         gate="events/hourly",
         expectations="In each hour: uuids unique, columns not null, created_at inside it, raw = curated + duplicates.",
-        check="sluice.events.rebuild.check_day",
+        check="sluice.pipelines.events.rebuild.check_day",
     )
     dedup_day() >> check_day >> publish_day()
 

@@ -72,21 +72,21 @@ def modules_diagnostics():
     @task.short_circuit
     def collect(run_id: str, params: dict):
         """Drain diagnostics, then the messages before them; stage both."""
-        from sluice.modules import steps
+        from sluice.pipelines.modules import steps
 
         return steps.collect(run_slug(run_id), rebuild=params["rebuild"])
 
     @task
     def store(run_id: str) -> None:
         """Write both to their tables, then delete the messages."""
-        from sluice.modules import steps
+        from sluice.pipelines.modules import steps
 
         steps.store(run_slug(run_id))
 
     @task
     def compute_rates(run_id: str, params: dict):
         """Count the messages of every diagnostic that is due."""
-        from sluice.modules import steps
+        from sluice.pipelines.modules import steps
 
         return steps.compute_rates(run_slug(run_id), rebuild=params["rebuild"])
 
@@ -96,7 +96,7 @@ def modules_diagnostics():
     )
     def publish_rates(collected: dict[str, int], run_id: str):
         """Append new rates to their table, publish and note them, then delete the diagnostics."""
-        from sluice.modules import steps
+        from sluice.pipelines.modules import steps
 
         return steps.publish_rates(run_slug(run_id), collected)
 
@@ -104,7 +104,7 @@ def modules_diagnostics():
         task_id="check_rates",
         gate="modules/rates",
         expectations="Every diagnostic accounted for, rates between 0 and 100.",
-        check="sluice.modules.steps.check_rates",
+        check="sluice.pipelines.modules.steps.check_rates",
     )
     collected = collect()
     collected >> store() >> compute_rates() >> check_rates >> publish_rates(collected)

@@ -44,9 +44,9 @@ from airflow.providers.amazon.aws.sensors.sqs import SqsSensor
 from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
 from airflow.sdk import CronTriggerTimetable, dag, get_current_context, task, task_group
 
-from sluice.canary import records, steps
-from sluice.dockerhub.transform import MARKER_SK
-from sluice.events import storage
+from sluice.monitoring.canary import records, steps
+from sluice.pipelines.dockerhub.transform import MARKER_SK
+from sluice.pipelines.events import storage
 from sluice.settings import load_settings
 from sluice_airflow.alerts import after_failed_run
 from sluice_airflow.canary import note_time, observe, require_withdrawn, skip_unless_ready

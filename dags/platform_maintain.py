@@ -60,9 +60,9 @@ def platform_maintain():
     @task.short_circuit
     def list_tables() -> list[str]:
         """Names of the published tables; none, which skips the rest, where Glue maintains them."""
+        from sluice.aws.tables import reading
+        from sluice.aws.tables.optimizers import MAINTAINED_BY_GLUE
         from sluice.settings import load_settings
-        from sluice.tables import reading
-        from sluice.tables.optimizers import MAINTAINED_BY_GLUE
 
         if load_settings().table_maintenance == "glue":
             log.info(MAINTAINED_BY_GLUE)
@@ -76,7 +76,7 @@ def platform_maintain():
         from dataclasses import asdict
         from datetime import UTC, datetime
 
-        from sluice.tables import maintenance
+        from sluice.aws.tables import maintenance
 
         done = maintenance.maintain(table, run_slug(run_id), datetime.now(UTC), dry_run=params["dry_run"])
         return asdict(done)
@@ -84,7 +84,7 @@ def platform_maintain():
     @task
     def clean_up_canary(run_id: str, params: dict):
         """Remove what pipelines published after the cleanup of their canary; how many of each."""
-        from sluice.canary import steps
+        from sluice.monitoring.canary import steps
 
         return {} if params["dry_run"] else steps.clean_up_late(run_id)
 

@@ -33,8 +33,8 @@ from __future__ import annotations
 
 from airflow.sdk import Param, dag, task
 
+from sluice.monitoring.pipelines import pipelines
 from sluice.settings import load_settings
-from sluice.watch.pipelines import pipelines
 from sluice_airflow.alerts import after_failed_run
 from sluice_airflow.defaults import START, TASK_DEFAULTS
 
@@ -60,17 +60,17 @@ def platform_redrive():
     @task
     def inspect(params: dict):
         """Log what each dead letter is about; how many of each queue were looked at."""
-        from sluice.dead_letters import letters
+        from sluice.monitoring import dead_letters
 
-        return letters.log_letters(load_settings(), params["pipeline"], params["max_messages"])
+        return dead_letters.log_letters(load_settings(), params["pipeline"], params["max_messages"])
 
     @task
     def redrive(params: dict):
         """Send the messages back, unless it is a dry run."""
-        from sluice.dead_letters import letters
+        from sluice.monitoring import dead_letters
 
         dry_run = params["dry_run"]
-        return letters.redrive(load_settings(), params["pipeline"], params["max_messages"], dry_run=dry_run)
+        return dead_letters.redrive(load_settings(), params["pipeline"], params["max_messages"], dry_run=dry_run)
 
     inspect() >> redrive()
 

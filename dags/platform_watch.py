@@ -14,7 +14,7 @@ minutes, the alarm `sluice-<environment>-watch-silent` of CloudWatch tells.
 
 ## Parameters
 
-None. What it looks at is one table, `include/sluice/watch/pipelines.py`.
+None. What it looks at is one table, `include/sluice/monitoring/pipelines.py`.
 
 ## Reads and writes
 
@@ -52,14 +52,14 @@ def platform_watch():
         """Look at runs, queues and streams; send metrics, stage what is wrong."""
         from airflow.sdk.configuration import conf
 
-        from sluice.watch import steps
+        from sluice.monitoring import steps
 
         return steps.observe(run_slug(run_id), conf.get("api", "base_url", fallback="http://localhost:8080"))
 
     @task
     def announce(run_id: str):
         """Tell people what is new, what still lasts, and what is over."""
-        from sluice.watch import steps
+        from sluice.monitoring import steps
 
         return steps.announce(run_slug(run_id))
 

@@ -10,13 +10,13 @@ from typing import Any
 from urllib.parse import quote_plus
 
 from embedded_aws import deploy_one_stack
-from sluice import s3, sqs
-from sluice.accommodations import catalogue, steps, storage
-from sluice.accommodations.records import PartnerFile, by_age, usable_partners
-from sluice.accommodations.transform import Consolidated, consolidate_batch, consolidation, read_files
-from sluice.aws import client
+from sluice.aws import s3, sqs
+from sluice.aws.sessions import client
+from sluice.aws.tables import definitions, reading
+from sluice.pipelines.accommodations import catalogue, steps, storage
+from sluice.pipelines.accommodations.records import PartnerFile, by_age, usable_partners
+from sluice.pipelines.accommodations.transform import Consolidated, consolidate_batch, consolidation, read_files
 from sluice.settings import Settings
-from sluice.tables import definitions, reading
 
 PRIORITY = ["A", "T", "D", "Q", "B", "C", "X", "E", "U", "P", "Q"]
 CONSOLIDATE = ("collect", "consolidate", "publish")

@@ -53,7 +53,7 @@ def pytest_collection_finish() -> None:
 def _nothing_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """No setting, credential or proxy of whoever runs the tests; no cached settings or client of another test."""
     from embedded_aws import forget_settings
-    from sluice import aws
+    from sluice.aws import sessions
     from sluice.settings import load_settings
 
     for name in [name for name in os.environ if name.startswith("AWS_") or name.lower().endswith("_proxy")]:
@@ -66,4 +66,4 @@ def _nothing_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     forget_settings(monkeypatch)
     yield
     load_settings.cache_clear()
-    aws.client_of.cache_clear()
+    sessions.client_of.cache_clear()

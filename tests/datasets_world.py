@@ -12,9 +12,9 @@ from urllib.parse import quote_plus
 import pyarrow.parquet as pq
 
 from embedded_aws import deploy_one_stack
-from sluice import s3, sqs
-from sluice.aws import client
-from sluice.datasets import steps
+from sluice.aws import s3, sqs
+from sluice.aws.sessions import client
+from sluice.pipelines.datasets import steps
 from sluice.settings import Settings
 
 HEADER = "id,class,memory,percentage,ratio,fob,dp,recovered"

@@ -15,15 +15,16 @@ from urllib.parse import quote_plus
 import pytest
 
 from embedded_aws import FaultInjection, use_settings
-from sluice import lake, s3, sqs
-from sluice.aws import client
-from sluice.deploy import deploy
-from sluice.dockerhub import steps
-from sluice.dockerhub.records import Stats, parse_raw_key
-from sluice.dockerhub.storage import HISTORY
-from sluice.dockerhub.transform import RawObject
+from sluice import lake
+from sluice.aws import s3, sqs
+from sluice.aws.sessions import client
+from sluice.aws.tables import definitions, reading
+from sluice.deployment.deploy import deploy
+from sluice.pipelines.dockerhub import steps
+from sluice.pipelines.dockerhub.records import Stats, parse_raw_key
+from sluice.pipelines.dockerhub.storage import HISTORY
+from sluice.pipelines.dockerhub.transform import RawObject
 from sluice.settings import Settings, load_settings
-from sluice.tables import definitions, reading
 
 WORKED_EXAMPLE = (
     # file name, stars, pulls, its own last_updated

@@ -17,15 +17,15 @@ import httpx
 import pytest
 from botocore.retries import standard
 
-from sluice import aws
-from sluice.deploy import TEMPLATES, deploy, deploy_stack, parameters_of
-from sluice.embedded import server
+from sluice.aws import sessions
+from sluice.deployment.deploy import TEMPLATES, deploy, deploy_stack, parameters_of
+from sluice.deployment.template import load_template
 from sluice.settings import Settings, load_settings
-from sluice.template import load_template
+from sluice_dev.emulator import server
 
 
 class FaultInjection:
-    """Faults and request counts of one account; `rule` as in sluice.embedded.faults."""
+    """Faults and request counts of one account; `rule` as in sluice_dev.emulator.faults."""
 
     def __init__(self, endpoint_url: str, account: str) -> None:
         self.account = account
@@ -70,7 +70,7 @@ def forget_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in os.environ if name.startswith("SLUICE_")]:
         monkeypatch.delenv(name)
     load_settings.cache_clear()
-    aws.client_of.cache_clear()
+    sessions.client_of.cache_clear()
 
 
 def use_settings(monkeypatch: pytest.MonkeyPatch, **values: object) -> Settings:
@@ -86,7 +86,7 @@ def deploy_one_stack(settings: Settings, name: str) -> None:
     template = (TEMPLATES / f"{name}.yaml").read_text()
     body, parameters = json.dumps(load_template(template)), parameters_of(template, settings)
     stack_name = f"{settings.resource_prefix}-{name}"
-    deploy_stack(aws.client_of("cloudformation", settings), stack_name, body, parameters, {}, poll_seconds=0.02)
+    deploy_stack(sessions.client_of("cloudformation", settings), stack_name, body, parameters, {}, poll_seconds=0.02)
 
 
 @pytest.fixture(scope="session")
@@ -121,7 +121,7 @@ def settings(embedded_server: Settings, monkeypatch: pytest.MonkeyPatch) -> Iter
         landing_bucket=f"landing-{account}",
     )
     load_settings.cache_clear()
-    aws.client_of.cache_clear()
+    sessions.client_of.cache_clear()
 
 
 @pytest.fixture

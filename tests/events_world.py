@@ -10,11 +10,12 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from embedded_aws import deploy_one_stack
-from sluice import kinesis, s3
-from sluice.aws import client
-from sluice.events import produce, rebuild, steps, storage
+from sluice.aws import kinesis, s3
+from sluice.aws.sessions import client
+from sluice.aws.tables import definitions
+from sluice.pipelines.events import rebuild, steps, storage
 from sluice.settings import Settings
-from sluice.tables import definitions
+from sluice_dev.samples import events
 
 HOUR = datetime(2024, 4, 7, 17, tzinfo=UTC)
 INGEST = ("drain", "publish_batch", "find_late_hours")
@@ -43,14 +44,14 @@ class World:
 
     def put(self, records: int, *, seed: int, start: datetime = HOUR, hours: float = 1.0, **shares: float) -> None:
         """Put generated records into the stream and remember what must come of them."""
-        traffic = produce.Traffic(records, start, start + timedelta(hours=hours), seed=seed, **shares)
-        generated = list(produce.generate(traffic))
+        traffic = events.Traffic(records, start, start + timedelta(hours=hours), seed=seed, **shares)
+        generated = list(events.generate(traffic))
         for batch in kinesis.batches(each.entry for each in generated):
             kinesis.put_batch(self.settings.event_stream, batch)
         self.records += len(generated)
         self.malformed += sum(each.kind == "malformed" for each in generated)
         self.truth |= {
-            each.event_uuid: produce.hour_of(each.created_at) for each in generated if each.kind in ("event", "late")
+            each.event_uuid: events.hour_of(each.created_at) for each in generated if each.kind in ("event", "late")
         }
 
     def put_event(self, event_uuid: str, created_at: float, **more: Any) -> None:

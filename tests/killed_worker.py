@@ -108,14 +108,14 @@ def prepare(pipeline: str, environment: dict[str, str]) -> None:
     libraries = ("duckdb", "numpy", "pyarrow.parquet", "pyiceberg.catalog.glue", "pyiceberg.io.pyarrow")
     for name in (
         *libraries,
-        f"sluice.{pipeline}.transform",
-        f"sluice.{pipeline}.steps",
-        f"sluice.{pipeline}.{MODULES[pipeline][-1]}",
+        f"sluice.pipelines.{pipeline}.transform",
+        f"sluice.pipelines.{pipeline}.steps",
+        f"sluice.pipelines.{pipeline}.{MODULES[pipeline][-1]}",
     ):
         importlib.import_module(name)
     if {name: value for name, value in os.environ.items() if name.startswith("SLUICE_")} == environment:
         return
-    from sluice.aws import client_of
+    from sluice.aws.sessions import client_of
     from sluice.settings import Settings, load_settings
 
     for name in [name for name in os.environ if name.startswith("SLUICE_")]:
@@ -131,7 +131,10 @@ def run(request: dict[str, Any]) -> None:
     now = datetime.fromisoformat(request["now"])
     hour = request["hour"] and datetime.fromisoformat(request["hour"])
     known = {"hour": hour, "day": hour and hour.replace(hour=0), "clock": lambda: now, "has_run": lambda *_: False}
-    modules = [importlib.import_module(f"sluice.{request['pipeline']}.{name}") for name in MODULES[request["pipeline"]]]
+    modules = [
+        importlib.import_module(f"sluice.pipelines.{request['pipeline']}.{name}")
+        for name in MODULES[request["pipeline"]]
+    ]
     die_before(request["write"])
     for name in request["steps"]:
         step = next(getattr(module, name) for module in modules if hasattr(module, name))

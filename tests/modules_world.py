@@ -7,13 +7,13 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from embedded_aws import deploy_one_stack
-from sluice import s3, sns, sqs
-from sluice.aws import client
-from sluice.modules import steps, storage
-from sluice.modules.produce import Fleet, generate
+from sluice.aws import s3, sns, sqs
+from sluice.aws.sessions import client
+from sluice.aws.tables import definitions, reading
+from sluice.aws.threads import in_parallel
+from sluice.pipelines.modules import steps, storage
 from sluice.settings import Settings
-from sluice.tables import definitions, reading
-from sluice.threads import in_parallel
+from sluice_dev.samples.modules import Fleet, generate
 
 Rate = tuple[str, int, float]
 

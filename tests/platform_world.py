@@ -7,12 +7,12 @@ from datetime import UTC, datetime, timedelta
 from itertools import count
 from typing import Any
 
-from sluice import sqs
-from sluice.aws import client
+from sluice.aws import sqs
+from sluice.aws.sessions import client
+from sluice.monitoring import runs, steps
+from sluice.monitoring.pipelines import pipelines
+from sluice.monitoring.runs import Runs
 from sluice.settings import Settings
-from sluice.watch import runs, steps
-from sluice.watch.pipelines import pipelines
-from sluice.watch.runs import Runs
 
 DAYS = count()
 WEB_URL = "http://airflow.test"

@@ -8,10 +8,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from sluice import s3
+from sluice.aws import s3
+from sluice.aws.tables import commits, reading
+from sluice.aws.tables.definitions import Column, TableDefinition
 from sluice.settings import Settings
-from sluice.tables import commits, reading
-from sluice.tables.definitions import Column, TableDefinition
 
 START = datetime(2024, 4, 7, 17, tzinfo=UTC)
 HOUR = timedelta(hours=1)

@@ -8,7 +8,7 @@ import secrets
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from sluice.aws import EMBEDDED_SECRET_KEY
+from sluice.aws.emulator import EMBEDDED_SECRET_KEY
 from sluice.settings import PROJECT_ROOT, Settings
 
 

@@ -1,7 +1,7 @@
 """What every task does when it ends: note it in the table of runs, count it in CloudWatch, tell people when it failed.
 
-The logic is in `sluice.watch.steps`; here it is told what Airflow knows. Nothing here fails a task that did its work,
-and nothing hides why one failed: where AWS does not answer, that is a warning in the task's log.
+The logic is in `sluice.monitoring.steps`; this module passes on what Airflow knows. Nothing here fails a task that did
+its work, and nothing hides why one failed: where AWS does not answer, that is a warning in the task's log.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ import re
 import shlex
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from sluice.core.tally import COUNTS
 from sluice.errors import SluiceError
-from sluice.tally import COUNTS
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from sluice.watch.runs import Failure
+    from sluice.monitoring.runs import Failure
 
 log = logging.getLogger(__name__)
 
@@ -32,15 +32,6 @@ QUERY_OF_URL = re.compile(r"(https?://[^\s\"?]*)\?[^\s\"]*")
 KILLED = "its process was killed, ran out of memory, or lost its machine"
 
 
-RETURNED = "sluice_returned"
-"""What a task returned, in its context; not there where it ended in another way, or has a `post_execute` of its own."""
-
-
-def keep_returned(context: Context, returned: Any) -> None:
-    """Keep what a task returned for its callbacks, which would ask the API server for it."""
-    cast("dict[str, Any]", context)[RETURNED] = returned
-
-
 def before_task(context: Context) -> None:
     """Note that a run has begun, with its first task: `on_execute_callback` of every task."""
     if context["task"].upstream_task_ids:
@@ -48,7 +39,7 @@ def before_task(context: Context) -> None:
     ti = context["ti"]
 
     def note() -> None:
-        from sluice.watch import steps
+        from sluice.monitoring import steps
 
         steps.run_started(ti.dag_id, ti.run_id, _started_at(context) or datetime.now(UTC))
 
@@ -65,9 +56,6 @@ def after_success(context: Context) -> None:
     Airflow has heard of the success by now: a process that is killed in between leaves no note, and the next run makes
     up for it. `post_execute` would come before, but not for a task that cuts its run short.
     """
-    if RETURNED in context:
-        _note_success(context, cast("dict[str, Any]", context)[RETURNED])
-        return
     ti = context["ti"]
     mapped = {"map_indexes": ti.map_index} if ti.map_index is not None and ti.map_index >= 0 else {}
     _note_success(context, ti.xcom_pull(task_ids=ti.task_id, **mapped))
@@ -83,7 +71,7 @@ def _note_success(context: Context, result: Any) -> None:
     log.info(key_figures(context, result, at))
 
     def note() -> None:
-        from sluice.watch import steps
+        from sluice.monitoring import steps
 
         started_at = _started_at(context) or at
         steps.task_succeeded(
@@ -106,7 +94,7 @@ def after_failure(context: Context) -> None:
     said = _typed(error) if isinstance(error, BaseException) else str(error or KILLED)
 
     def tell() -> None:
-        from sluice.watch import steps
+        from sluice.monitoring import steps
 
         steps.task_failed(_failure(context, ti.dag_id, ti.task_id, ti.run_id, said, ti.log_url))
 
@@ -146,7 +134,7 @@ def last_lines(context: Context) -> list[str]:
 
 def _raised(context: Context) -> BaseException | str | None:
     """What a task raised; what only a person can cure with its way out, whichever client of AWS raised it."""
-    from sluice.aws import as_terminal
+    from sluice.aws.sessions import as_terminal
 
     error: Any = context.get("exception")
     return (as_terminal(error) or error) if isinstance(error, BaseException) else error
@@ -168,7 +156,7 @@ def after_failed_run(context: Context) -> None:
     def tell() -> None:
         from airflow.sdk.configuration import conf
 
-        from sluice.watch import steps
+        from sluice.monitoring import steps
 
         web_url = conf.get("api", "base_url", fallback="http://localhost:8080").rstrip("/")
         page = f"{web_url}/dags/{dag_id}/runs/{quote(run_id)}"
@@ -178,7 +166,7 @@ def after_failed_run(context: Context) -> None:
 
 
 def _failure(context: Context, dag_id: str, task_id: str, run_id: str, said: str, log_url: str) -> Failure:
-    from sluice.watch.runs import Failure
+    from sluice.monitoring.runs import Failure
 
     at = datetime.now(UTC)
     return Failure(

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import Asset
 
 from sluice import lake
+from sluice.core.tally import COUNTS
 from sluice.lake import run_slug
 from sluice.settings import load_settings
-from sluice.tally import COUNTS
 from sluice_airflow.alerts import partition_of
 
 if TYPE_CHECKING:
@@ -124,7 +124,7 @@ DATASETS = _asset(
 
 
 def note_publication(context: Context, result: Any = None) -> None:
-    """Attach to each asset event of a task what was published.
+    """Attach to each asset event of a task what was published; `post_execute` of every task.
 
     That is the counts, the partition, the addresses of report and quarantine and, of an Iceberg table that changed, the
     id of its snapshot, by which readers get this publication whatever comes after it.

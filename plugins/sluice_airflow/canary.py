@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.exceptions import AirflowSkipException
 
-from sluice.canary import steps
-from sluice.canary.records import DAGS, Observed, paused_sentence
-from sluice.canary.steps import CanaryFailed
 from sluice.errors import SluiceError
+from sluice.monitoring.canary import steps
+from sluice.monitoring.canary.records import DAGS, Observed, paused_sentence
+from sluice.monitoring.canary.steps import CanaryFailed
 
 if TYPE_CHECKING:
     from airflow.sdk import Context

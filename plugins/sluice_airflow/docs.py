@@ -1,6 +1,6 @@
 """Describe every Dag in one Markdown page, from the Dags themselves: `python -m sluice_airflow.docs FOLDER`.
 
-Started by `sluice docs` (sluice.embedded.docs), which gives it a throw-away Airflow home: Dags are parsed, and no
+Started by `sluice docs` (sluice_dev.docs), which gives it a throw-away Airflow home: Dags are parsed, and no
 database is asked. The page leaves by the standard output that the process started with, since Airflow logs to it.
 """
 

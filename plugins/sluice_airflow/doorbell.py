@@ -87,7 +87,7 @@ class QueueDepthTrigger(BaseEventTrigger):
         from airflow.providers.amazon.aws.hooks.base_aws import AwsGenericHook
         from botocore.exceptions import BotoCoreError, ClientError
 
-        from sluice.aws import error_code
+        from sluice.aws.sessions import error_code
 
         sqs_hook: Any = AwsGenericHook(aws_conn_id=self.aws_conn_id, client_type="sqs")
         dynamodb_hook: Any = AwsGenericHook(aws_conn_id=self.aws_conn_id, client_type="dynamodb")

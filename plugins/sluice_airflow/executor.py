@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import gc
 import importlib
 import logging
-import pkgutil
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from airflow.executors.local_executor import LocalExecutor
 
 import sluice
-from sluice.aws import client_of
-from sluice.quality.gate import import_great_expectations, validate
+from sluice.aws.sessions import client_of
+from sluice.core.quality.gate import import_great_expectations, validate
 from sluice.settings import load_settings
 
 log = logging.getLogger(__name__)
@@ -40,15 +39,17 @@ LIBRARIES = (
 """What tasks import beside this project."""
 
 NOT_OF_TASKS = re.compile(
-    r"sluice\.(embedded|commands|deploy|drift|migrate|template)\b|.*\.(__main__|cli|produce|spark_job|firehose)$"
+    r"sluice\.(cli|deployment|core\.commands|core\.console)\b|.*\.(__main__|commands|spark_job|firehose)$"
 )
 """Modules of this project that no task imports."""
 
 
 def product_modules() -> list[str]:
     """Modules of this project that tasks import."""
-    names = (module.name for module in pkgutil.walk_packages(sluice.__path__, "sluice.", onerror=lambda _: None))
-    return [name for name in names if not NOT_OF_TASKS.match(name)]
+    # Not pkgutil.walk_packages: it imports the packages of the command line to look into them.
+    root = Path(sluice.__file__).parent
+    names = (".".join(("sluice", *file.relative_to(root).with_suffix("").parts)) for file in sorted(root.rglob("*.py")))
+    return [name for name in names if not NOT_OF_TASKS.match(name) and not name.endswith(".__init__")]
 
 
 class PreloadingLocalExecutor(LocalExecutor):
@@ -78,8 +79,6 @@ def prepare() -> None:
 
         rows = expectations.ExpectColumnValuesToNotBeNull(column="rows")
         validate("preload", [{"rows": 1}], ["rows"], lambda: [rows])
-    # A task is over before its garbage matters, and a collection touches, hence copies, the pages that it shares.
-    gc.set_threshold(20_000, 20, 20)
     with _logged("clients of AWS"):
         client_of.make_before_fork(load_settings())
 

@@ -9,7 +9,7 @@ from urllib.parse import quote, urlsplit
 from airflow.sdk import BaseOperator, BaseOperatorLink
 
 from sluice import lake
-from sluice.quality import GateFailed
+from sluice.core.quality import GateFailed
 from sluice.settings import load_settings
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class GateOperator(BaseOperator):
         """Run the gate.
 
         Returns:
-            What `sluice.quality.gate.run_gate` does, or `gate` and `rows` where nothing was staged to judge.
+            What `sluice.core.quality.gate.run_gate` does, or `gate` and `rows` where nothing was staged to judge.
 
         Raises:
             GateFailed: a critical expectation does not hold; nothing after this task runs.

@@ -16,7 +16,7 @@ from airflow.sdk import Asset
 from openlineage.client.event_v2 import Dataset
 from openlineage.client.facet_v2 import documentation_dataset, symlinks_dataset
 
-from sluice.aws import client
+from sluice.aws.sessions import client
 from sluice.settings import load_settings
 
 if TYPE_CHECKING:

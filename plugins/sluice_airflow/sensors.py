@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.amazon.aws.sensors.s3 import S3KeySensor
 from airflow.sdk.exceptions import AirflowSensorTimeout
 
-from sluice.datasets.records import parse_source
 from sluice.errors import TerminalError
+from sluice.pipelines.datasets.records import parse_source
 from sluice.settings import load_settings
 
 if TYPE_CHECKING:

@@ -24,7 +24,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from embedded_aws import free_port
-from sluice.aws import EMBEDDED_SECRET_KEY
+from sluice.aws.sessions import EMBEDDED_SECRET_KEY
 
 # Five seconds are the default, which a machine that also runs other tests may need for one page.
 expect.set_options(timeout=30_000)

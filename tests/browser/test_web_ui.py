@@ -23,13 +23,14 @@ from tests.browser.inputs import (
 )
 
 from datasets_world import csv_of, row
-from sluice.canary.records import DAGS
-from sluice.embedded.airflow_api import ENDED, AirflowApi
+from sluice.monitoring.canary.records import DAGS
+from sluice_dev.stack.airflow_api import ENDED, AirflowApi
 
 SMALL_DEMO = """
 from datetime import UTC, datetime
-from sluice.console import console
-from sluice.embedded import demo, samples
+from sluice.core.console import console
+from sluice_dev import demo
+from sluice_dev.samples import every_pipeline
 from sluice.settings import load_settings
 
 demo.run(load_settings(), console(), lambda: [samples.datasets(datetime.now(UTC))], live=False)

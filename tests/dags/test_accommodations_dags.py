@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from accommodations_world import PRIORITY, World, a_record
-from sluice.accommodations import expectations, produce
 from sluice.environment import aws_connection
+from sluice.pipelines.accommodations import expectations
 from sluice.settings import Settings
+from sluice_dev.samples import accommodations
 
 if TYPE_CHECKING:
     from airflow.sdk import DAG
@@ -40,7 +41,7 @@ def returned(dag_run: Any, task_id: str) -> Any:
 
 
 def test_partners_files_become_what_the_producer_says_must_come_out(world: World, run: RunDag) -> None:
-    made = produce.produce(produce.Catalogues(accommodations=120, malformed=0.1, file_records=60, seed=5))
+    made = accommodations.produce(accommodations.Catalogues(accommodations=120, malformed=0.1, file_records=60, seed=5))
     for key in landing_keys(world):
         world.send(world.event(key))
     runs = 0
@@ -54,7 +55,7 @@ def test_partners_files_become_what_the_producer_says_must_come_out(world: World
 
 
 def landing_keys(world: World) -> list[str]:
-    from sluice import s3
+    from sluice.aws import s3
 
     return list(s3.list_keys(world.settings.landing_bucket, "accommodations/"))
 

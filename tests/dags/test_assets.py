@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from dockerhub_account import DockerHubAccount
-from sluice.deploy import TABLES
-from sluice.embedded.dockerhub import DockerHubStandIn
+from sluice.aws.tables import reading
+from sluice.deployment.deploy import TABLES
+from sluice.monitoring.pipelines import pipelines
 from sluice.settings import PROJECT_ROOT, load_settings
-from sluice.tables import reading
-from sluice.watch.pipelines import pipelines
+from sluice_dev.dockerhub import DockerHubStandIn
 
 if TYPE_CHECKING:
     from airflow.models.dagrun import DagRun

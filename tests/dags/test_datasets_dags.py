@@ -11,10 +11,10 @@ import pytest
 from airflow.providers.amazon.aws.sensors.s3 import S3KeySensor
 
 from datasets_world import World, csv_of, row
-from sluice.datasets import expectations
-from sluice.datasets.records import BadSource
 from sluice.environment import aws_connection
 from sluice.lake import run_slug
+from sluice.pipelines.datasets import expectations
+from sluice.pipelines.datasets.records import BadSource
 from sluice.settings import Settings
 from sluice_airflow.sensors import DatasetMissing, DatasetSensor
 

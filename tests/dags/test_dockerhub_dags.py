@@ -12,12 +12,12 @@ import httpx
 import pytest
 
 from dockerhub_account import WORKED_EXAMPLE, WORKED_MONTHS, WORKED_RESULT, DockerHubAccount
-from sluice.aws import client
-from sluice.dockerhub import expectations, steps
-from sluice.embedded.dockerhub import DockerHubStandIn, history_of
+from sluice.aws.sessions import client
 from sluice.lake import run_slug
+from sluice.pipelines.dockerhub import expectations, steps
 from sluice.settings import Settings
 from sluice_airflow.gates import GateOperator, ReportLink
+from sluice_dev.dockerhub import DockerHubStandIn, history_of
 
 RunDag = Callable[..., Any]
 

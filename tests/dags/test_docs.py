@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from sluice.embedded.docs import PAGE, DocsFailed, difference, docs, render
+from sluice_dev.docs import PAGE, DocsFailed, difference, docs, render
 
 SAMPLE = '''
 """First line.
@@ -198,8 +198,8 @@ def test_a_folder_without_dags_is_no_page(tmp_path: Path) -> None:
 def page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where the page is written in a test; the Dags say `new`."""
     path = tmp_path / "docs" / "dags.md"
-    monkeypatch.setattr("sluice.embedded.docs.PAGE", path)
-    monkeypatch.setattr("sluice.embedded.docs.render", lambda: "# The Dags\nnew\n")
+    monkeypatch.setattr("sluice_dev.docs.PAGE", path)
+    monkeypatch.setattr("sluice_dev.docs.render", lambda: "# The Dags\nnew\n")
     return path
 
 

@@ -12,12 +12,12 @@ from airflow.sdk.module_loading import import_string
 
 from dockerhub_account import DockerHubAccount
 from embedded_aws import FaultInjection
-from sluice import sqs
-from sluice.aws import client
+from sluice.aws import sqs
+from sluice.aws.sessions import client
 from sluice.environment import aws_connection
+from sluice.monitoring import runs
+from sluice.monitoring.pipelines import pipelines
 from sluice.settings import load_settings
-from sluice.watch import runs
-from sluice.watch.pipelines import pipelines
 from sluice_airflow import doorbell
 from sluice_airflow.doorbell import QueueDepthTrigger
 

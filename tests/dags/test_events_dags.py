@@ -10,7 +10,7 @@ import pytest
 
 from events_world import World
 from sluice.environment import aws_connection
-from sluice.events import expectations, storage
+from sluice.pipelines.events import expectations, storage
 from sluice.settings import Settings
 
 if TYPE_CHECKING:
@@ -174,7 +174,7 @@ def test_an_hour_that_is_done_again_is_registered_without_a_crawl(world: World, 
 def test_the_raw_table_has_the_partition_after_the_crawl_and_there_is_no_second_table(
     world: World, run: RunDag
 ) -> None:
-    from sluice.aws import client
+    from sluice.aws.sessions import client
 
     world.put(50, seed=1)
     run("events_ingest")

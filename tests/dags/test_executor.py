@@ -15,7 +15,8 @@ from airflow.executors import local_executor
 from airflow.executors.executor_loader import ExecutorLoader
 
 said = multiprocessing.SimpleQueue()
-local_executor._run_worker = lambda **_: said.put((sorted(sys.modules), len(sys.modules["sluice.aws"].client_of._made)))
+def made(): return len(sys.modules["sluice.aws.sessions"].client_of._made)
+local_executor._run_worker = lambda **_: said.put((sorted(sys.modules), made()))
 before = set(sys.modules)
 executor = ExecutorLoader.get_default_executor()
 executor.start()
@@ -39,6 +40,6 @@ def test_a_worker_begins_with_what_each_task_would_import_for_seconds(airflow_da
     heavy = {"great_expectations.expectations", "pandas", "pyarrow.parquet", "duckdb", "boto3"}
     assert heavy - set(before), "they are there anyhow"
     assert heavy <= set(in_worker)
-    assert {f"sluice.{pipeline}.steps" for pipeline in PIPELINES} <= set(in_worker)
+    assert {f"sluice.pipelines.{pipeline}.steps" for pipeline in PIPELINES} <= set(in_worker)
     assert clients == 10
-    assert not {name for name in in_worker if name.startswith(("sluice.cli", "sluice.deploy", "sluice.embedded."))}
+    assert not {name for name in in_worker if name.startswith(("sluice.cli", "sluice.deployment", "sluice_dev"))}

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from dockerhub_account import DockerHubAccount
-from sluice.embedded.dockerhub import DockerHubStandIn
 from sluice.environment import aws_connection
+from sluice_dev.dockerhub import DockerHubStandIn
 
 
 def test_a_run_says_from_which_source_to_which_table_and_objects_it_went(

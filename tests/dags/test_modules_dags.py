@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from modules_world import World
-from sluice import s3
+from sluice.aws import s3
 from sluice.environment import aws_connection
 from sluice.lake import run_slug
-from sluice.modules import expectations, storage
-from sluice.modules.produce import Fleet
+from sluice.pipelines.modules import expectations, storage
 from sluice.settings import Settings
+from sluice_dev.samples.modules import Fleet
 
 if TYPE_CHECKING:
     from airflow.sdk import DAG

@@ -11,23 +11,22 @@ from typing import Any, cast
 from uuid import UUID
 
 import pytest
-from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
 
 from accommodations_world import World as AccommodationsWorld
 from accommodations_world import a_record
 from dockerhub_account import WORKED_EXAMPLE, DockerHubAccount
 from platform_world import Watch
-from sluice import kinesis, sqs
-from sluice.aws import client
-from sluice.canary.steps import CanaryFailed
-from sluice.deploy import deploy
-from sluice.dockerhub import expectations
+from sluice.aws import kinesis, sqs
+from sluice.aws.sessions import client
+from sluice.aws.tables import definitions, maintenance, reading
+from sluice.deployment.deploy import deploy
 from sluice.errors import SluiceError
-from sluice.events import steps, storage
 from sluice.lake import StagingExpired, run_slug
+from sluice.monitoring.canary.steps import CanaryFailed
+from sluice.monitoring.pipelines import WATCH_DAG, pipelines
+from sluice.pipelines.dockerhub import expectations
+from sluice.pipelines.events import steps, storage
 from sluice.settings import load_settings
-from sluice.tables import definitions, maintenance, reading
-from sluice.watch.pipelines import WATCH_DAG, pipelines
 from sluice_airflow import alerts
 from sluice_airflow.canary import require_withdrawn
 
@@ -197,22 +196,6 @@ def test_a_run_that_fails_is_not_noted_as_alive_and_its_message_says_all_there_i
     assert "/tasks/check_objects?try_number=1" in text
     assert "Run again:     sluice airflow tasks clear dockerhub_aggregate --task-regex check_objects" in text
     assert watch.metric("FailedTasks", Pipeline="dockerhub")[-1] == 1.0
-
-
-def test_what_a_task_returned_is_noted_without_asking_the_api_server_for_it(
-    watch: Watch, account: DockerHubAccount, run_dag: RunDag, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    pull, pulled = RuntimeTaskInstance.xcom_pull, []
-
-    def noted_pull(ti: RuntimeTaskInstance, *arguments: Any, **named: Any) -> Any:
-        pulled.append((ti.task_id, named.get("task_ids")))
-        return pull(ti, *arguments, **named)
-
-    monkeypatch.setattr(RuntimeTaskInstance, "xcom_pull", noted_pull)
-    account.put(*WORKED_EXAMPLE[0])
-    assert run_dag("dockerhub_aggregate").state == "success"
-    assert watch.read().dags["dockerhub_aggregate"].tally["records_in"] == 1
-    assert [task_id for task_id, of in pulled if of == task_id] == []
 
 
 def test_a_failure_of_a_run_without_a_date_is_run_again_by_a_new_run(

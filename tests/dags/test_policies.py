@@ -16,10 +16,10 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError, NoCredentialsError
 
-from sluice.embedded.demo import TALLY_TASKS
+from sluice.core.quality import GateFailed
 from sluice.errors import SluiceError, TerminalError
-from sluice.quality import GateFailed
 from sluice.settings import PROJECT_ROOT
+from sluice_dev.demo import TALLY_TASKS
 
 FILES = sorted((PROJECT_ROOT / "dags").glob("*.py"))
 IDS = [file.stem for file in FILES]

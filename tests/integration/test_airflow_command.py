@@ -8,7 +8,7 @@ from pathlib import Path
 
 def test_an_airflow_command_that_fails_says_why_in_one_line(tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "sluice.embedded.airflow_command", "dags", "list"],
+        [sys.executable, "-m", "sluice_dev.stack.airflow_command", "dags", "list"],
         env=os.environ | {"AIRFLOW_HOME": str(tmp_path), "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": "unheard-of://"},
         capture_output=True,
         text=True,

@@ -14,17 +14,17 @@ import datasets_world
 import events_world
 import modules_world
 from dockerhub_account import WORKED_EXAMPLE, DockerHubAccount
-from sluice import s3
-from sluice.accommodations import steps as accommodations
-from sluice.aws import client
-from sluice.datasets import steps as datasets
-from sluice.dockerhub import steps as dockerhub
-from sluice.events import rebuild
-from sluice.events import steps as events
+from sluice.aws import s3
+from sluice.aws.sessions import client
 from sluice.lake import StagingExpired
-from sluice.modules import steps as modules
+from sluice.monitoring import steps as watch
+from sluice.pipelines.accommodations import steps as accommodations
+from sluice.pipelines.datasets import steps as datasets
+from sluice.pipelines.dockerhub import steps as dockerhub
+from sluice.pipelines.events import rebuild
+from sluice.pipelines.events import steps as events
+from sluice.pipelines.modules import steps as modules
 from sluice.settings import Settings, load_settings
-from sluice.watch import steps as watch
 
 
 class Cleared(NamedTuple):

@@ -11,12 +11,13 @@ import pytest
 from click.testing import CliRunner
 
 from dockerhub_account import DockerHubAccount
-from sluice import cli, s3, sqs
-from sluice.aws import client
+from sluice import cli
+from sluice.aws import s3, sqs
+from sluice.aws.sessions import client
+from sluice.monitoring import runs
+from sluice.monitoring.pipelines import pipelines
+from sluice.monitoring.runs import Failure
 from sluice.settings import Settings, load_settings
-from sluice.watch import runs
-from sluice.watch.pipelines import pipelines
-from sluice.watch.runs import Failure
 
 PIPELINES = [pipeline.name for pipeline in pipelines(load_settings()) if pipeline.queues]
 

@@ -13,12 +13,14 @@ import pytest
 from click.testing import CliRunner
 
 from embedded_aws import FaultInjection, free_port, use_settings
-from sluice import aws, catalog, cli, deploy, sqs
-from sluice.embedded import repair
-from sluice.events.storage import EVENTS, RAW_TABLE
+from sluice import cli
+from sluice.aws import glue, sessions, sqs
+from sluice.aws.account import AwsUnavailable, account_id
+from sluice.aws.tables.definitions import create_missing, load
+from sluice.deployment import deploy, repair
+from sluice.deployment.template import load_template
+from sluice.pipelines.events.storage import EVENTS, RAW_TABLE
 from sluice.settings import Settings
-from sluice.tables.definitions import create_missing, load
-from sluice.template import load_template
 
 WRITES = ("Create", "Delete", "Execute", "Put", "PUT", "Set", "Update", "Subscribe", "Tag")
 BUCKET = """
@@ -47,7 +49,7 @@ def tls_only(action: str, *resources: str) -> dict[str, Any]:
 
 
 def queue(name: str) -> tuple[str, dict[str, Any], dict[str, str]]:
-    sqs = aws.client("sqs")
+    sqs = sessions.client("sqs")
     url = sqs.get_queue_url(QueueName=name)["QueueUrl"]
     attributes: dict[str, Any] = dict(sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"])
     documents = {key: json.loads(attributes[key]) for key in attributes if key.endswith("Policy")}
@@ -62,7 +64,7 @@ OWN_TAGS = {"project": "sluice", "environment": "test"}
 
 
 def test_a_bucket_is_what_its_template_says(dockerhub_deployed: Settings) -> None:
-    s3 = aws.client("s3")
+    s3 = sessions.client("s3")
     for bucket in (dockerhub_deployed.lake_bucket, dockerhub_deployed.landing_bucket):
         assert s3.get_bucket_versioning(Bucket=bucket)["Status"] == "Enabled"
         (encryption,) = s3.get_bucket_encryption(Bucket=bucket)["ServerSideEncryptionConfiguration"]["Rules"]
@@ -83,7 +85,7 @@ def test_a_bucket_is_what_its_template_says(dockerhub_deployed: Settings) -> Non
 
 
 def test_each_zone_of_the_lake_is_kept_as_long_as_the_contract_says(dockerhub_deployed: Settings) -> None:
-    s3 = aws.client("s3")
+    s3 = sessions.client("s3")
     versions = {
         "ID": "versions",
         "Status": "Enabled",
@@ -105,7 +107,7 @@ def test_each_zone_of_the_lake_is_kept_as_long_as_the_contract_says(dockerhub_de
 
 
 def test_the_lake_announces_raw_keys_of_dockerhub_and_no_others(dockerhub_deployed: Settings) -> None:
-    s3 = aws.client("s3")
+    s3 = sessions.client("s3")
     notifications = s3.get_bucket_notification_configuration(Bucket=dockerhub_deployed.lake_bucket)
     (topic,) = notifications["TopicConfigurations"]
     assert topic["TopicArn"] == arn(dockerhub_deployed, "sns", "sluice-test-dockerhub-raw")
@@ -119,7 +121,7 @@ def test_the_lake_announces_raw_keys_of_dockerhub_and_no_others(dockerhub_deploy
 
 
 def test_the_topic_takes_messages_of_the_lake_bucket_alone(dockerhub_deployed: Settings) -> None:
-    sns = aws.client("sns")
+    sns = sessions.client("sns")
     topic_arn = arn(dockerhub_deployed, "sns", "sluice-test-dockerhub-raw")
     attributes = sns.get_topic_attributes(TopicArn=topic_arn)["Attributes"]
     assert json.loads(attributes["Policy"])["Statement"] == [
@@ -182,7 +184,7 @@ def test_the_queue_hands_poison_to_its_dead_letter_queue(dockerhub_deployed: Set
 
 
 def test_the_table_forgets_old_items_and_can_be_restored(dockerhub_deployed: Settings) -> None:
-    dynamodb = aws.client("dynamodb")
+    dynamodb = sessions.client("dynamodb")
     table = dynamodb.describe_table(TableName=dockerhub_deployed.dockerhub_table)["Table"]
     assert table["KeySchema"] == [
         {"AttributeName": "PK", "KeyType": "HASH"},
@@ -237,7 +239,7 @@ def test_no_template_has_a_resource_that_these_tests_do_not_read_back() -> None:
 
 
 def test_an_object_in_the_lake_arrives_in_the_queue_through_the_topic(dockerhub_deployed: Settings) -> None:
-    s3, sqs = aws.client("s3"), aws.client("sqs")
+    s3, sqs = sessions.client("s3"), sessions.client("sqs")
     key = "raw/dockerhub/namespace=a/name=b c/year=2026/month=11/day=21/2026_11_21_000000.json"
     for ignored in ("raw/dockerhub/a.txt", "raw/events/a.json", "curated/dockerhub/a.json"):
         s3.put_object(Bucket=dockerhub_deployed.lake_bucket, Key=ignored, Body=b"{}")
@@ -261,9 +263,9 @@ def test_a_deploy_leaves_no_test_event_of_s3_which_would_start_a_dag_without_wor
     queues = [deployed.dockerhub_queue, deployed.accommodations_queue, deployed.datasets_queue]
     assert [sqs.queue_counts(name) for name in queues] == [(0, 0)] * 3
 
-    aws.client("s3").put_object(Bucket=deployed.landing_bucket, Key="datasets/a.csv", Body=b"")
+    sessions.client("s3").put_object(Bucket=deployed.landing_bucket, Key="datasets/a.csv", Body=b"")
     url = sqs.queue_url(deployed.datasets_queue)
-    aws.client("sqs").send_message(QueueUrl=url, MessageBody=json.dumps({"Event": "s3:TestEvent"}))
+    sessions.client("sqs").send_message(QueueUrl=url, MessageBody=json.dumps({"Event": "s3:TestEvent"}))
     assert sqs.queue_counts(deployed.datasets_queue) == (2, 0)
     deploy.discard_test_events(deployed)
     assert sqs.queue_counts(deployed.datasets_queue) == (1, 0)
@@ -290,7 +292,7 @@ def test_two_deploys_at_once_end_in_one(settings: Settings) -> None:
 
 
 def test_a_property_that_someone_changed_is_restored(dockerhub_deployed: Settings) -> None:
-    aws.client("s3").delete_bucket_lifecycle(Bucket=dockerhub_deployed.lake_bucket)
+    sessions.client("s3").delete_bucket_lifecycle(Bucket=dockerhub_deployed.lake_bucket)
     changes = {stack.stack_name: stack.changes for stack in deploy.deploy(dockerhub_deployed) if stack.changes}
     assert changes == {"sluice-test-lake": ("Restore Lake.LifecycleConfiguration",)}
 
@@ -298,7 +300,7 @@ def test_a_property_that_someone_changed_is_restored(dockerhub_deployed: Setting
 def test_a_property_that_does_not_stick_is_an_error(
     dockerhub_deployed: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    s3 = aws.client("s3")
+    s3 = sessions.client("s3")
     s3.delete_bucket_lifecycle(Bucket=dockerhub_deployed.lake_bucket)
     with monkeypatch.context() as patch:
         patch.setattr(s3, "put_bucket_lifecycle_configuration", lambda **_: None)
@@ -322,11 +324,11 @@ def test_a_change_of_a_template_is_the_only_thing_deployed(deployed: Settings, t
 def test_a_deploy_that_changes_the_table_of_raw_events_keeps_what_events_added_to_it(
     settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    aws.client("s3").create_bucket(Bucket=settings.lake_bucket)
+    sessions.client("s3").create_bucket(Bucket=settings.lake_bucket)
     deploy.deploy(settings, stacks=("events",))
     create_missing(settings, [EVENTS])
-    database, base = settings.glue_database, catalog.table_columns(settings.glue_database, RAW_TABLE)
-    catalog.add_columns(database, RAW_TABLE, {"user_id": "bigint", "country": "string"})
+    database, base = settings.glue_database, glue.table_columns(settings.glue_database, RAW_TABLE)
+    glue.add_columns(database, RAW_TABLE, {"user_id": "bigint", "country": "string"})
     from pyiceberg.types import LongType
 
     with load(settings, EVENTS.name).update_schema() as schema:
@@ -339,21 +341,21 @@ def test_a_deploy_that_changes_the_table_of_raw_events_keeps_what_events_added_t
         return [each for stack in deploy.deploy(settings, tmp_path, ("events",)) for each in stack.changes]
 
     assert "Restore column country of raw_events" in change("Events as received")
-    assert catalog.table_columns(database, RAW_TABLE) == base | {"user_id": "bigint", "country": "string"}
+    assert glue.table_columns(database, RAW_TABLE) == base | {"user_id": "bigint", "country": "string"}
     # Killed before it restored them: what was published has the columns too.
     with monkeypatch.context() as killed:
         killed.setattr(deploy, "add_columns", lambda *_: [])
         change("Events")
-    assert catalog.table_columns(database, RAW_TABLE) == base
+    assert glue.table_columns(database, RAW_TABLE) == base
     assert change("Events") == ["Restore column user_id of raw_events"]
-    assert catalog.table_columns(database, RAW_TABLE) == base | {"user_id": "bigint"}
+    assert glue.table_columns(database, RAW_TABLE) == base | {"user_id": "bigint"}
 
 
 def test_a_failed_stack_names_the_resource_and_is_created_once_the_cause_is_gone(
     settings: Settings, tmp_path: Path
 ) -> None:
     (tmp_path / "bucket.yaml").write_text(BUCKET)
-    other = aws.client_of("s3", settings.model_copy(update={"aws_account_id": "999999999999"}))
+    other = sessions.client_of("s3", settings.model_copy(update={"aws_account_id": "999999999999"}))
     other.create_bucket(Bucket=settings.lake_bucket)
     for _ in range(2):
         with pytest.raises(deploy.DeployError) as raised:
@@ -377,7 +379,7 @@ def test_a_resource_that_fails_while_it_is_made_is_named_with_its_reason(setting
 
 def test_an_embedded_aws_that_does_not_run_is_named_at_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     stopped = use_settings(monkeypatch, home=tmp_path, aws_port=free_port())
-    with pytest.raises(deploy.DeployError, match="sluice aws start"):
+    with pytest.raises(AwsUnavailable, match="sluice aws start"):
         deploy.deploy(stopped)
     result = CliRunner().invoke(cli.main, ["deploy"])
     assert result.exit_code == 1
@@ -411,7 +413,7 @@ def emulated_real_account(settings: Settings, monkeypatch: pytest.MonkeyPatch, t
 
 def test_a_real_account_needs_credentials_first(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     settings = real_account(monkeypatch, tmp_path)
-    with pytest.raises(deploy.DeployError, match=r"Unable to locate credentials.*AWS_PROFILE"):
+    with pytest.raises(AwsUnavailable, match=r"Unable to locate credentials.*AWS_PROFILE"):
         deploy.deploy(settings)
 
 
@@ -419,7 +421,7 @@ def test_a_real_account_gets_the_same_stacks_and_no_repair(
     settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     real = emulated_real_account(settings, monkeypatch, tmp_path)
-    assert deploy.account_id(real) == settings.aws_account_id
+    assert account_id(real) == settings.aws_account_id
     changes = [change for stack in deploy.deploy(real) for change in stack.changes]
     assert "Add Table" in changes
     assert not [change for change in changes if change.startswith("Restore")]
@@ -432,7 +434,7 @@ class TableOptimizers:
     def __init__(self, *settings: Settings) -> None:
         self.held: dict[tuple[str, str], dict[str, Any]] = {}
         for each in settings:
-            events = aws.client_of("glue", each).meta.events
+            events = sessions.client_of("glue", each).meta.events
             for operation in ("Get", "Create", "Update", "Delete"):
                 events.register(f"before-call.glue.{operation}TableOptimizer", self.answer)
 
@@ -453,15 +455,15 @@ class TableOptimizers:
 def test_glue_maintains_the_tables_of_an_account_until_airflow_does_again(
     settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    aws.client("s3").create_bucket(Bucket=settings.lake_bucket)
-    aws.client("glue").create_database(DatabaseInput={"Name": settings.glue_database})
+    sessions.client("s3").create_bucket(Bucket=settings.lake_bucket)
+    sessions.client("glue").create_database(DatabaseInput={"Name": settings.glue_database})
     airflow = emulated_real_account(settings, monkeypatch, tmp_path)
     monkeypatch.setattr(deploy, "STACKS", ("platform",))
     monkeypatch.setattr(deploy, "TABLES", (EVENTS,))
     glue = airflow.model_copy(update={"table_maintenance": "glue"})
     longer = glue.model_copy(update={"table_retention_hours": 100})
     optimizers = TableOptimizers(airflow, glue, longer)
-    iam = boto3.client("iam", **aws.connection_arguments(settings))
+    iam = boto3.client("iam", **sessions.connection_arguments(settings))
 
     def changes(of: Settings) -> list[str]:
         (platform, _, optimizer_changes) = deploy.deploy(of, stacks=("platform",))

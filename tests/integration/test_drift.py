@@ -11,9 +11,11 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from sluice import aws, cli, deploy, drift, sqs
+from sluice import cli
+from sluice.aws import sessions, sqs
+from sluice.deployment import deploy, drift
+from sluice.deployment.template import load_template
 from sluice.settings import Settings
-from sluice.template import load_template
 
 DELETE: dict[str, Callable[[Any, drift.StackResource], object]] = {
     "AWS::CloudWatch::Alarm": lambda client, it: client.delete_alarms(AlarmNames=[it.name]),
@@ -86,17 +88,17 @@ def delete_role(iam: Any, name: str) -> None:
 
 def resources_of(settings: Settings, stack: str) -> list[drift.StackResource]:
     template = load_template((deploy.TEMPLATES / f"{stack}.yaml").read_text())
-    cloudformation = aws.client("cloudformation")
+    cloudformation = sessions.client("cloudformation")
     return drift.stack_resources(cloudformation, f"{settings.resource_prefix}-{stack}", template)
 
 
 def delete(settings: Settings, resource: drift.StackResource) -> None:
     kind = drift.TYPES[resource.type]
     try:
-        DELETE[resource.type](aws.client_of(kind.service, settings), resource)
+        DELETE[resource.type](sessions.client_of(kind.service, settings), resource)
     except Exception as error:
         # A part goes with the whole that was deleted before it.
-        if aws.error_code(error) not in drift.NOT_FOUND:
+        if sessions.error_code(error) not in drift.NOT_FOUND:
             raise
 
 
@@ -129,9 +131,9 @@ def read_back(deployed: Settings) -> None:
 
 def test_what_was_deleted_by_hand_is_back_and_all_else_as_before(deployed: Settings) -> None:
     queue = sqs.queue_url(deployed.dockerhub_queue)
-    aws.client("sqs").send_message(QueueUrl=queue, MessageBody="kept")
+    sessions.client("sqs").send_message(QueueUrl=queue, MessageBody="kept")
     item = {"PK": {"S": "kept"}, "SK": {"S": "kept"}}
-    aws.client("dynamodb").put_item(TableName=deployed.dockerhub_table, Item=item)
+    sessions.client("dynamodb").put_item(TableName=deployed.dockerhub_table, Item=item)
     for stack, names in ONE_OF_MOST_TYPES.items():
         for resource in resources_of(deployed, stack):
             if resource.logical_id in names:
@@ -144,9 +146,11 @@ def test_what_was_deleted_by_hand_is_back_and_all_else_as_before(deployed: Setti
         for stack, names in ONE_OF_MOST_TYPES.items()
     }
     assert changes(deploy.deploy(deployed)) == {}
-    assert [message["Body"] for message in aws.client("sqs").receive_message(QueueUrl=queue)["Messages"]] == ["kept"]
-    aws.client("sqs").purge_queue(QueueUrl=queue)
-    assert aws.client("dynamodb").get_item(TableName=deployed.dockerhub_table, Key=item)["Item"] == item
+    assert [message["Body"] for message in sessions.client("sqs").receive_message(QueueUrl=queue)["Messages"]] == [
+        "kept"
+    ]
+    sessions.client("sqs").purge_queue(QueueUrl=queue)
+    assert sessions.client("dynamodb").get_item(TableName=deployed.dockerhub_table, Key=item)["Item"] == item
     read_back(deployed)
 
 
@@ -174,7 +178,7 @@ def test_a_deploy_that_was_killed_between_both_updates_is_completed_by_the_next(
 ) -> None:
     deploy.deploy(settings, stacks=("datasets",))
     url = sqs.queue_url(settings.datasets_queue)
-    aws.client("sqs").delete_queue(QueueUrl=url)
+    sessions.client("sqs").delete_queue(QueueUrl=url)
     real = deploy.deploy_stack
 
     def killed(cloudformation: Any, name: str, template: str, *arguments: Any) -> list[str]:
@@ -195,8 +199,8 @@ def test_a_deploy_that_was_killed_between_both_updates_is_completed_by_the_next(
 
 def test_a_queue_that_is_missing_does_not_stop_the_others_from_losing_their_test_events(settings: Settings) -> None:
     for name in (settings.accommodations_queue, settings.datasets_queue):
-        aws.client("sqs").create_queue(QueueName=name)
+        sessions.client("sqs").create_queue(QueueName=name)
     url = sqs.queue_url(settings.datasets_queue)
-    aws.client("sqs").send_message(QueueUrl=url, MessageBody=json.dumps({"Event": "s3:TestEvent"}))
+    sessions.client("sqs").send_message(QueueUrl=url, MessageBody=json.dumps({"Event": "s3:TestEvent"}))
     deploy.discard_test_events(settings)
     assert sqs.queue_counts(settings.datasets_queue) == (0, 0)

@@ -22,10 +22,11 @@ from botocore.exceptions import BotoCoreError, ClientError
 from click.testing import CliRunner
 
 from embedded_aws import FaultInjection, free_port, use_settings
-from sluice import aws, cli, sqs
-from sluice.deploy import deploy
-from sluice.embedded import server
+from sluice import cli
+from sluice.aws import sessions, sqs
+from sluice.deployment.deploy import deploy
 from sluice.settings import Settings
+from sluice_dev.emulator import server
 
 
 @pytest.fixture
@@ -123,29 +124,29 @@ def test_state_survives_a_clean_stop(own: Settings) -> None:
     server.start(own)
     deploy(own)
     key = {"PK": {"S": "a"}, "SK": {"S": "b"}}
-    aws.client("dynamodb").put_item(TableName=own.dockerhub_table, Item=key)
-    aws.client("s3").put_object(Bucket=own.lake_bucket, Key="raw/dockerhub/a.json", Body=b"{}")
-    queue_url = aws.client("sqs").get_queue_url(QueueName="sluice-dev-dockerhub-raw")["QueueUrl"]
-    aws.client("sqs").send_message(QueueUrl=queue_url, MessageBody="kept")
+    sessions.client("dynamodb").put_item(TableName=own.dockerhub_table, Item=key)
+    sessions.client("s3").put_object(Bucket=own.lake_bucket, Key="raw/dockerhub/a.json", Body=b"{}")
+    queue_url = sessions.client("sqs").get_queue_url(QueueName="sluice-dev-dockerhub-raw")["QueueUrl"]
+    sessions.client("sqs").send_message(QueueUrl=queue_url, MessageBody="kept")
     server.stop(own)
     server.start(own)
     assert not any(stack.changes for stack in deploy(own))
-    assert aws.client("dynamodb").get_item(TableName=own.dockerhub_table, Key=key)["Item"] == key
-    assert aws.client("s3").get_object(Bucket=own.lake_bucket, Key="raw/dockerhub/a.json")["Body"].read() == b"{}"
-    messages = aws.client("sqs").receive_message(QueueUrl=queue_url, MaxNumberOfMessages=10)["Messages"]
+    assert sessions.client("dynamodb").get_item(TableName=own.dockerhub_table, Key=key)["Item"] == key
+    assert sessions.client("s3").get_object(Bucket=own.lake_bucket, Key="raw/dockerhub/a.json")["Body"].read() == b"{}"
+    messages = sessions.client("sqs").receive_message(QueueUrl=queue_url, MaxNumberOfMessages=10)["Messages"]
     assert "kept" in [message["Body"] for message in messages]
 
 
 def test_a_kill_loses_neither_objects_nor_what_was_deployed(own: Settings) -> None:
     info = server.start(own)
     deploy(own)
-    aws.client("s3").put_object(Bucket=own.lake_bucket, Key="raw/dockerhub/a.json", Body=b"{}")
+    sessions.client("s3").put_object(Bucket=own.lake_bucket, Key="raw/dockerhub/a.json", Body=b"{}")
     kill(info)
     server.start(own)
     # A table whose entry in the catalog was not saved is registered again from its files.
     assert not any(stack.changes for stack in deploy(own) if stack.stack_name != "tables")
-    assert aws.client("s3").get_object(Bucket=own.lake_bucket, Key="raw/dockerhub/a.json")["Body"].read() == b"{}"
-    listed = aws.client("s3").list_objects_v2(Bucket=own.lake_bucket, Prefix="raw/")["Contents"]
+    assert sessions.client("s3").get_object(Bucket=own.lake_bucket, Key="raw/dockerhub/a.json")["Body"].read() == b"{}"
+    listed = sessions.client("s3").list_objects_v2(Bucket=own.lake_bucket, Prefix="raw/")["Contents"]
     assert [entry["Key"] for entry in listed] == ["raw/dockerhub/a.json"]
     queues = [own.dockerhub_queue, own.accommodations_queue, own.datasets_queue]
     assert [sqs.queue_counts(name) for name in queues] == [(0, 0)] * 3, "test events of S3 start Dags without work"
@@ -153,9 +154,9 @@ def test_a_kill_loses_neither_objects_nor_what_was_deployed(own: Settings) -> No
 
 def test_a_stop_does_not_wait_for_a_long_poll(own: Settings) -> None:
     server.start(own, faults=True)
-    queue_url = aws.client("sqs").create_queue(QueueName="quiet")["QueueUrl"]
+    queue_url = sessions.client("sqs").create_queue(QueueName="quiet")["QueueUrl"]
     patient = boto3.session.Session().client(
-        "sqs", config=Config(retries={"total_max_attempts": 1}), **aws.connection_arguments(own)
+        "sqs", config=Config(retries={"total_max_attempts": 1}), **sessions.connection_arguments(own)
     )
     with ThreadPoolExecutor(1) as pool:
         poll = pool.submit(patient.receive_message, QueueUrl=queue_url, WaitTimeSeconds=20)
@@ -173,8 +174,8 @@ def test_two_servers_run_side_by_side(own: Settings, tmp_path: Path) -> None:
     server.start(own)
     server.start(other)
     try:
-        aws.client("s3").create_bucket(Bucket="only-here")
-        assert aws.client_of("s3", other).list_buckets()["Buckets"] == []
+        sessions.client("s3").create_bucket(Bucket="only-here")
+        assert sessions.client_of("s3", other).list_buckets()["Buckets"] == []
     finally:
         assert server.stop(other)
     assert server.status(own) is not None
@@ -190,9 +191,9 @@ def test_reset_forgets_everything(own: Settings, running: bool) -> None:
     assert (server.status(own) is not None) is running
     server.stop(own)
     server.start(own)
-    assert aws.client("s3").list_buckets()["Buckets"] == []
-    assert aws.client("dynamodb").list_tables()["TableNames"] == []
-    assert aws.client("cloudformation").describe_stacks()["Stacks"] == []
+    assert sessions.client("s3").list_buckets()["Buckets"] == []
+    assert sessions.client("dynamodb").list_tables()["TableNames"] == []
+    assert sessions.client("cloudformation").describe_stacks()["Stacks"] == []
 
 
 def test_a_stop_leaves_no_process_and_no_file_outside_its_home(own: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -233,7 +234,7 @@ def test_the_commands_say_what_happened(own: Settings) -> None:
 
 
 def test_serve_lets_the_name_of_a_container_in(own: Settings) -> None:
-    command = [sys.executable, "-c", "from sluice.embedded.server import aws; aws()", "serve"]
+    command = [sys.executable, "-c", "from sluice_dev.emulator.server import aws; aws()", "serve"]
     environment = {**os.environ, "SLUICE_HOME": str(own.home), "SLUICE_AWS_PORT": str(own.aws_port)}
     with subprocess.Popen([*command, "--allowed-host", "aws:4566"], env=environment) as process:
         try:

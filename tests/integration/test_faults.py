@@ -11,7 +11,7 @@ from botocore.config import Config
 from botocore.exceptions import ClientError, ConnectionClosedError, ReadTimeoutError, ResponseStreamingError
 
 from embedded_aws import FaultInjection
-from sluice import aws
+from sluice.aws import sessions
 from sluice.settings import Settings
 
 ITEM = {"PK": {"S": "a"}, "SK": {"S": "b"}}
@@ -19,10 +19,10 @@ ITEM = {"PK": {"S": "a"}, "SK": {"S": "b"}}
 
 def one_try(service: Any, settings: Settings, read_timeout_seconds: float = 10) -> Any:
     """A client that never tries again."""
-    config = aws.EMBEDDED_CLIENT_CONFIG.merge(
+    config = sessions.EMBEDDED_CLIENT_CONFIG.merge(
         Config(retries={"mode": "standard", "total_max_attempts": 1}, read_timeout=read_timeout_seconds)
     )
-    return boto3.session.Session().client(service, config=config, **aws.connection_arguments(settings))
+    return boto3.session.Session().client(service, config=config, **sessions.connection_arguments(settings))
 
 
 @pytest.mark.parametrize("kind", ["throttle", "error", "drop"])
@@ -30,10 +30,10 @@ def test_boto3_gets_over_a_fault_of_a_table(
     dockerhub_deployed: Settings, account_faults: FaultInjection, kind: str
 ) -> None:
     account_faults.inject(kind, service="dynamodb", operation="PutItem", times=1)
-    answer = aws.client("dynamodb").put_item(TableName=dockerhub_deployed.dockerhub_table, Item=ITEM)
+    answer = sessions.client("dynamodb").put_item(TableName=dockerhub_deployed.dockerhub_table, Item=ITEM)
     assert answer["ResponseMetadata"]["RetryAttempts"] == 1
     assert account_faults.injected() == 1
-    assert aws.client("dynamodb").get_item(TableName=dockerhub_deployed.dockerhub_table, Key=ITEM)["Item"] == ITEM
+    assert sessions.client("dynamodb").get_item(TableName=dockerhub_deployed.dockerhub_table, Key=ITEM)["Item"] == ITEM
 
 
 @pytest.mark.parametrize("kind", ["throttle", "error", "drop"])
@@ -42,9 +42,9 @@ def test_boto3_gets_over_a_fault_of_an_upload(
 ) -> None:
     body = b"x" * 200_000
     account_faults.inject(kind, service="s3", operation="PutObject", times=1)
-    answer = aws.client("s3").put_object(Bucket=dockerhub_deployed.lake_bucket, Key="raw/a", Body=body)
+    answer = sessions.client("s3").put_object(Bucket=dockerhub_deployed.lake_bucket, Key="raw/a", Body=body)
     assert answer["ResponseMetadata"]["RetryAttempts"] == 1
-    assert aws.client("s3").get_object(Bucket=dockerhub_deployed.lake_bucket, Key="raw/a")["Body"].read() == body
+    assert sessions.client("s3").get_object(Bucket=dockerhub_deployed.lake_bucket, Key="raw/a")["Body"].read() == body
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,7 @@ def test_boto3_gets_over_a_fault_of_a_list(
     settings: Settings, faults: FaultInjection, kind: str, service: Any, operation: str
 ) -> None:
     faults.inject(kind, service=service, times=1)
-    client: Any = aws.client(service)
+    client: Any = sessions.client(service)
     assert getattr(client, operation)()["ResponseMetadata"]["RetryAttempts"] == 1
 
 
@@ -84,13 +84,13 @@ def test_a_dropped_answer_leaves_the_call_done(dockerhub_deployed: Settings, acc
     account_faults.inject("drop", service="dynamodb", operation="PutItem")
     with pytest.raises(ConnectionClosedError):
         one_try("dynamodb", dockerhub_deployed).put_item(TableName=dockerhub_deployed.dockerhub_table, Item=ITEM)
-    assert aws.client("dynamodb").get_item(TableName=dockerhub_deployed.dockerhub_table, Key=ITEM)["Item"] == ITEM
+    assert sessions.client("dynamodb").get_item(TableName=dockerhub_deployed.dockerhub_table, Key=ITEM)["Item"] == ITEM
 
 
 def test_a_dropped_download_breaks_while_it_is_read(
     dockerhub_deployed: Settings, account_faults: FaultInjection
 ) -> None:
-    s3 = aws.client("s3")
+    s3 = sessions.client("s3")
     s3.put_object(Bucket=dockerhub_deployed.lake_bucket, Key="a", Body=b"body")
     account_faults.inject("drop", service="s3", operation="GetObject")
     body = s3.get_object(Bucket=dockerhub_deployed.lake_bucket, Key="a")["Body"]
@@ -101,7 +101,7 @@ def test_a_dropped_download_breaks_while_it_is_read(
 def test_a_batch_may_be_left_undone_without_an_error(
     dockerhub_deployed: Settings, account_faults: FaultInjection
 ) -> None:
-    table, dynamodb = dockerhub_deployed.dockerhub_table, aws.client("dynamodb")
+    table, dynamodb = dockerhub_deployed.dockerhub_table, sessions.client("dynamodb")
     puts: Any = {table: [{"PutRequest": {"Item": ITEM}}]}
     keys: Any = {table: {"Keys": [ITEM], "ConsistentRead": True}}
     for operation in ("BatchWriteItem", "BatchGetItem"):
@@ -139,7 +139,7 @@ def test_another_account_sees_nothing_of_a_fault(settings: Settings, faults: Fau
 
 
 def test_requests_are_counted_by_operation(dockerhub_deployed: Settings, account_faults: FaultInjection) -> None:
-    s3, dynamodb = aws.client("s3"), aws.client("dynamodb")
+    s3, dynamodb = sessions.client("s3"), sessions.client("dynamodb")
     before = account_faults.requests()
     for number in range(3):
         s3.put_object(Bucket=dockerhub_deployed.lake_bucket, Key=f"a/{number}", Body=b"")

@@ -9,9 +9,9 @@ import httpx
 import psutil
 import pytest
 
-from sluice import aws
-from sluice.embedded import server
+from sluice.aws import sessions
 from sluice.settings import Settings
+from sluice_dev.emulator import server
 
 
 def ask(
@@ -55,9 +55,9 @@ def test_this_machine_gets_in_by_its_own_names(embedded_server: Settings, host: 
 
 
 def test_a_refused_reset_wipes_nothing(settings: Settings) -> None:
-    aws.client("s3").create_bucket(Bucket=settings.lake_bucket)
+    sessions.client("s3").create_bucket(Bucket=settings.lake_bucket)
     assert ask(settings, {"Origin": "https://evil.example"}, "/_ministack/reset", "POST").status_code == 403
-    assert [bucket["Name"] for bucket in aws.client("s3").list_buckets()["Buckets"]] == [settings.lake_bucket]
+    assert [bucket["Name"] for bucket in sessions.client("s3").list_buckets()["Buckets"]] == [settings.lake_bucket]
 
 
 def test_an_answer_may_not_be_read_by_other_origins(settings: Settings) -> None:

@@ -13,14 +13,15 @@ from click.testing import CliRunner
 from accommodations_world import TABLES, a_record
 from accommodations_world import World as AccommodationsWorld
 from events_world import World
-from sluice import cli, s3
-from sluice.accommodations.catalogue import CANDIDATES
-from sluice.aws import client
-from sluice.dockerhub.storage import HISTORY
-from sluice.events import storage
-from sluice.migrate import migrate_accommodations
+from sluice import cli
+from sluice.aws import s3
+from sluice.aws.sessions import client
+from sluice.aws.tables import commits, definitions, reading
+from sluice.deployment.migrate import migrate_accommodations
+from sluice.pipelines.accommodations.catalogue import CANDIDATES
+from sluice.pipelines.dockerhub.storage import HISTORY
+from sluice.pipelines.events import storage
 from sluice.settings import Settings
-from sluice.tables import commits, definitions, reading
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 

@@ -9,10 +9,11 @@ import pytest
 from botocore.exceptions import ClientError
 from click.testing import CliRunner
 
-from sluice import aws, cli, dynamodb, kinesis, s3, sns, sqs
-from sluice.aws import client
+from sluice import cli
+from sluice.aws import dynamodb, kinesis, s3, sessions, sns, sqs
+from sluice.aws.sessions import client
+from sluice.monitoring import alerts, steps
 from sluice.settings import Settings
-from sluice.watch import alerts, steps
 
 CALLS: dict[str, Callable[[Settings], Any]] = {
     "SQS queue {0.dockerhub_queue}": lambda its: client("sqs").get_queue_url(QueueName=its.dockerhub_queue),
@@ -34,7 +35,7 @@ CALLS: dict[str, Callable[[Settings], Any]] = {
 
 @pytest.mark.parametrize("what", CALLS)
 def test_what_is_not_there_is_one_sentence_with_its_way_out(what: str, settings: Settings) -> None:
-    with pytest.raises(aws.ResourceMissing) as raised:
+    with pytest.raises(sessions.ResourceMissing) as raised:
         CALLS[what](settings)
     said, _, variable = str(raised.value).partition(", or set ")
     assert said == f"{what.format(settings)} does not exist: run `sluice deploy`"
@@ -44,8 +45,8 @@ def test_what_is_not_there_is_one_sentence_with_its_way_out(what: str, settings:
 def test_what_is_missing_is_still_caught_by_its_code(settings: Settings) -> None:
     with pytest.raises(ClientError) as raised:
         client("dynamodb").describe_table(TableName="none")
-    assert aws.error_code(raised.value) == "ResourceNotFoundException"
-    with pytest.raises(aws.ResourceMissing):
+    assert sessions.error_code(raised.value) == "ResourceNotFoundException"
+    with pytest.raises(sessions.ResourceMissing):
         sqs.queue_url("none")
 
 
@@ -54,7 +55,7 @@ def test_a_missing_shard_is_no_missing_stream(deployed: Settings) -> None:
         client("kinesis").get_shard_iterator(
             StreamName=deployed.event_stream, ShardId="shardId-000000000099", ShardIteratorType="LATEST"
         )
-    assert not isinstance(raised.value, aws.ResourceMissing)
+    assert not isinstance(raised.value, sessions.ResourceMissing)
 
 
 def test_status_names_a_table_that_was_deleted(deployed: Settings) -> None:

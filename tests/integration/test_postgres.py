@@ -10,8 +10,8 @@ import psutil
 import pytest
 import sqlalchemy
 
-from sluice.embedded import postgres
 from sluice.settings import Settings
+from sluice_dev.stack import postgres
 
 
 @pytest.fixture

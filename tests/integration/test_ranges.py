@@ -8,7 +8,7 @@ import random
 import pytest
 from boto3.s3.transfer import TransferConfig
 
-from sluice.aws import client
+from sluice.aws.sessions import client
 from sluice.settings import Settings
 
 BODY = random.Random(1).randbytes(200_000)

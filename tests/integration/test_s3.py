@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from dockerhub_account import DockerHubAccount
 from embedded_aws import FaultInjection
-from sluice import quarantine, s3
-from sluice.aws import client
+from sluice.aws import s3
+from sluice.aws.sessions import client
+from sluice.core import quarantine
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(),

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from embedded_aws import FaultInjection
-from sluice import s3
-from sluice.aws import client
+from sluice.aws import s3
+from sluice.aws.sessions import client
 from sluice.settings import Settings
 
 MIB = 1024 * 1024

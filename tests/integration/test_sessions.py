@@ -11,7 +11,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from sluice.embedded import log_files, sessions
+from sluice_dev import log_files
+from sluice_dev.stack import sessions
 
 FAMILY = """
 import os, signal, sys, time
@@ -123,7 +124,16 @@ def test_a_record_that_a_kill_left_half_written_names_no_session(record: Path, c
 
 def test_a_process_whose_starter_was_killed_before_the_record_is_not_started(tmp_path: Path) -> None:
     log, record = tmp_path / "log", tmp_path / "x.session"
-    command = [sys.executable, "-m", "sluice.embedded.sessions", str(record), "1", sys.executable, "-c", "print('ran')"]
+    command = [
+        sys.executable,
+        "-m",
+        "sluice_dev.stack.sessions",
+        str(record),
+        "1",
+        sys.executable,
+        "-c",
+        "print('ran')",
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (1, "")
     assert not record.exists()

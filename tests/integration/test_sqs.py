@@ -6,8 +6,8 @@ import pytest
 
 from dockerhub_account import DockerHubAccount
 from embedded_aws import FaultInjection
-from sluice import aws, sqs
-from sluice.aws import client
+from sluice.aws import sessions, sqs
+from sluice.aws.sessions import client
 from sluice.settings import Settings
 
 
@@ -111,7 +111,7 @@ def test_a_message_that_sqs_refuses_to_delete_is_an_error_that_says_how_many(
 
 
 def test_a_queue_that_is_not_there_is_an_error_with_the_way_out(settings: Settings) -> None:
-    with pytest.raises(aws.ResourceMissing, match="queue no-such-queue does not exist: run `sluice deploy`"):
+    with pytest.raises(sessions.ResourceMissing, match="queue no-such-queue does not exist: run `sluice deploy`"):
         sqs.queue_counts("no-such-queue")
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from sluice.engine import local_spark
+from sluice.engines.spark import local_spark
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession

@@ -25,7 +25,7 @@ from tests.unit.events.events_data import (
     uuid_of,
 )
 
-from sluice.events import dedup, spark_job
+from sluice.pipelines.events import dedup, spark_job
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession

@@ -15,11 +15,16 @@ import pytest
 
 import sluice
 
-PACKAGE = Path(sluice.__file__).parent
-FILES = sorted(set(PACKAGE.rglob("*.py")) - {PACKAGE / "__main__.py"})
-MODULES = [
-    ".".join(("sluice", *file.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(".__init__") for file in FILES
-]
+INCLUDE = Path(sluice.__file__).parents[1]
+PACKAGE = INCLUDE / "sluice"
+FILES = sorted(set(INCLUDE.rglob("*.py")) - {PACKAGE / "__main__.py"})
+
+
+def module_name(file: Path) -> str:
+    return ".".join(file.relative_to(INCLUDE).with_suffix("").parts).removesuffix(".__init__")
+
+
+MODULES = [module_name(file) for file in FILES]
 HEAVY = ("airflow", "pandas", "numpy", "pyarrow", "pyiceberg", "duckdb", "great_expectations", "pyspark", "sqlglot")
 EACH_MODULE = """
 import importlib, json, os, sys
@@ -40,7 +45,7 @@ for name in modules:
 
 
 def run_python(*arguments: str) -> str:
-    environment = {"PATH": os.environ.get("PATH", ""), "PYTHONPATH": str(PACKAGE.parent)}
+    environment = {"PATH": os.environ.get("PATH", ""), "PYTHONPATH": str(INCLUDE)}
     done = subprocess.run([sys.executable, *arguments], env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -75,12 +80,82 @@ def test_no_module_imports_airflow_anywhere(file: Path) -> None:
     assert "sluice_airflow" not in imported
 
 
-@pytest.mark.parametrize("file", FILES, ids=MODULES)
-def test_only_the_command_line_and_deploy_know_of_the_embedded_aws(file: Path) -> None:
-    inside = file.is_relative_to(PACKAGE / "embedded")
-    if inside or file in (PACKAGE / "cli.py", PACKAGE / "deploy.py"):
-        return
-    assert "sluice.embedded" not in file.read_text()
+LAYERS = (
+    ("sluice_dev",),
+    ("sluice.__main__",),
+    ("sluice.cli",),
+    ("sluice.deployment", "sluice.environment"),
+    ("sluice.monitoring",),
+    ("sluice.pipelines",),
+    ("sluice.core",),
+    ("sluice.aws", "sluice.engines"),
+    ("sluice.lake",),
+    ("sluice.settings",),
+    ("sluice.errors",),
+)
+"""Packages and modules from the top down: an import goes down, or stays within one of them."""
+
+
+def layer(module: str) -> tuple[int, str]:
+    """Index of the layer of a module in `LAYERS`, and the package there that it belongs to."""
+    for index, names in enumerate(LAYERS):
+        for name in names:
+            if module == name or module.startswith(f"{name}."):
+                return index, name
+    raise AssertionError(f"{module} is in no layer: add it to LAYERS")
+
+
+@cache
+def imports() -> dict[str, set[str]]:
+    """Module -> the modules of this project that it imports, also within functions."""
+    known = set(MODULES)
+    found: dict[str, set[str]] = {}
+    for file, module in zip(FILES, MODULES, strict=True):
+        found[module] = set()
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.ImportFrom) and node.module:
+                full = {f"{node.module}.{alias.name}" for alias in node.names}
+                found[module] |= {name if name in known else node.module for name in full}
+            elif isinstance(node, ast.Import):
+                found[module] |= {alias.name for alias in node.names}
+        found[module] = {name for name in found[module] if name in known and name != "sluice"}
+    return found
+
+
+def test_imports_run_downwards_only() -> None:
+    upwards = [
+        f"{module} imports {imported}"
+        for module, all_imported in imports().items()
+        if module != "sluice"
+        for imported in sorted(all_imported)
+        if layer(imported)[1] != layer(module)[1] and layer(imported)[0] <= layer(module)[0]
+    ]
+    assert upwards == []
+
+
+def test_no_pipeline_imports_another() -> None:
+    crossing = [
+        f"{module} imports {imported}"
+        for module, all_imported in imports().items()
+        for imported in sorted(all_imported)
+        if module.startswith("sluice.pipelines.") and imported.startswith("sluice.pipelines.")
+        if module.split(".")[2] != imported.split(".")[2]
+    ]
+    assert crossing == []
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    """Also not one that only a function's import closes."""
+    graph = {module: all_imported - {module} for module, all_imported in imports().items()}
+    while ends := [module for module, all_imported in graph.items() if not all_imported & graph.keys()]:
+        for module in ends:
+            del graph[module]
+    assert sorted(graph) == []
+
+
+def test_no_module_of_the_product_names_a_development_tool() -> None:
+    named = [module for file, module in zip(FILES, MODULES, strict=True) if "sluice_dev" in file.read_text()]
+    assert [module for module in named if not module.startswith("sluice_dev")] == ["sluice.cli"]
 
 
 @pytest.mark.parametrize("file", FILES, ids=MODULES)
@@ -98,13 +173,13 @@ def test_no_module_but_settings_reads_a_setting_from_the_environment(file: Path)
 @pytest.mark.parametrize("file", FILES, ids=MODULES)
 def test_a_folder_of_temporary_files_is_one_that_outlives_no_kill(file: Path) -> None:
     """Only `scratch_folder` is removed when its process was killed."""
-    if file != PACKAGE / "scratch.py":
+    if file != PACKAGE / "core" / "scratch.py":
         assert not re.search(r"TemporaryDirectory|mkdtemp", file.read_text())
 
 
 def test_no_error_of_aws_is_caught_by_a_class_of_one_session() -> None:
     """`except client.exceptions.X` misses the same error from a client of another session."""
-    root = PACKAGE.parent.parent
+    root = INCLUDE.parent
     files = [*FILES, *(root / "dags").rglob("*.py"), *(root / "plugins").rglob("*.py")]
     caught = [
         f"{file.relative_to(root)}:{handler.lineno}"

@@ -24,13 +24,13 @@ from botocore.exceptions import (
     UnauthorizedSSOTokenError,
 )
 
-from sluice import aws
+from sluice.aws import sessions
 from sluice.errors import TerminalError
 from sluice.settings import Settings, load_settings
 
 
 @pytest.fixture
-def sessions(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+def made_sessions(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """The boto3 sessions made so far."""
     made: list[Any] = []
     session = boto3.session.Session
@@ -43,13 +43,13 @@ def sessions(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     return made
 
 
-def test_threads_that_start_cold_share_one_client_and_one_session(sessions: list[Any]) -> None:
+def test_threads_that_start_cold_share_one_client_and_one_session(made_sessions: list[Any]) -> None:
     services = ["sqs", "dynamodb"] * 8
     together = threading.Barrier(len(services))
 
     def ask(service: Any) -> tuple[str, int]:
         together.wait()
-        return service, id(aws.client(service))
+        return service, id(sessions.client(service))
 
     threads = [threading.Thread(target=lambda each=each: asked.append(ask(each))) for each in services]
     asked: list[tuple[str, int]] = []
@@ -59,15 +59,15 @@ def test_threads_that_start_cold_share_one_client_and_one_session(sessions: list
         thread.join()
     assert len(asked) == len(services)
     assert len(set(asked)) == 2
-    assert len(sessions) == 1
+    assert len(made_sessions) == 1
 
 
 def test_other_settings_and_a_hasty_caller_get_clients_of_their_own() -> None:
     settings = load_settings()
     other = settings.model_copy(update={"aws_account_id": "999999999999"})
-    clients = [aws.client("sns"), aws.client_of("sns", other), aws.hasty_client("sns")]
+    clients = [sessions.client("sns"), sessions.client_of("sns", other), sessions.hasty_client("sns")]
     assert len({id(each) for each in clients}) == 3
-    assert aws.client_of("sns", settings) is clients[0]
+    assert sessions.client_of("sns", settings) is clients[0]
 
 
 def in_child(check: Callable[[], bool]) -> bool:
@@ -83,26 +83,26 @@ def in_child(check: Callable[[], bool]) -> bool:
 
 
 def test_a_forked_process_uses_no_connection_of_its_parent() -> None:
-    before = aws.client("sqs")
+    before = sessions.client("sqs")
     with contextlib.suppress(BotoCoreError):
         # Nothing listens there: what counts is that a request was sent.
-        aws.client_of("sqs", load_settings(), single_attempt=True).list_queues()
-    assert in_child(lambda: aws.client("sqs") is not before)
-    assert aws.client("sqs") is before
+        sessions.client_of("sqs", load_settings(), single_attempt=True).list_queues()
+    assert in_child(lambda: sessions.client("sqs") is not before)
+    assert sessions.client("sqs") is before
 
 
 def test_a_task_gets_the_clients_that_were_made_before_its_fork() -> None:
-    aws.client_of.make_before_fork(load_settings())
-    made = dict(aws.client_of._made)
+    sessions.client_of.make_before_fork(load_settings())
+    made = dict(sessions.client_of._made)
     assert len(made) == 10
-    assert in_child(lambda: aws.client_of._made == made and aws.client("s3") in made.values())
+    assert in_child(lambda: sessions.client_of._made == made and sessions.client("s3") in made.values())
 
 
 def test_a_task_reads_settings_that_changed_after_its_parent_began(monkeypatch: pytest.MonkeyPatch) -> None:
-    aws.client_of.make_before_fork(load_settings())
-    before = aws.client("s3")
+    sessions.client_of.make_before_fork(load_settings())
+    before = sessions.client("s3")
     monkeypatch.setenv("SLUICE_AWS_ACCOUNT_ID", "777777777777")
-    assert in_child(lambda: load_settings().aws_account_id == "777777777777" and aws.client("s3") is not before)
+    assert in_child(lambda: load_settings().aws_account_id == "777777777777" and sessions.client("s3") is not before)
 
 
 def test_a_task_reads_a_file_of_settings_that_was_edited_after_its_parent_began(
@@ -134,19 +134,19 @@ def test_only_credentials_of_the_machine_are_kept_for_tasks(
 ) -> None:
     monkeypatch.setenv("SLUICE_TARGET", "aws")
     load_settings.cache_clear()
-    aws.client_of.cache_clear()
+    sessions.client_of.cache_clear()
     credentials = Credentials("key", "secret", method=method) if method else None
     monkeypatch.setattr(botocore.session.Session, "get_credentials", lambda _: credentials)
-    aws.client_of.make_before_fork(load_settings())
-    assert bool(aws.client_of._made) is is_kept
+    sessions.client_of.make_before_fork(load_settings())
+    assert bool(sessions.client_of._made) is is_kept
 
 
 def test_a_fork_while_a_thread_makes_a_client_does_not_block_the_child() -> None:
-    with aws.client_of._lock, warnings.catch_warnings():
+    with sessions.client_of._lock, warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         child = os.fork()
         if not child:
-            os._exit(0 if aws.client("sqs") else 1)
+            os._exit(0 if sessions.client("sqs") else 1)
         _, status = os.waitpid(child, 0)
     assert os.waitstatus_to_exitcode(status) == 0
 
@@ -162,14 +162,14 @@ def test_a_fork_while_a_thread_makes_a_client_does_not_block_the_child() -> None
     ],
 )
 def test_an_error_has_one_code_however_the_service_spells_it(code: str, expected: str) -> None:
-    assert aws.error_code(ClientError({"Error": {"Code": code, "Message": ""}}, "Operation")) == expected
+    assert sessions.error_code(ClientError({"Error": {"Code": code, "Message": ""}}, "Operation")) == expected
 
 
 @pytest.mark.parametrize(
     "error", [ValueError("no"), EndpointConnectionError(endpoint_url="http://a"), ClientError({}, "")]
 )
 def test_an_error_that_no_service_sent_has_no_code(error: Exception) -> None:
-    assert aws.error_code(error) == ""
+    assert sessions.error_code(error) == ""
 
 
 def refused(code: str, operation: str = "Operation") -> ClientError:
@@ -190,8 +190,8 @@ def refused(code: str, operation: str = "Operation") -> ClientError:
     ids=str,
 )
 def test_credentials_that_aws_refuses_are_terminal_and_say_how_to_log_in(error: Exception) -> None:
-    terminal = aws.as_terminal(error)
-    assert str(terminal) == f"AWS does not accept the credentials: {str(error).rstrip('.')}. {aws.LOG_IN}"
+    terminal = sessions.as_terminal(error)
+    assert str(terminal) == f"AWS does not accept the credentials: {str(error).rstrip('.')}. {sessions.LOG_IN}"
 
 
 def test_a_process_without_credentials_fails_terminally(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -203,22 +203,22 @@ def test_a_process_without_credentials_fails_terminally(monkeypatch: pytest.Monk
     sqs = boto3.session.Session(botocore_session=botocore.session.Session()).client("sqs", region_name="eu-central-1")
     with pytest.raises(NoCredentialsError) as raised:
         sqs.list_queues()
-    assert isinstance(aws.as_terminal(raised.value), TerminalError)
+    assert isinstance(sessions.as_terminal(raised.value), TerminalError)
 
 
 @pytest.mark.parametrize("code", ["AccessDenied", "AccessDeniedException", "KMS.AccessDeniedException", "403"])
 def test_a_permission_that_is_denied_is_terminal_and_names_the_request(code: str) -> None:
-    assert str(aws.as_terminal(refused(code, "GetItem"))) == (
+    assert str(sessions.as_terminal(refused(code, "GetItem"))) == (
         f"AWS denies access: An error occurred ({code}) when calling the GetItem operation: no."
         " Give this permission to the user or role that sluice runs as, or use another one."
     )
 
 
 def test_a_missing_crawler_is_terminal_and_a_missing_partition_is_not() -> None:
-    said = str(aws.as_terminal(refused("EntityNotFoundException", "StartCrawler")))
+    said = str(sessions.as_terminal(refused("EntityNotFoundException", "StartCrawler")))
     assert said.startswith("Glue crawler does not exist (")
     assert said.endswith("): run `sluice deploy`")
-    assert aws.as_terminal(refused("EntityNotFoundException", "GetPartition")) is None
+    assert sessions.as_terminal(refused("EntityNotFoundException", "GetPartition")) is None
 
 
 @pytest.mark.parametrize(
@@ -233,4 +233,4 @@ def test_a_missing_crawler_is_terminal_and_a_missing_partition_is_not() -> None:
     ids=repr,
 )
 def test_what_another_try_may_cure_is_not_terminal(error: Exception) -> None:
-    assert aws.as_terminal(error) is None
+    assert sessions.as_terminal(error) is None

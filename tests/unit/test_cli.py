@@ -15,8 +15,9 @@ import pytest
 from botocore.exceptions import ClientError, ConnectTimeoutError, NoCredentialsError
 from click.testing import CliRunner
 
-from sluice import cli, commands
-from sluice.aws import LOG_IN
+from sluice import cli
+from sluice.aws.sessions import LOG_IN
+from sluice.core import commands
 from sluice.errors import SluiceError
 
 MISSING = ClientError({"Error": {"Code": "ResourceNotFoundException", "Message": "T: x"}}, "Query")

@@ -11,9 +11,9 @@ import pytest
 import yaml
 
 from sluice.cli import main
-from sluice.embedded.compose import SECRETS
-from sluice.embedded.stack import SERVICES
 from sluice.settings import PROJECT_ROOT, Settings
+from sluice_dev.stack.compose import SECRETS
+from sluice_dev.stack.lifecycle import SERVICES
 
 TEXT = (PROJECT_ROOT / "docker-compose.yaml").read_text()
 COMPOSE: dict[str, Any] = yaml.safe_load(TEXT)
@@ -154,7 +154,7 @@ def test_commands_exist_with_their_options(name: str) -> None:
     for command in commands(OWN[name]) + checks:
         program, *arguments = [interpolated(part) for part in command]
         if program == "python":
-            assert arguments[0] == "-c" or arguments[:3] == ["-m", "sluice.embedded.compose", "health"]
+            assert arguments[0] == "-c" or arguments[:3] == ["-m", "sluice_dev.stack.compose", "health"]
             continue
         assert program == "sluice"
         group: Any = main

@@ -8,7 +8,7 @@ from decimal import Decimal
 
 import pytest
 
-from sluice.console import Column, print_json_lines, print_table, time_text
+from sluice.core.console import Column, print_json_lines, print_table, time_text
 
 
 @pytest.fixture(autouse=True)

@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 from botocore.stub import Stubber
 
-from sluice import aws, deploy, drift
+from sluice.aws import sessions
+from sluice.deployment import deploy, drift
+from sluice.deployment.template import load_template
 from sluice.settings import load_settings
-from sluice.template import load_template
 
 TEMPLATE: dict[str, Any] = load_template("""
 Conditions: {Has: !Not [!Condition Other]}
@@ -74,7 +75,7 @@ def test_every_resource_of_a_template_can_be_looked_up_and_left_out(stack: str) 
     [("UPDATE_ROLLBACK_FAILED", "continue-update-rollback"), ("DELETE_FAILED", "delete-stack")],
 )
 def test_a_stack_that_takes_no_update_is_named_with_the_command_that_frees_it(status: str, command: str) -> None:
-    cloudformation = aws.client_of("cloudformation", load_settings())
+    cloudformation = sessions.client_of("cloudformation", load_settings())
     with Stubber(cloudformation) as stub:
         stack = {"StackName": "sluice-dev-lake", "StackStatus": status, "CreationTime": 0}
         stub.add_response("describe_stacks", {"Stacks": [stack]})
@@ -84,7 +85,7 @@ def test_a_stack_that_takes_no_update_is_named_with_the_command_that_frees_it(st
 
 @pytest.mark.parametrize("status", ["IMPORT_COMPLETE", "UPDATE_ROLLBACK_COMPLETE"])
 def test_a_stack_that_something_was_imported_into_takes_the_next_deploy(status: str) -> None:
-    cloudformation = aws.client_of("cloudformation", load_settings())
+    cloudformation = sessions.client_of("cloudformation", load_settings())
     with Stubber(cloudformation) as stub:
         stack = {"StackName": "sluice-dev-lake", "StackStatus": status, "CreationTime": 0}
         stub.add_response("describe_stacks", {"Stacks": [stack]})

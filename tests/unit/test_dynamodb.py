@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from sluice import dynamodb
+from sluice.aws import dynamodb
 
 
 class Table:
@@ -42,7 +42,7 @@ class Table:
 @pytest.fixture
 def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     found: list[float] = []
-    monkeypatch.setattr("sluice.retries.time.sleep", found.append)
+    monkeypatch.setattr("sluice.aws.retries.time.sleep", found.append)
     return found
 
 

@@ -7,19 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from sluice import engine
-from sluice.engine import (
-    EngineError,
-    MemoryLimitReached,
-    duckdb_connection,
-    fill,
-    find_java,
-    read_queries,
-    sql_list,
-    sql_text,
-    to_spark,
-)
-from sluice.events import dedup
+from sluice.engines import duckdb, spark
+from sluice.engines.duckdb import MemoryLimitReached, duckdb_connection
+from sluice.engines.queries import fill, read_queries, sql_list, sql_text
+from sluice.engines.spark import EngineError, find_java, to_spark
+from sluice.pipelines.events import dedup
 
 
 def test_a_file_holds_named_queries(tmp_path: Path) -> None:
@@ -37,8 +29,8 @@ def test_a_file_whose_queries_cannot_be_told_apart_is_refused(tmp_path: Path, te
 
 
 def test_the_queries_are_found_in_a_zip(tmp_path: Path) -> None:
-    shutil.make_archive(str(tmp_path / "sluice"), "zip", Path(engine.__file__).parents[1], "sluice")
-    program = "import sluice.events.transform as t; print(t.__file__, *t.transform_queries({}, {}))"
+    shutil.make_archive(str(tmp_path / "sluice"), "zip", Path(duckdb.__file__).parents[2], "sluice")
+    program = "import sluice.pipelines.events.transform as t; print(t.__file__, *t.transform_queries({}, {}))"
     answer = subprocess.run(
         [sys.executable, "-c", program],
         env={"PYTHONPATH": str(tmp_path / "sluice.zip")},
@@ -147,7 +139,7 @@ def test_without_java_it_says_how_to_get_one(tmp_path: Path, monkeypatch: pytest
 
 def test_without_pyspark_it_says_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pyspark.sql", None)
-    with pytest.raises(EngineError, match="uv sync --group spark"), engine.local_spark("test", tmp_path):
+    with pytest.raises(EngineError, match="uv sync --group spark"), spark.local_spark("test", tmp_path):
         pass
 
 
@@ -155,7 +147,7 @@ def test_a_batch_that_does_not_fit_says_which_setting_to_raise(tmp_path: Path) -
     wide = "SELECT repeat(md5(n::VARCHAR), 3200) AS text FROM range(2000) numbers (n)"
     with (
         pytest.raises(MemoryLimitReached, match=r"64 MiB are not enough .*raise SLUICE_<pipeline>_MEMORY_LIMIT_MB"),
-        engine.duckdb_connection(64, tmp_path / "spill") as connection,
+        duckdb.duckdb_connection(64, tmp_path / "spill") as connection,
     ):
         connection.execute(f"CREATE TABLE sorted AS {wide} ORDER BY text")
     assert not (tmp_path / "spill").exists()
@@ -163,8 +155,9 @@ def test_a_batch_that_does_not_fit_says_which_setting_to_raise(tmp_path: Path) -
 
 def test_importing_the_rules_loads_no_engine() -> None:
     program = (
-        "import sys, sluice.engine, sluice.events.records, sluice.events.transform, sluice.events.spark_job,"
-        "sluice.accommodations.transform, sluice.datasets.transform;"
+        "import sys, sluice.engines.duckdb, sluice.engines.spark, sluice.pipelines.events.records,"
+        "sluice.pipelines.events.transform, sluice.pipelines.events.spark_job,"
+        "sluice.pipelines.accommodations.transform, sluice.pipelines.datasets.transform;"
         "print([name for name in ('duckdb', 'pandas', 'pyarrow', 'pyspark', 'sqlglot') if name in sys.modules])"
     )
     assert (

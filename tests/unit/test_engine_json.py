@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sluice.engine import create_is_json, duckdb_connection
+from sluice.engines.duckdb import create_is_json, duckdb_connection
 
 GOOD = [
     *["0", "-0", "-0.0", "1E5", "1e-5", "0e0", "1e999", "true", "false", "null", '""', "[]", "{}", " \t\r\n1\n"],

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sluice.aws import connection_arguments
+from sluice.aws.sessions import connection_arguments
 from sluice.environment import airflow_environment, aws_connection, aws_environment, stored_secret
 from sluice.settings import PROJECT_ROOT, Settings
 

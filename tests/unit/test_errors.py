@@ -10,16 +10,16 @@ import sluice
 from sluice.errors import SluiceError, TerminalError
 
 TRANSIENT = {
-    "sluice.catalog.CatalogBusy",
-    "sluice.datasets.connections.UrlUnreachable",
-    "sluice.dynamodb.ItemsRefused",
-    "sluice.kinesis.IteratorsExpire",
-    "sluice.kinesis.PutFailed",
-    "sluice.s3.DeleteFailed",
-    "sluice.sns.PublishFailed",
-    "sluice.tables.commits.Conflict",
-    "sluice.tables.commits.TableBusy",
-    "sluice.watch.cli.StatusUnknown",
+    "sluice.aws.glue.CatalogBusy",
+    "sluice.pipelines.datasets.connections.UrlUnreachable",
+    "sluice.aws.dynamodb.ItemsRefused",
+    "sluice.aws.kinesis.IteratorsExpire",
+    "sluice.aws.kinesis.PutFailed",
+    "sluice.aws.s3.DeleteFailed",
+    "sluice.aws.sns.PublishFailed",
+    "sluice.aws.tables.commits.Conflict",
+    "sluice.aws.tables.commits.TableBusy",
+    "sluice.cli.status.StatusUnknown",
 }
 """Another try may succeed: throttling, a network, another run at the same moment."""
 
@@ -33,10 +33,10 @@ def subclasses(of: type) -> Iterator[type]:
 def test_every_error_that_a_task_can_raise_is_terminal_or_listed_as_transient() -> None:
     for module in pkgutil.walk_packages(sluice.__path__, "sluice."):
         # The emulator's processes are started by commands, never by a task.
-        if not module.name.startswith(("sluice.embedded", "sluice.__main__")):
+        if not module.name.startswith(("sluice_dev", "sluice.__main__")):
             importlib.import_module(module.name)
     found = {
         f"{each.__module__}.{each.__name__}": each for each in subclasses(SluiceError) if each is not TerminalError
     }
-    errors = {name: each for name, each in found.items() if name.startswith("sluice.") and ".embedded." not in name}
+    errors = {name: each for name, each in found.items() if name.startswith("sluice.")}
     assert {name for name, each in errors.items() if not issubclass(each, TerminalError)} == TRANSIENT

@@ -11,15 +11,15 @@ from botocore.stub import ANY, Stubber
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sluice import aws, kinesis
-from sluice.kinesis import Budget, Entry, Page, Shard
+from sluice.aws import kinesis, sessions
+from sluice.aws.kinesis import Budget, Entry, Page, Shard
 
 ARRIVED = datetime(2024, 4, 7, 17, 42, tzinfo=UTC)
 
 
 @pytest.fixture
 def stub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stubber]:
-    client = aws.client("kinesis")
+    client = sessions.client("kinesis")
     with Stubber(client) as stubber:
         monkeypatch.setattr(kinesis, "client", lambda _: client)
         monkeypatch.setattr(kinesis.time, "sleep", lambda _: None)

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sluice import lake
-from sluice.deploy import TEMPLATES
-from sluice.template import load_template
+from sluice.deployment.deploy import TEMPLATES
+from sluice.deployment.template import load_template
 
 RUN_ID = r"[A-Za-z0-9_.~:+-]+"
 """What Airflow allows as a run id (core.allowed_run_id_pattern)."""

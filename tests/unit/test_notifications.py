@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sluice.notifications import (
+from sluice.aws.sqs import Message
+from sluice.core.notifications import (
     BAD_NOTIFICATION,
     Announced,
     ObjectCreated,
@@ -16,8 +17,7 @@ from sluice.notifications import (
     is_test_event,
     parse_notification,
 )
-from sluice.quarantine import RejectedRecord
-from sluice.sqs import Message
+from sluice.core.quarantine import RejectedRecord
 
 KEY = "raw/dockerhub/namespace=a/name=b/year=2023/month=09/day=14/2023_09_14_150000.json"
 

@@ -18,17 +18,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.unit.events import events_data
 
-from sluice.accommodations import records as accommodations
-from sluice.accommodations import transform as accommodations_transform
-from sluice.datasets import records as datasets
-from sluice.datasets.blocks import is_blank
-from sluice.datasets.transform import aggregate_file
-from sluice.dockerhub import records as dockerhub
-from sluice.events import records as events
-from sluice.modules import records as modules
-from sluice.notifications import BAD_NOTIFICATION, announced_objects, parse_notification
-from sluice.quarantine import RejectedRecord
-from sluice.sqs import Message
+from sluice.aws.sqs import Message
+from sluice.core.notifications import BAD_NOTIFICATION, announced_objects, parse_notification
+from sluice.core.quarantine import RejectedRecord
+from sluice.pipelines.accommodations import records as accommodations
+from sluice.pipelines.accommodations import transform as accommodations_transform
+from sluice.pipelines.datasets import records as datasets
+from sluice.pipelines.datasets.blocks import is_blank
+from sluice.pipelines.datasets.transform import aggregate_file
+from sluice.pipelines.dockerhub import records as dockerhub
+from sluice.pipelines.events import records as events
+from sluice.pipelines.modules import records as modules
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 DEPTH = 3_000

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from sluice.dockerhub.records import Reason
-from sluice.quarantine import RejectedRecord, Rejection, write_quarantine
+from sluice.core.quarantine import RejectedRecord, Rejection, write_quarantine
+from sluice.pipelines.dockerhub.records import Reason
 
 
 def test_a_rejection_says_where_what_and_why_in_one_line() -> None:

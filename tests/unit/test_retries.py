@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sluice.retries import PAUSE_MAX_SECONDS, until_done
+from sluice.aws.retries import PAUSE_MAX_SECONDS, until_done
 
 
 def no_pause(seconds: float) -> None:

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from sluice.scratch import scratch_folder
+from sluice.core.scratch import scratch_folder
 
 WORKER = """
 import sys
-from sluice.scratch import scratch_folder
+from sluice.core.scratch import scratch_folder
 with scratch_folder("worker") as folder:
     (folder / "spilled").write_bytes(b"x" * 1000)
     print(folder, flush=True)

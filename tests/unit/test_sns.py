@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from sluice import sns
+from sluice.aws import sns
 
 
 class Topic:
@@ -29,7 +29,7 @@ class Topic:
 @pytest.fixture(autouse=True)
 def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     found: list[float] = []
-    monkeypatch.setattr("sluice.retries.time.sleep", found.append)
+    monkeypatch.setattr("sluice.aws.retries.time.sleep", found.append)
     return found
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sluice import sqs
-from sluice.sqs import DeadLetter
+from sluice.aws import sqs
+from sluice.aws.sqs import DeadLetter
 
 bodies = st.one_of(st.text(max_size=20), st.sampled_from(["x" * 100_000, "\u00e9" * 130_000, "y" * 300_000]))
 letters = st.lists(st.builds(lambda body: DeadLetter("id", "handle", body, 0, 1, {}), bodies), max_size=40)

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sluice.quarantine import RejectedRecord
-from sluice.strict_json import DEPTH_MAX, Reason, integral, is_number, parse
+from sluice.core.quarantine import RejectedRecord
+from sluice.core.strict_json import DEPTH_MAX, Reason, integral, is_number, parse
 
 
 def reason_of(document: str | bytes) -> str:

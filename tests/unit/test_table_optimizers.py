@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from botocore.stub import Stubber
 
-from sluice.aws import client_of
-from sluice.events.storage import EVENTS
+from sluice.aws.sessions import client_of
+from sluice.aws.tables import optimizers
+from sluice.pipelines.events.storage import EVENTS
 from sluice.settings import Settings
-from sluice.tables import optimizers
 
 ACCOUNT = "123456789012"
 SETTINGS = Settings(

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sluice.tally import Tally, TallyError
+from sluice.core.tally import Tally, TallyError
 
 counts = st.integers(0, 10**6)
 

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 
 from accommodations_world import a_record, json_lines
-from sluice import sqs
-from sluice.accommodations import catalogue, current, steps, storage
-from sluice.accommodations.storage import PriorityListError
-from sluice.accommodations.transform import ROW_BYTES
-from sluice.aws import client
-from sluice.tables import reading
+from sluice.aws import sqs
+from sluice.aws.sessions import client
+from sluice.aws.tables import reading
+from sluice.pipelines.accommodations import catalogue, current, steps, storage
+from sluice.pipelines.accommodations.storage import PriorityListError
+from sluice.pipelines.accommodations.transform import ROW_BYTES
 
 GOOD = [a_record("1", "A"), a_record("2", "T")]
 GOOD_CURRENT = {"1": ("A", "Hotel"), "2": ("T", "Hotel")}

@@ -11,11 +11,11 @@ import pytest
 
 from accommodations_world import a_record, published_by
 from embedded_aws import FaultInjection
-from sluice.accommodations import catalogue, publication, steps, storage
-from sluice.aws import client
+from sluice.aws.sessions import client
+from sluice.aws.tables import commits, reading
+from sluice.aws.tables.definitions import TableDefinition
 from sluice.lake import StagingExpired
-from sluice.tables import commits, reading
-from sluice.tables.definitions import TableDefinition
+from sluice.pipelines.accommodations import catalogue, publication, steps, storage
 
 pytestmark = pytest.mark.timeout(600)
 

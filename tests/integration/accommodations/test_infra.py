@@ -8,9 +8,9 @@ import pytest
 
 from accommodations_world import World, a_record, json_lines
 from embedded_aws import use_settings
-from sluice import s3, sqs
-from sluice.accommodations import steps, storage
-from sluice.aws import client
+from sluice.aws import s3, sqs
+from sluice.aws.sessions import client
+from sluice.pipelines.accommodations import steps, storage
 from sluice.settings import Settings
 
 

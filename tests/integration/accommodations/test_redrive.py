@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from accommodations_world import a_record
-from sluice.dead_letters import letters
+from sluice.monitoring import dead_letters
 
 QUEUE = "sluice-test-accommodations"
 RECEIVES = 10
@@ -22,9 +22,9 @@ def test_a_file_that_never_parses_is_a_dead_letter_after_ten_receives_and_comes_
     assert (world.unfinished(), world.unfinished(world.dead_letters_url)) == (0, 1)
 
     world.put("bad.jsonl", [a_record("mended", "A"), a_record("0", "T")])
-    (letter,) = letters.list_letters(world.settings, "accommodations", 100)
+    (letter,) = dead_letters.list_letters(world.settings, "accommodations", 100)
     assert bad in letter.about
-    assert letters.redrive(world.settings, "accommodations", 100, dry_run=False)[QUEUE]["redriven"] == 1
+    assert dead_letters.redrive(world.settings, "accommodations", 100, dry_run=False)[QUEUE]["redriven"] == 1
     assert (world.unfinished(), world.unfinished(world.dead_letters_url)) == (1, 0)
 
     assert world.consolidate("redriven")["published"] == 2

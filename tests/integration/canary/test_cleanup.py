@@ -10,25 +10,25 @@ import pytest
 
 from accommodations_world import a_record
 from dockerhub_account import answer, key_of
-from sluice import kinesis, s3, sns, sqs
-from sluice.accommodations import steps as accommodations
-from sluice.accommodations import storage as accommodations_storage
-from sluice.accommodations.catalogue import CURRENT
-from sluice.accommodations.records import CURATED_PREFIX
-from sluice.aws import client
-from sluice.canary import checks, records, steps
-from sluice.canary.records import EVENT_HOUR, NAME, Observed
-from sluice.datasets import steps as datasets
-from sluice.dockerhub import steps as dockerhub
-from sluice.dockerhub.storage import read_all_months
-from sluice.events import steps as events
-from sluice.events import storage as events_storage
+from sluice.aws import kinesis, s3, sns, sqs
+from sluice.aws.sessions import client
+from sluice.aws.tables import reading
 from sluice.lake import day_partition
-from sluice.modules import steps as modules
-from sluice.modules import storage as modules_storage
+from sluice.monitoring import runs
+from sluice.monitoring.canary import checks, records, steps
+from sluice.monitoring.canary.records import EVENT_HOUR, NAME, Observed
+from sluice.pipelines.accommodations import steps as accommodations
+from sluice.pipelines.accommodations import storage as accommodations_storage
+from sluice.pipelines.accommodations.catalogue import CURRENT
+from sluice.pipelines.accommodations.records import CURATED_PREFIX
+from sluice.pipelines.datasets import steps as datasets
+from sluice.pipelines.dockerhub import steps as dockerhub
+from sluice.pipelines.dockerhub.storage import read_all_months
+from sluice.pipelines.events import steps as events
+from sluice.pipelines.events import storage as events_storage
+from sluice.pipelines.modules import steps as modules
+from sluice.pipelines.modules import storage as modules_storage
 from sluice.settings import Settings
-from sluice.tables import reading
-from sluice.watch import runs
 
 OTHER_UUID = "123e4567-e89b-42d3-a456-426614174000"
 

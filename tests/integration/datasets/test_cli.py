@@ -9,9 +9,9 @@ import pytest
 from click.testing import CliRunner
 
 from datasets_world import KEY, World, csv_of, row
-from sluice import s3
+from sluice.aws import s3
 from sluice.cli import main
-from sluice.datasets import storage
+from sluice.pipelines.datasets import storage
 
 
 def sluice(*arguments: str, exit_code: int = 0) -> str:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 
 from datasets_world import World, csv_of, row
-from sluice import s3, sqs
-from sluice.aws import client
-from sluice.datasets import steps
+from sluice.aws import s3, sqs
+from sluice.aws.sessions import client
+from sluice.pipelines.datasets import steps
 from sluice.settings import Settings
 
 

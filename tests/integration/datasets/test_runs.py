@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from datasets_world import KEY, OUTPUT, World, csv_of, expected, row
-from sluice import s3
-from sluice.aws import client
-from sluice.datasets import steps, storage
-from sluice.datasets.produce import Shape, generate, produce
+from sluice.aws import s3
+from sluice.aws.sessions import client
+from sluice.pipelines.datasets import steps, storage
+from sluice_dev.samples.datasets import Shape, generate, produce
 
 FIRST = csv_of(row(memory=1))
 SECOND = csv_of(row(memory=2))

@@ -16,10 +16,10 @@ from werkzeug import Request, Response
 
 from datasets_world import OUTPUT, World, csv_of, row
 from https_server import https_server, make_certificate, slow_server
-from sluice import s3
-from sluice.datasets import connections, publication, source, steps
-from sluice.datasets.connections import UrlRefused, UrlUnreachable
-from sluice.datasets.source import fetch_url
+from sluice.aws import s3
+from sluice.pipelines.datasets import connections, publication, source, steps
+from sluice.pipelines.datasets.connections import UrlRefused, UrlUnreachable
+from sluice.pipelines.datasets.source import fetch_url
 from sluice.settings import load_settings
 
 FIRST = csv_of(row(memory=1))
@@ -330,7 +330,7 @@ def test_a_certificate_that_nobody_trusts_is_refused(
 def test_an_output_of_a_url_says_what_it_was_made_of(world: World, server: HTTPServer) -> None:
     serve(server, (FIRST, {"ETag": '"1"'}))
     world.run("run", server.url_for("/x.csv"))
-    from sluice.datasets.storage import read_published
+    from sluice.pipelines.datasets.storage import read_published
 
     published = read_published(world.settings.lake_bucket, OUTPUT)
     assert published

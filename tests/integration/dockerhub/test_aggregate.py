@@ -8,9 +8,9 @@ from datetime import UTC, datetime
 from itertools import permutations
 
 from dockerhub_account import WORKED_EXAMPLE, WORKED_RESULT, DockerHubAccount, an_object, answer, key_of
-from sluice import s3
-from sluice.dockerhub import steps
-from sluice.dockerhub.transform import TTL_SECONDS, partition_key
+from sluice.aws import s3
+from sluice.pipelines.dockerhub import steps
+from sluice.pipelines.dockerhub.transform import TTL_SECONDS, partition_key
 
 PUSH = ("2023_09_14_150000", 198, 178_900_000, "2023-09-14T15:00:00Z")
 

@@ -16,12 +16,12 @@ from botocore.exceptions import ClientError, EndpointConnectionError
 
 from dockerhub_account import WORKED_EXAMPLE, WORKED_MONTHS, WORKED_RESULT, DockerHubAccount, an_object
 from embedded_aws import FaultInjection, free_port
-from sluice import aws, s3
-from sluice.aws import client
-from sluice.dockerhub import steps, storage
-from sluice.dockerhub.transform import RawObject, epoch_microseconds, partition_key
+from sluice.aws import s3, sessions
+from sluice.aws.sessions import client
+from sluice.aws.threads import THREADS, in_parallel
+from sluice.pipelines.dockerhub import steps, storage
+from sluice.pipelines.dockerhub.transform import RawObject, epoch_microseconds, partition_key
 from sluice.settings import Settings
-from sluice.threads import THREADS, in_parallel
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 
@@ -131,8 +131,8 @@ def test_a_run_killed_after_it_received_leaves_its_messages_to_the_next(account:
 def no_retries(monkeypatch: pytest.MonkeyPatch) -> None:
     """Clients that give up at once, where a test waits for just that."""
     once = Config(retries={"mode": "standard", "total_max_attempts": 1})
-    monkeypatch.setattr(aws, "EMBEDDED_CLIENT_CONFIG", aws.EMBEDDED_CLIENT_CONFIG.merge(once))
-    aws.client_of.cache_clear()
+    monkeypatch.setattr(sessions, "EMBEDDED_CLIENT_CONFIG", sessions.EMBEDDED_CLIENT_CONFIG.merge(once))
+    sessions.client_of.cache_clear()
 
 
 @pytest.mark.parametrize("kind", ["error", "throttle", "drop"])

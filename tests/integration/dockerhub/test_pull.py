@@ -12,12 +12,12 @@ import pytest
 from pytest_httpserver import HTTPServer
 
 from dockerhub_account import DockerHubAccount
-from sluice import s3
-from sluice.dockerhub import expectations, steps
-from sluice.dockerhub.records import FIELDS, Stats, parse_stats, raw_key
-from sluice.embedded.dockerhub import DockerHubStandIn, history_of
-from sluice.quality.gate import GateFailed
+from sluice.aws import s3
+from sluice.core.quality.gate import GateFailed
+from sluice.pipelines.dockerhub import expectations, steps
+from sluice.pipelines.dockerhub.records import FIELDS, Stats, parse_stats, raw_key
 from sluice.settings import Settings
+from sluice_dev.dockerhub import DockerHubStandIn, history_of
 
 OBSERVED = datetime(2026, 11, 21, 23, 59, 59, 123456, UTC)
 Configure = Callable[..., Settings]

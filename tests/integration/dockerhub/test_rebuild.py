@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 import pytest
 
 from dockerhub_account import WORKED_EXAMPLE, WORKED_MONTHS, WORKED_RESULT, DockerHubAccount, key_of
-from sluice import s3
-from sluice.aws import client
-from sluice.dockerhub import steps
+from sluice.aws import s3
+from sluice.aws.sessions import client
+from sluice.pipelines.dockerhub import steps
 
 SEPTEMBER = datetime(2023, 9, 1, tzinfo=UTC)
 

@@ -10,10 +10,10 @@ from urllib.parse import quote
 
 from dockerhub_account import DockerHubAccount, answer, key_of
 from embedded_aws import FaultInjection
-from sluice.aws import client
-from sluice.dockerhub import steps
-from sluice.embedded.dockerhub import DockerHubStandIn
+from sluice.aws.sessions import client
+from sluice.pipelines.dockerhub import steps
 from sluice.settings import Settings
+from sluice_dev.dockerhub import DockerHubStandIn
 
 START = datetime(2020, 1, 1, tzinfo=UTC)
 REPOSITORIES = [f"team/image-{number}" for number in range(200)]

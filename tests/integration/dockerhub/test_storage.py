@@ -7,11 +7,11 @@ from click.testing import CliRunner
 
 from dockerhub_account import WORKED_EXAMPLE, DockerHubAccount, an_object
 from embedded_aws import FaultInjection
-from sluice import dynamodb, s3
+from sluice.aws import dynamodb, s3
+from sluice.aws.threads import in_parallel
 from sluice.cli import main
-from sluice.dockerhub import storage
-from sluice.dockerhub.transform import partition_key
-from sluice.threads import in_parallel
+from sluice.pipelines.dockerhub import storage
+from sluice.pipelines.dockerhub.transform import partition_key
 
 MANY = 130
 """More than DynamoDB answers in one request."""

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from sluice.events import checkpoints
-from sluice.events.checkpoints import Checkpoint, ShardBatch
+from sluice.pipelines.events import checkpoints
+from sluice.pipelines.events.checkpoints import Checkpoint, ShardBatch
 
 
 @pytest.fixture

@@ -12,10 +12,10 @@ from uuid import UUID
 
 import pytest
 
-from sluice.events import hours as published_hours
-from sluice.events import marks, rebuild, steps, storage
+from sluice.aws.tables import reading
+from sluice.pipelines.events import hours as published_hours
+from sluice.pipelines.events import marks, rebuild, steps, storage
 from sluice.settings import load_settings
-from sluice.tables import reading
 
 HOURS = 4
 WAVES = 3

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from sluice.events import marks
-from sluice.tables import reading
+from sluice.aws.tables import reading
+from sluice.pipelines.events import marks
 
 pytestmark = pytest.mark.timeout(600)
 

@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
-from sluice import lake, s3
-from sluice.events import hourly, steps
-from sluice.events.dedup import dedup_hour
-from sluice.events.spark_job import RESULT_FOLDER
+from sluice import lake
+from sluice.aws import s3
+from sluice.pipelines.events import hourly, steps
+from sluice.pipelines.events.dedup import dedup_hour
+from sluice.pipelines.events.spark_job import RESULT_FOLDER
 from sluice.settings import load_settings
 
 

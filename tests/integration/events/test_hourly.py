@@ -15,11 +15,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from embedded_aws import FaultInjection
-from sluice import catalog, lake, s3
-from sluice.events import steps, storage
-from sluice.events.hourly import RawDataGone
-from sluice.quality.gate import GateFailed
-from sluice.tables import definitions, reading
+from sluice import lake
+from sluice.aws import glue, s3
+from sluice.aws.tables import definitions, reading
+from sluice.core.quality.gate import GateFailed
+from sluice.pipelines.events import steps, storage
+from sluice.pipelines.events.hourly import RawDataGone
 
 
 def uuid_of(number: int) -> str:
@@ -275,7 +276,7 @@ def test_an_answer_that_gets_lost_does_not_fail_a_publish(world: Any, faults: Fa
 def test_a_file_that_is_no_parquet_names_itself(world: Any) -> None:
     key = f"{storage.RAW_PREFIX}{storage.hour_partition(world.hour)}stray.parquet"
     s3.write_object(world.settings.lake_bucket, key, b"not parquet at all")
-    with pytest.raises(catalog.CatalogError, match=r"stray\.parquet is not a parquet file"):
+    with pytest.raises(glue.CatalogError, match=r"stray\.parquet is not a parquet file"):
         steps.register_partition("run", world.hour)
 
 

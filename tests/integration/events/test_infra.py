@@ -7,7 +7,7 @@ from importlib.metadata import version
 import boto3
 import pytest
 
-from sluice import aws
+from sluice.aws import sessions
 from sluice.settings import Settings
 
 COLUMNS = {
@@ -32,7 +32,9 @@ def deployed(dockerhub_deployed: Settings) -> Settings:
 
 
 def test_the_stream_has_four_encrypted_shards_and_keeps_two_days(deployed: Settings) -> None:
-    stream = aws.client("kinesis").describe_stream_summary(StreamName=deployed.event_stream)["StreamDescriptionSummary"]
+    stream = sessions.client("kinesis").describe_stream_summary(StreamName=deployed.event_stream)[
+        "StreamDescriptionSummary"
+    ]
 
     assert stream["OpenShardCount"] == 4
     assert stream["RetentionPeriodHours"] == 48
@@ -40,7 +42,7 @@ def test_the_stream_has_four_encrypted_shards_and_keeps_two_days(deployed: Setti
 
 
 def test_checkpoints_can_be_restored(deployed: Settings) -> None:
-    dynamodb, name = aws.client("dynamodb"), deployed.events_checkpoint_table
+    dynamodb, name = sessions.client("dynamodb"), deployed.events_checkpoint_table
     table = dynamodb.describe_table(TableName=name)["Table"]
 
     assert table["KeySchema"] == [
@@ -55,7 +57,7 @@ def test_checkpoints_can_be_restored(deployed: Settings) -> None:
 
 def test_the_raw_table_is_parquet_partitioned_by_the_hour(deployed: Settings) -> None:
     for name, prefix in (("raw_events", "raw/events/"),):
-        table = aws.client("glue").get_table(DatabaseName=deployed.glue_database, Name=name)["Table"]
+        table = sessions.client("glue").get_table(DatabaseName=deployed.glue_database, Name=name)["Table"]
 
         assert [key["Name"] for key in table["PartitionKeys"]] == ["year", "month", "day", "hour"]
         assert {key["Type"] for key in table["PartitionKeys"]} == {"string"}
@@ -70,7 +72,7 @@ def test_the_raw_table_is_parquet_partitioned_by_the_hour(deployed: Settings) ->
 
 
 def test_the_crawler_only_logs_changes_of_the_raw_table(deployed: Settings) -> None:
-    crawler = aws.client("glue").get_crawler(Name=f"{deployed.resource_prefix}-events")["Crawler"]
+    crawler = sessions.client("glue").get_crawler(Name=f"{deployed.resource_prefix}-events")["Crawler"]
 
     assert crawler["Targets"]["CatalogTargets"] == [{"DatabaseName": deployed.glue_database, "Tables": ["raw_events"]}]
     assert crawler["SchemaChangePolicy"] == {"UpdateBehavior": "LOG", "DeleteBehavior": "LOG"}
@@ -80,7 +82,7 @@ def test_the_crawler_only_logs_changes_of_the_raw_table(deployed: Settings) -> N
 
 
 def test_the_spark_job_leaves_retries_to_airflow(deployed: Settings) -> None:
-    job = aws.client("glue").get_job(JobName=f"{deployed.resource_prefix}-events-dedup")["Job"]
+    job = sessions.client("glue").get_job(JobName=f"{deployed.resource_prefix}-events-dedup")["Job"]
 
     assert (job["GlueVersion"], job["WorkerType"], job["NumberOfWorkers"]) == ("5.1", "G.1X", 4)
     assert (job["MaxRetries"], job["Timeout"]) == (0, 60)
@@ -92,7 +94,7 @@ def test_the_spark_job_leaves_retries_to_airflow(deployed: Settings) -> None:
 
 
 def test_crawler_and_job_reach_nothing_but_the_events_of_this_lake(deployed: Settings) -> None:
-    iam = boto3.client("iam", **aws.connection_arguments(deployed))
+    iam = boto3.client("iam", **sessions.connection_arguments(deployed))
     for role, policy in (("crawler", "read-raw-events"), ("job", "dedup-events")):
         name = f"{deployed.resource_prefix}-events-{role}"
         trusted = iam.get_role(RoleName=name)["Role"]["AssumeRolePolicyDocument"]["Statement"]

@@ -14,11 +14,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from embedded_aws import FaultInjection
-from sluice import aws, catalog, kinesis, s3
-from sluice.events import checkpoints, ingest, steps, storage
-from sluice.events.records import Reason
-from sluice.quality.gate import GateFailed
-from sluice.tables import reading
+from sluice.aws import glue, kinesis, s3, sessions
+from sluice.aws.tables import reading
+from sluice.core.quality.gate import GateFailed
+from sluice.pipelines.events import checkpoints, ingest, steps, storage
+from sluice.pipelines.events.records import Reason
 
 EVENT = "3f0c9f6e-3b1c-4d0e-9d0a-8a7d6c5b4a39"
 CREATED_AT = 1712511721.022075  # 2024-04-07T17:42:01 UTC
@@ -209,7 +209,7 @@ def test_a_column_of_a_newer_producer_appears_in_the_table_and_older_rows_read_a
     world.process_late(world.ingest("old"))
     world.put_event(other, CREATED_AT + 1, plan="gold", seats=3)
     late = world.ingest("new")
-    columns = catalog.table_columns(world.settings.glue_database, storage.RAW_TABLE)
+    columns = glue.table_columns(world.settings.glue_database, storage.RAW_TABLE)
     assert (columns["plan"], columns["seats"]) == ("string", "bigint")
     world.process_late(late)
     rows = {row["event_uuid"]: row for row in world.curated(world.hour)}
@@ -244,12 +244,12 @@ def test_a_table_and_files_older_than_rescued_data_read_as_null(world: Any) -> N
     (file,) = storage.list_raw(bucket, world.hour)
     older = pq.read_table(BytesIO(s3.read_object(bucket, file.key).body)).drop_columns(["rescued_data"])
     pq.write_table(older, content := BytesIO())
-    aws.client("s3").put_object(Bucket=bucket, Key=file.key, Body=content.getvalue())
-    table = aws.client("glue").get_table(DatabaseName=database, Name=storage.RAW_TABLE)["Table"]
+    sessions.client("s3").put_object(Bucket=bucket, Key=file.key, Body=content.getvalue())
+    table = sessions.client("glue").get_table(DatabaseName=database, Name=storage.RAW_TABLE)["Table"]
     kept = {key: table[key] for key in ("Name", "TableType", "Parameters", "PartitionKeys", "StorageDescriptor")}
     columns = kept["StorageDescriptor"]["Columns"]
     kept["StorageDescriptor"]["Columns"] = [each for each in columns if each["Name"] != "rescued_data"]
-    aws.client("glue").update_table(DatabaseName=database, TableInput=kept)
+    sessions.client("glue").update_table(DatabaseName=database, TableInput=kept)
     world.process("old", world.hour)
     assert world.curated(world.hour)[0].get("rescued_data") is None
     world.put_event(str(UUID(int=7, version=4)), CREATED_AT, year="2024")
@@ -261,7 +261,7 @@ def test_a_table_and_files_older_than_rescued_data_read_as_null(world: Any) -> N
 
 
 def test_a_missing_stream_or_table_names_itself_and_the_way_out(settings: Any) -> None:
-    with pytest.raises(aws.ResourceMissing, match=r"sluice-events does not exist.*sluice deploy"):
+    with pytest.raises(sessions.ResourceMissing, match=r"sluice-events does not exist.*sluice deploy"):
         kinesis.list_shards("sluice-events")
-    with pytest.raises(catalog.CatalogError, match=r"sluice\.events does not exist.*sluice deploy"):
-        catalog.read_table("sluice", "events")
+    with pytest.raises(glue.CatalogError, match=r"sluice\.events does not exist.*sluice deploy"):
+        glue.read_table("sluice", "events")

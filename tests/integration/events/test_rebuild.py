@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from sluice import s3
-from sluice.events import marks, rebuild, storage
-from sluice.events.hourly import RawDataGone
-from sluice.quality import GateFailed
+from sluice.aws import s3
+from sluice.aws.tables import reading
+from sluice.core.quality import GateFailed
+from sluice.pipelines.events import marks, rebuild, storage
+from sluice.pipelines.events.hourly import RawDataGone
 from sluice.settings import load_settings
-from sluice.tables import reading
 
 pytestmark = pytest.mark.timeout(600)
 

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 import pytest
 
 from modules_world import World
-from sluice.aws import client
-from sluice.modules import steps
+from sluice.aws.sessions import client
+from sluice.pipelines.modules import steps
 from sluice.settings import Settings
 
 

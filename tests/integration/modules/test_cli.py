@@ -4,7 +4,7 @@ from click.testing import CliRunner
 
 from modules_world import World
 from sluice import cli
-from sluice.modules.produce import Fleet, true_rates
+from sluice_dev.samples.modules import Fleet, true_rates
 
 OPTIONS = ["--modules", "20", "--weeks", "3", "--seed", "11"]
 
@@ -20,12 +20,12 @@ def test_a_fleet_is_produced_judged_shown_and_checked(world: World) -> None:
     assert "seed 11" in said
     assert "60 diagnostics" in said
 
-    code, said = sluice("modules", "check", *OPTIONS)
+    code, said = sluice("produce", "check-modules", *OPTIONS)
     assert code == 1, "nothing was judged yet"
     assert "0 of 60 published rates equal the true rate exactly" in said
 
     world.run("run")
-    code, said = sluice("modules", "check", *OPTIONS)
+    code, said = sluice("produce", "check-modules", *OPTIONS)
     assert (code, said) == (0, "60 of 60 published rates equal the true rate exactly\n")
 
     code, said = sluice("modules", "show", "--module", "fleet-11-module-00003")
@@ -42,14 +42,14 @@ def test_a_rate_that_is_not_the_true_one_is_named(world: World) -> None:
     ((module_id, timestamp), rate), *_ = true_rates(Fleet(20, 3, seed=11)).items()
     world.diagnostic(module_id, timestamp, 10_000)
     world.run("wrong")
-    code, said = sluice("modules", "check", *OPTIONS)
+    code, said = sluice("produce", "check-modules", *OPTIONS)
     assert code == 1
     assert f"{module_id} at {timestamp}: " in said
     assert f"should be {rate}" in said
 
 
 def test_a_diagnostic_that_was_rejected_or_not_judged_says_so(world: World) -> None:
-    from sluice.modules import steps
+    from sluice.pipelines.modules import steps
 
     world.diagnostic("rejected", 5, 0)
     world.run("run")

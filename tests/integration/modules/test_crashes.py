@@ -12,9 +12,9 @@ import botocore.client
 import pytest
 
 from modules_world import World
-from sluice import sns
-from sluice.modules.produce import Fleet, generate
-from sluice.modules.records import parse_message
+from sluice.aws import sns
+from sluice.pipelines.modules.records import parse_message
+from sluice_dev.samples.modules import Fleet, generate
 
 READS = ("Get", "List", "Head", "Describe", "Query", "Scan", "BatchGet")
 """All else leaves something behind; to receive a message does."""
@@ -94,7 +94,7 @@ def test_a_run_killed_at_any_write_loses_no_message_and_publishes_no_wrong_rate(
 def test_a_step_that_is_tried_again_after_it_was_killed_publishes_what_is_left(
     world: World, lives_beyond: Callable[..., bool]
 ) -> None:
-    from sluice.modules import steps
+    from sluice.pipelines.modules import steps
 
     truth = world.send_fleet(Fleet(modules=25, weeks=1, duplicates=0, seed=8))
     collected = steps.collect("run")

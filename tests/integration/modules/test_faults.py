@@ -7,10 +7,10 @@ from botocore.exceptions import ClientError
 
 from embedded_aws import FaultInjection
 from modules_world import World
-from sluice import aws
-from sluice.aws import client
-from sluice.modules import steps
-from sluice.modules.produce import Fleet
+from sluice.aws import sessions
+from sluice.aws.sessions import client
+from sluice.pipelines.modules import steps
+from sluice_dev.samples.modules import Fleet
 
 FLEET = Fleet(modules=6, weeks=2, attempts=3, resets=0.3, duplicates=0.1, seed=3)
 
@@ -63,7 +63,7 @@ def test_an_answer_that_is_lost_is_asked_for_again_and_changes_nothing(
 
 @pytest.mark.parametrize("operation", ["BatchWriteItem", "UpdateItem", "Query", "Publish"])
 def test_while_aws_refuses_nothing_is_deleted_and_the_next_run_does_all(world: World, operation: str) -> None:
-    from sluice.aws import client
+    from sluice.aws.sessions import client
 
     truth = world.send_fleet(FLEET)
     service = "sns" if operation == "Publish" else "dynamodb"
@@ -89,5 +89,5 @@ def test_while_aws_refuses_nothing_is_deleted_and_the_next_run_does_all(world: W
 
 def test_what_is_not_deployed_is_named_with_the_way_out(world: World) -> None:
     client("sqs").delete_queue(QueueUrl=world.messages_url)
-    with pytest.raises(aws.ResourceMissing, match=r"sluice-test-recv_message does not exist: run `sluice deploy`"):
+    with pytest.raises(sessions.ResourceMissing, match=r"sluice-test-recv_message does not exist: run `sluice deploy`"):
         steps.collect("run")

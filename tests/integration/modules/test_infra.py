@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from sluice import aws, sqs
-from sluice.deploy import deploy
+from sluice.aws import sessions, sqs
+from sluice.deployment.deploy import deploy
 from sluice.settings import Settings
 
 TOPICS = ("recv_message", "weekly_diagnostic", "success_rate")
@@ -37,9 +37,9 @@ def tls_only(action: str, resource: str) -> dict[str, Any]:
 
 
 def attributes_of(name: str) -> dict[str, Any]:
-    url = aws.client("sqs").get_queue_url(QueueName=f"sluice-test-{name}")["QueueUrl"]
+    url = sessions.client("sqs").get_queue_url(QueueName=f"sluice-test-{name}")["QueueUrl"]
     found: dict[str, Any] = dict(
-        aws.client("sqs").get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"]
+        sessions.client("sqs").get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"]
     )
     return found | {key: json.loads(found[key]) for key in found if key.endswith("Policy")}
 
@@ -47,7 +47,7 @@ def attributes_of(name: str) -> dict[str, Any]:
 def test_topics_are_encrypted_and_open_to_this_account_over_tls_alone(deployed: Settings) -> None:
     for name in TOPICS:
         topic_arn = arn(deployed, "sns", name)
-        attributes = aws.client("sns").get_topic_attributes(TopicArn=topic_arn)["Attributes"]
+        attributes = sessions.client("sns").get_topic_attributes(TopicArn=topic_arn)["Attributes"]
         assert attributes["KmsMasterKeyId"] == "alias/aws/sns"
         assert json.loads(attributes["Policy"])["Statement"] == [
             {
@@ -63,21 +63,21 @@ def test_topics_are_encrypted_and_open_to_this_account_over_tls_alone(deployed: 
 
 def test_a_topic_hands_its_messages_to_the_queue_of_its_name_in_envelopes(deployed: Settings) -> None:
     for name in QUEUES:
-        (subscription,) = aws.client("sns").list_subscriptions_by_topic(TopicArn=arn(deployed, "sns", name))[
+        (subscription,) = sessions.client("sns").list_subscriptions_by_topic(TopicArn=arn(deployed, "sns", name))[
             "Subscriptions"
         ]
         assert (subscription["Protocol"], subscription["Endpoint"]) == ("sqs", arn(deployed, "sqs", name))
-        found = aws.client("sns").get_subscription_attributes(SubscriptionArn=subscription["SubscriptionArn"])
+        found = sessions.client("sns").get_subscription_attributes(SubscriptionArn=subscription["SubscriptionArn"])
         assert found["Attributes"]["RawMessageDelivery"] == "false"
 
 
 def test_of_the_success_rates_the_queue_of_the_canary_gets_its_own(deployed: Settings) -> None:
     topic = arn(deployed, "sns", "success_rate")
-    (subscription,) = aws.client("sns").list_subscriptions_by_topic(TopicArn=topic)["Subscriptions"]
+    (subscription,) = sessions.client("sns").list_subscriptions_by_topic(TopicArn=topic)["Subscriptions"]
     assert (subscription["Protocol"], subscription["Endpoint"]) == ("sqs", arn(deployed, "sqs", "canary"))
     assert attributes_of("canary")["Policy"]["Statement"][1] == tls_only("sqs:*", arn(deployed, "sqs", "canary"))
     for module in ("real", "sluice-canary"):
-        aws.client("sns").publish(TopicArn=topic, Message=json.dumps({"moduleid": module, "success_rate": 1}))
+        sessions.client("sns").publish(TopicArn=topic, Message=json.dumps({"moduleid": module, "success_rate": 1}))
     (message,) = sqs.drain(sqs.queue_url(deployed.canary_queue), 10).messages
     assert json.loads(message.body)["moduleid"] == "sluice-canary"
 
@@ -113,7 +113,7 @@ def test_queues_are_encrypted_and_hand_poison_to_their_dead_letter_queues(deploy
 
 
 def test_tables_are_encrypted_streamed_and_can_be_restored(deployed: Settings) -> None:
-    dynamodb = aws.client("dynamodb")
+    dynamodb = sessions.client("dynamodb")
     assert (deployed.modules_message_table, deployed.modules_diagnostic_table) == ("message_recv", "weekly_diagnostic")
     for name in ("message_recv", "weekly_diagnostic"):
         table = dynamodb.describe_table(TableName=name)["Table"]

@@ -8,9 +8,9 @@ import pytest
 
 from embedded_aws import FaultInjection, use_settings
 from modules_world import World, send_raw
-from sluice import sqs
-from sluice.aws import client
-from sluice.modules import steps
+from sluice.aws import sqs
+from sluice.aws.sessions import client
+from sluice.pipelines.modules import steps
 
 
 def released(world: World, queue_url: str) -> None:

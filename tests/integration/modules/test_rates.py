@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from modules_world import World, send_raw
-from sluice.modules import steps, storage, transform
-from sluice.modules.produce import Fleet, generate
-from sluice.modules.records import ATTEMPTS_MAX, TIMESTAMP_MAX
-from sluice.tables import reading
+from sluice.aws.tables import reading
+from sluice.pipelines.modules import steps, storage, transform
+from sluice.pipelines.modules.records import ATTEMPTS_MAX, TIMESTAMP_MAX
+from sluice_dev.samples.modules import Fleet, generate
 
 FLEET = Fleet(modules=20, weeks=4, losses=0.2, resets=0.3, duplicates=0.2, late=0.2, malformed=0.1, seed=4)
 
@@ -279,14 +279,16 @@ def test_empty_queues_are_nothing_to_do(world: World) -> None:
 def test_a_gate_that_fails_publishes_nothing_and_its_diagnostics_come_back(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from sluice.quality import GateFailed
+    from sluice.core.quality import GateFailed
 
     world.message("a", 1)
     world.diagnostic("a", 10, 4)
     steps.collect("run")
     steps.store("run")
     with monkeypatch.context() as spoilt:
-        spoilt.setattr("sluice.modules.transform.success_rate", lambda received, attempts: 100 * attempts / received)
+        spoilt.setattr(
+            "sluice.pipelines.modules.transform.success_rate", lambda received, attempts: 100 * attempts / received
+        )
         steps.compute_rates("run")
     with pytest.raises(GateFailed, match="rate_max"):
         steps.check_rates("run")
@@ -298,7 +300,7 @@ def test_a_gate_that_fails_publishes_nothing_and_its_diagnostics_come_back(
 
 
 def test_a_diagnostic_that_nobody_accounts_for_fails_the_gate(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    from sluice.quality import GateFailed
+    from sluice.core.quality import GateFailed
 
     world.diagnostic("a", 10, 4)
     world.diagnostic("b", 10, 4)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 
 from modules_world import World, send_raw
-from sluice import sqs
-from sluice.dead_letters import letters
+from sluice.aws import sqs
+from sluice.monitoring import dead_letters
 
 
 def diagnostic(attempts: int) -> str:
@@ -14,7 +14,7 @@ def diagnostic(attempts: int) -> str:
 
 
 def redrive(world: World) -> None:
-    letters.redrive(world.settings, "modules", 100, dry_run=False)
+    dead_letters.redrive(world.settings, "modules", 100, dry_run=False)
 
 
 def test_messages_and_diagnostics_come_back_and_give_their_rate(world: World) -> None:
@@ -23,7 +23,7 @@ def test_messages_and_diagnostics_come_back_and_give_their_rate(world: World) ->
         (world.settings.weekly_diagnostic_queue, diagnostic(4)),
     ):
         send_raw(sqs.queue_url(queue + sqs.DEAD_LETTERS), [body])
-    found = letters.list_letters(world.settings, "modules", 100)
+    found = dead_letters.list_letters(world.settings, "modules", 100)
     assert [each.about for each in found] == ["message of module a at 3", "diagnostic of module a at 5, 4 attempts"]
     redrive(world)
     assert world.unfinished() == (1, 1)

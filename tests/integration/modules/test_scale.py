@@ -6,8 +6,8 @@ from collections import Counter
 
 from embedded_aws import FaultInjection
 from modules_world import World
-from sluice.aws import client
-from sluice.modules import steps, storage
+from sluice.aws.sessions import client
+from sluice.pipelines.modules import steps, storage
 
 MESSAGES = 10_000
 LONG_ID = "m" * 250

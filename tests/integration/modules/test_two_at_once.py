@@ -7,8 +7,8 @@ from collections.abc import Callable
 import pytest
 
 from modules_world import World
-from sluice import sns
-from sluice.modules import steps
+from sluice.aws import sns
+from sluice.pipelines.modules import steps
 
 
 def prepare(run: str) -> dict[str, int]:

@@ -8,10 +8,10 @@ from typing import Any
 import boto3
 import pytest
 
-from sluice import aws
-from sluice.deploy import TEMPLATES, deploy
+from sluice.aws import sessions
+from sluice.deployment.deploy import TEMPLATES, deploy
+from sluice.deployment.template import load_template, resolve
 from sluice.settings import Settings
-from sluice.template import load_template, resolve
 
 
 def arn(settings: Settings, service: str, name: str) -> str:
@@ -35,7 +35,7 @@ def test_the_platform_is_what_its_template_says(platform: Settings) -> None:
 
 
 def the_table_can_be_restored(settings: Settings) -> None:
-    dynamodb = aws.client("dynamodb")
+    dynamodb = sessions.client("dynamodb")
     table = dynamodb.describe_table(TableName=settings.runs_table)["Table"]
     assert table["KeySchema"] == [
         {"AttributeName": "kind", "KeyType": "HASH"},
@@ -49,7 +49,7 @@ def the_table_can_be_restored(settings: Settings) -> None:
 
 def the_topic_is_encrypted_with_a_key_that_alarms_may_use(settings: Settings) -> None:
     topic_arn = arn(settings, "sns", "sluice-test-alerts")
-    attributes = aws.client("sns").get_topic_attributes(TopicArn=topic_arn)["Attributes"]
+    attributes = sessions.client("sns").get_topic_attributes(TopicArn=topic_arn)["Attributes"]
     assert attributes["KmsMasterKeyId"] == "alias/sluice-test-alerts"
     publishes, tls_only = json.loads(attributes["Policy"])["Statement"]
     assert (publishes["Principal"], publishes["Action"]) == ({"Service": "cloudwatch.amazonaws.com"}, "sns:Publish")
@@ -58,7 +58,7 @@ def the_topic_is_encrypted_with_a_key_that_alarms_may_use(settings: Settings) ->
         "StringEquals": {"aws:SourceAccount": settings.aws_account_id},
     }
     assert (tls_only["Effect"], tls_only["Condition"]) == ("Deny", {"Bool": {"aws:SecureTransport": "false"}})
-    kms: Any = boto3.client("kms", **aws.connection_arguments(settings))
+    kms: Any = boto3.client("kms", **sessions.connection_arguments(settings))
     key = kms.describe_key(KeyId="alias/sluice-test-alerts")["KeyMetadata"]["KeyId"]
     assert kms.get_key_rotation_status(KeyId=key)["KeyRotationEnabled"]
     owner, alarms = json.loads(kms.get_key_policy(KeyId=key, PolicyName="default")["Policy"])["Statement"]
@@ -75,7 +75,7 @@ def the_alarms_are_those_of_the_template(settings: Settings) -> None:
         if resource["Type"] == "AWS::CloudWatch::Alarm":
             properties = resolve(resource["Properties"], {"Environment": "test"})
             wanted[properties["AlarmName"]] = properties
-    pages = aws.client("cloudwatch").get_paginator("describe_alarms").paginate()
+    pages = sessions.client("cloudwatch").get_paginator("describe_alarms").paginate()
     found = {alarm["AlarmName"]: alarm for page in pages for alarm in page["MetricAlarms"]}
     assert set(found) == set(wanted)
     actions = ("AlarmActions", "OKActions")
@@ -87,7 +87,7 @@ def the_alarms_are_those_of_the_template(settings: Settings) -> None:
 
 
 def the_dashboard_is_that_of_the_environment(settings: Settings) -> None:
-    body = json.loads(aws.client("cloudwatch").get_dashboard(DashboardName="sluice-test")["DashboardBody"])
+    body = json.loads(sessions.client("cloudwatch").get_dashboard(DashboardName="sluice-test")["DashboardBody"])
     alarms, *metrics = body["widgets"]
     assert arn(settings, "cloudwatch", "alarm:sluice-test-watch-silent") in alarms["properties"]["alarms"]
     for widget in metrics:
@@ -98,12 +98,12 @@ def the_dashboard_is_that_of_the_environment(settings: Settings) -> None:
 
 def nobody_is_subscribed(settings: Settings) -> None:
     topic_arn = arn(settings, "sns", "sluice-test-alerts")
-    assert aws.client("sns").list_subscriptions_by_topic(TopicArn=topic_arn)["Subscriptions"] == []
+    assert sessions.client("sns").list_subscriptions_by_topic(TopicArn=topic_arn)["Subscriptions"] == []
 
 
 def test_who_is_named_in_the_settings_gets_the_alerts_by_email(settings: Settings) -> None:
     named = settings.model_copy(update={"alert_email": "on-call@example.com"})
     deploy(named, stacks=("platform",))
     topic_arn = arn(settings, "sns", "sluice-test-alerts")
-    (subscription,) = aws.client("sns").list_subscriptions_by_topic(TopicArn=topic_arn)["Subscriptions"]
+    (subscription,) = sessions.client("sns").list_subscriptions_by_topic(TopicArn=topic_arn)["Subscriptions"]
     assert (subscription["Protocol"], subscription["Endpoint"]) == ("email", "on-call@example.com")

@@ -16,13 +16,14 @@ from dockerhub_account import DockerHubAccount
 from embedded_aws import FaultInjection, free_port, use_settings
 from events_world import World
 from platform_world import Watch
-from sluice import aws, cli, sqs
-from sluice.aws import client
+from sluice import cli
+from sluice.aws import sessions, sqs
+from sluice.aws.sessions import client
+from sluice.cli import status as status_cli
+from sluice.monitoring import observation, steps
+from sluice.monitoring.pipelines import Stream, pipelines
+from sluice.monitoring.runs import CanaryResult, Failure, record_canary
 from sluice.settings import Settings
-from sluice.watch import cli as status_cli
-from sluice.watch import observation, steps
-from sluice.watch.pipelines import Stream, pipelines
-from sluice.watch.runs import CanaryResult, Failure, record_canary
 
 
 @pytest.fixture
@@ -162,7 +163,7 @@ def test_no_number_is_cut_in_80_columns(watch: Watch, monkeypatch: pytest.Monkey
         return replace(seen, queues=dict.fromkeys(seen.queues, crowd))
 
     monkeypatch.setattr(status_cli, "look", crowded)
-    monkeypatch.setattr("sluice.console.console", lambda: Console(width=80))
+    monkeypatch.setattr("sluice.core.console.console", lambda: Console(width=80))
     said = status().output
     for number in ("123,456,789", "100,000,000", "23,456,789", "12,345,678", "1,234,567"):
         assert number in said
@@ -181,8 +182,10 @@ def test_an_aws_that_is_too_slow_is_one_clear_line(
     assert result.output == f"Error: {endpoint} did not answer within 0.2 s; try again, or look at it.\n"
     account_faults.clear()
     monkeypatch.setattr(status_cli, "ANSWER_SECONDS", 5)
-    monkeypatch.setattr(aws, "HASTY", aws.HASTY.merge(Config(read_timeout=0.2, retries={"total_max_attempts": 1})))
-    aws.client_of.cache_clear()
+    monkeypatch.setattr(
+        sessions, "HASTY", sessions.HASTY.merge(Config(read_timeout=0.2, retries={"total_max_attempts": 1}))
+    )
+    sessions.client_of.cache_clear()
     account_faults.inject("latency", service="sqs", latency_seconds=1)
     result = status()
     assert result.exit_code == 1
@@ -258,9 +261,9 @@ def test_what_was_deleted_is_named_by_status_and_by_the_watch_from_cold_clients(
         "datasets_aggregate lacks its queue",
         "events_ingest lacks its stream",
     }
-    aws.client_of.cache_clear()
+    sessions.client_of.cache_clear()
     result = status("--json")
     assert result.exit_code == 1, result.output
     assert {problem["title"] for problem in json.loads(result.stdout)["problems"]} == expected
-    aws.client_of.cache_clear()
+    sessions.client_of.cache_clear()
     assert steps.observe("run", "http://airflow.test")["problems"] == len(expected)

@@ -11,12 +11,12 @@ from botocore.exceptions import ClientError
 from dockerhub_account import DockerHubAccount
 from embedded_aws import FaultInjection
 from platform_world import WEB_URL, Watch
-from sluice import sqs
-from sluice.aws import client
-from sluice.tally import COUNTS
-from sluice.watch import runs, steps
-from sluice.watch.problems import at_text
-from sluice.watch.runs import Failure
+from sluice.aws import sqs
+from sluice.aws.sessions import client
+from sluice.core.tally import COUNTS
+from sluice.monitoring import runs, steps
+from sluice.monitoring.problems import at_text
+from sluice.monitoring.runs import Failure
 
 PULL_DEADLINE = timedelta(minutes=10)
 """Of dockerhub_pull, which runs every 5 minutes."""

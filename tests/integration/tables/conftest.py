@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from sluice.aws import client
+from sluice.aws.sessions import client
+from sluice.aws.tables import definitions
 from sluice.settings import Settings
-from sluice.tables import definitions
 from tables_world import VISITS
 
 

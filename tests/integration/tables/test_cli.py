@@ -9,8 +9,8 @@ import pytest
 from click.testing import CliRunner
 
 from sluice import cli
+from sluice.aws.tables import definitions, reading
 from sluice.settings import Settings
-from sluice.tables import definitions, reading
 from tables_world import HOUR, START, pages, publish
 
 

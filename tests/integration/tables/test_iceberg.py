@@ -12,9 +12,9 @@ import pyarrow as pa
 import pytest
 
 from embedded_aws import FaultInjection
-from sluice.aws import EMBEDDED_SECRET_KEY, client
+from sluice.aws.sessions import EMBEDDED_SECRET_KEY, client
+from sluice.aws.tables import commits, definitions, reading
 from sluice.settings import Settings
-from sluice.tables import commits, definitions, reading
 from tables_world import HOUR, START, VISITS, append, files, pages, publish, rows, where
 
 

@@ -6,9 +6,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from sluice import s3
+from sluice.aws import s3
+from sluice.aws.tables import commits, definitions, maintenance, reading
 from sluice.settings import Settings
-from sluice.tables import commits, definitions, maintenance, reading
 from tables_world import HOUR, START, VISITS, append, files, pages, publish, rows, where
 
 RETENTION = timedelta(hours=24)

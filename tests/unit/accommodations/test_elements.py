@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sluice.accommodations import elements
-from sluice.accommodations.records import PartnerFile
-from sluice.accommodations.source import UnreadableFile, detect_format
-from sluice.accommodations.transform import consolidation, read_files
+from sluice.pipelines.accommodations import elements
+from sluice.pipelines.accommodations.records import PartnerFile
+from sluice.pipelines.accommodations.source import UnreadableFile, detect_format
+from sluice.pipelines.accommodations.transform import consolidation, read_files
 
 NOW = datetime(2026, 11, 21, tzinfo=UTC)
 GOOD = [
@@ -117,7 +117,7 @@ def test_an_element_longer_than_the_limit_is_skipped_to_its_end() -> None:
             patch.object(elements, "MAX_RAW_BYTES", 1000),
             patch.object(elements, "MAX_BYTES", 500),
             patch.object(elements, "WINDOW_BYTES", window_bytes),
-            patch("sluice.accommodations.source.MAX_RAW_BYTES", 1000),
+            patch("sluice.pipelines.accommodations.source.MAX_RAW_BYTES", 1000),
         ):
             found = judged(bodies)
         for each in found:

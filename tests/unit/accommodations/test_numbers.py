@@ -14,9 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from accommodations_world import consolidate_texts
-from sluice.accommodations import json_scan
-from sluice.accommodations.json_scan import quote_numbers
-from sluice.accommodations.records import MAX_BYTES
+from sluice.pipelines.accommodations import json_scan
+from sluice.pipelines.accommodations.json_scan import quote_numbers
+from sluice.pipelines.accommodations.records import MAX_BYTES
 
 SPELLINGS = ["1e5", "1.10", "9007199254740993", "-0", "-0.0", "1E400", "1e-400", "0.1", "52.370216000000001", "1e+05"]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from tests.unit.accommodations.test_rule import NOW, consolidate
 
-from sluice.accommodations.produce import Catalogues, expected, generate
+from sluice_dev.samples.accommodations import Catalogues, expected, generate
 
 WHAT = Catalogues(partners=4, accommodations=200, overlap=0.6, malformed=0.2, file_records=40, seed=3)
 

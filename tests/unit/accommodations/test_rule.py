@@ -17,8 +17,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from accommodations_world import PRIORITY, a_record, consolidate_bodies, json_lines
-from sluice.accommodations import transform
-from sluice.accommodations.current import (
+from sluice.engines.duckdb import duckdb_connection
+from sluice.pipelines.accommodations import transform
+from sluice.pipelines.accommodations.current import (
     BUCKET_BYTES,
     merge_bucket,
     newest_bytes,
@@ -26,15 +27,14 @@ from sluice.accommodations.current import (
     write_by_bucket,
     write_newest,
 )
-from sluice.accommodations.records import MAX_BYTES, PartnerFile, usable_partners
-from sluice.accommodations.transform import (
+from sluice.pipelines.accommodations.records import MAX_BYTES, PartnerFile, usable_partners
+from sluice.pipelines.accommodations.transform import (
     Consolidated,
     consolidate_batch,
     consolidation,
     create_priority,
     read_files,
 )
-from sluice.engine import duckdb_connection
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sluice.accommodations import source
-from sluice.accommodations.records import Flaw
-from sluice.accommodations.source import UnreadableFile, detect_format, line_batches
+from sluice.pipelines.accommodations import source
+from sluice.pipelines.accommodations.records import Flaw
+from sluice.pipelines.accommodations.source import UnreadableFile, detect_format, line_batches
 
 LINES = [b"", b"x", b"\xff", "é".encode(), b"\r", b"y" * 30, b"z" * 41, b"w" * 90]
 
@@ -89,8 +89,8 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from sluice.accommodations.records import PartnerFile
-from sluice.accommodations.transform import consolidate_batch, consolidation, read_files
+from sluice.pipelines.accommodations.records import PartnerFile
+from sluice.pipelines.accommodations.transform import consolidate_batch, consolidation, read_files
 
 path, folder = Path(sys.argv[1]), Path(sys.argv[2])
 file = PartnerFile("b", "k", "v", datetime(2026, 11, 21, tzinfo=UTC), 0)

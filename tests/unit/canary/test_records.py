@@ -5,12 +5,12 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from sluice.canary import records
-from sluice.canary.records import DAGS, EVENT_HOUR, NAME, Observed
-from sluice.dockerhub.records import parse_answer, parse_raw_key
-from sluice.dockerhub.transform import partition_key
-from sluice.events.records import hour_of
-from sluice.modules.records import parse_diagnostic, parse_message
+from sluice.monitoring.canary import records
+from sluice.monitoring.canary.records import DAGS, EVENT_HOUR, NAME, Observed
+from sluice.pipelines.dockerhub.records import parse_answer, parse_raw_key
+from sluice.pipelines.dockerhub.transform import partition_key
+from sluice.pipelines.events.records import hour_of
+from sluice.pipelines.modules.records import parse_diagnostic, parse_message
 
 NOW = datetime(2026, 11, 27, 12, 0, 30, 123456, tzinfo=UTC)
 

@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from datasets_world import write
-from sluice.datasets.transform import Aggregation, aggregate_file
+from sluice.pipelines.datasets.transform import Aggregation, aggregate_file
 
 ADDRESS = "s3://landing/datasets/x.csv"
 

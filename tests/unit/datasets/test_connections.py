@@ -7,7 +7,7 @@ from typing import Any
 import httpcore
 import pytest
 
-from sluice.datasets.connections import UrlRefused, check_public, is_public, resolve
+from sluice.pipelines.datasets.connections import UrlRefused, check_public, is_public, resolve
 
 
 @pytest.mark.parametrize(

@@ -13,9 +13,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from datasets_world import csv_of, row, write
-from sluice.datasets import blocks, framing
-from sluice.datasets.records import COLUMNS
-from sluice.datasets.transform import aggregate_file
+from sluice.pipelines.datasets import blocks, framing
+from sluice.pipelines.datasets.records import COLUMNS
+from sluice.pipelines.datasets.transform import aggregate_file
 
 MAX_BYTES, MAX_LINES, SHOWN_BYTES = 120, 4, 100
 

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from sluice.datasets.records import BadSource, parse_source, source_pattern
+from sluice.pipelines.datasets.records import BadSource, parse_source, source_pattern
 
 BUCKET = "my.landing-bucket"
 

@@ -18,10 +18,10 @@ from hypothesis import strategies as st
 from tests.unit.datasets.datasets_data import ADDRESS, NUMBER, aggregate, integer_of, lines
 
 from datasets_world import HEADER, csv_of, expected, row, write
-from sluice.datasets import blocks, framing
-from sluice.datasets.produce import Shape, generate, write_csv
-from sluice.datasets.transform import aggregate_file, check_not_all_rejected, exact_sum
-from sluice.quarantine import RejectedRecord
+from sluice.core.quarantine import RejectedRecord
+from sluice.pipelines.datasets import blocks, framing
+from sluice.pipelines.datasets.transform import aggregate_file, check_not_all_rejected, exact_sum
+from sluice_dev.samples.datasets import Shape, generate, write_csv
 
 
 def test_two_hundred_rows_equal_an_independent_computation_to_the_last_digit(tmp_path: Path) -> None:

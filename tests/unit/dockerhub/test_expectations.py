@@ -4,13 +4,13 @@ from typing import Any
 
 import pytest
 
-from sluice.dockerhub.expectations import (
+from sluice.core.quality.gate import Finding, validate
+from sluice.pipelines.dockerhub.expectations import (
     AGGREGATE_COLUMNS,
     PULL_COLUMNS,
     aggregate_expectations,
     pull_expectations,
 )
-from sluice.quality.gate import Finding, validate
 
 ANSWER: dict[str, Any] = {
     "user": "localstack",

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from sluice.dockerhub.records import (
+from sluice.core.quarantine import RejectedRecord
+from sluice.pipelines.dockerhub.records import (
     COUNT_MAX,
     FIELDS,
     RAW_PREFIX,
@@ -21,7 +22,6 @@ from sluice.dockerhub.records import (
     parse_stats,
     raw_key,
 )
-from sluice.quarantine import RejectedRecord
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 LOCALSTACK = Repository("localstack", "localstack")

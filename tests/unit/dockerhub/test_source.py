@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
-from sluice.dockerhub.records import Reason, Repository, parse_answer
-from sluice.dockerhub.source import (
+from sluice.core.quarantine import RejectedRecord
+from sluice.pipelines.dockerhub.records import Reason, Repository, parse_answer
+from sluice.pipelines.dockerhub.source import (
     BODY_MAX_BYTES,
     WAIT_MAX_SECONDS,
     Answer,
@@ -24,8 +25,7 @@ from sluice.dockerhub.source import (
     fetch_all,
     parse_retry_after,
 )
-from sluice.embedded.dockerhub import DockerHubStandIn
-from sluice.quarantine import RejectedRecord
+from sluice_dev.dockerhub import DockerHubStandIn
 
 NOW_SECONDS = datetime(2026, 11, 21, 12, tzinfo=UTC).timestamp()
 

@@ -6,8 +6,8 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sluice.dockerhub.records import Stats, parse_raw_key, raw_key
-from sluice.dockerhub.transform import (
+from sluice.pipelines.dockerhub.records import Stats, parse_raw_key, raw_key
+from sluice.pipelines.dockerhub.transform import (
     RawObject,
     decide_months,
     decide_pushes,

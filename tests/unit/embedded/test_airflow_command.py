@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from sluice.embedded.airflow_command import writes_logs
+from sluice_dev.stack.airflow_command import writes_logs
 
 
 @pytest.mark.parametrize("command", ["scheduler --skip-serve-logs", "api-server", "db migrate", "dags test d"])

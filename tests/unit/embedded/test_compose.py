@@ -17,9 +17,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pytest_httpserver import HTTPServer
 
-from sluice.embedded import compose
-from sluice.embedded.compose import SECRETS, NotHealthy, check_health, with_secrets, write_env_file
 from sluice.settings import PROJECT_ROOT
+from sluice_dev.stack import compose
+from sluice_dev.stack.compose import SECRETS, NotHealthy, check_health, with_secrets, write_env_file
 
 NAME = "POSTGRES_PASSWORD"
 
@@ -143,7 +143,7 @@ def test_an_interruption_leaves_the_file_as_it_was(tmp_path: Path, monkeypatch: 
 
 def test_it_runs_before_anything_is_installed(tmp_path: Path) -> None:
     # -S: without site-packages.
-    command = [sys.executable, "-S", "-m", "sluice.embedded.compose", "secrets", str(tmp_path / ".env")]
+    command = [sys.executable, "-S", "-m", "sluice_dev.stack.compose", "secrets", str(tmp_path / ".env")]
     environment = {"PYTHONPATH": str(PROJECT_ROOT / "include")}
     first, second = (
         subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout for _ in range(2)

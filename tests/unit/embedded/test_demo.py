@@ -8,8 +8,8 @@ from collections import Counter
 import pytest
 from rich.console import Console
 
-from sluice.embedded.demo import COUNTS, IDLE_POLLS, TALLY_TASKS, Pipeline, deferrable_interrupts, summary
-from sluice.embedded.samples import Sample, Trigger
+from sluice_dev.demo import COUNTS, IDLE_POLLS, TALLY_TASKS, Pipeline, deferrable_interrupts, summary
+from sluice_dev.samples.every_pipeline import Sample, Trigger
 
 TWO_STAGES = Sample([[Trigger("first"), Trigger("first")], [Trigger("second", {"hour": "x"})]], "look")
 

@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from sluice.dockerhub.records import Repository, parse_answer, parse_stats, raw_key
-from sluice.embedded.dockerhub import HISTORY_STEPS, KNOWN, SHARED_FAULTS, DockerHubStandIn, history_of
+from sluice.pipelines.dockerhub.records import Repository, parse_answer, parse_stats, raw_key
+from sluice_dev.dockerhub import HISTORY_STEPS, KNOWN, SHARED_FAULTS, DockerHubStandIn, history_of
 
 DEMO_TIME = datetime(2026, 11, 1, tzinfo=UTC)
 

@@ -16,8 +16,8 @@ from botocore.config import Config
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sluice.embedded.asgi import Message, Receive, Scope, Send, read_body, replay, respond
-from sluice.embedded.faults import FAULTS_PATH, REQUESTS_PATH, Armed, Call, Faults, Rule, broken_off, identify
+from sluice_dev.emulator.asgi import Message, Receive, Scope, Send, read_body, replay, respond
+from sluice_dev.emulator.faults import FAULTS_PATH, REQUESTS_PATH, Armed, Call, Faults, Rule, broken_off, identify
 
 ACCOUNT = "123456789012"
 OBJECT = {"Bucket": "b", "Key": "k/x"}

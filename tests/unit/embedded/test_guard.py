@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sluice.embedded.asgi import Message, Receive, Scope, Send
-from sluice.embedded.guard import Configuration, guard, refusal
+from sluice_dev.emulator.asgi import Message, Receive, Scope, Send
+from sluice_dev.emulator.guard import Configuration, guard, refusal
 
 ALLOWED = {"127.0.0.1:4566", "localhost:4566", "[::1]:4566"}
 

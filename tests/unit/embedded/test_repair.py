@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import yaml
 
-from sluice.embedded.repair import lifecycle_rule
-from sluice.template import load_template, resolve
+from sluice.deployment.repair import lifecycle_rule
+from sluice.deployment.template import load_template, resolve
 
 TEMPLATE = """
 Resources:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from sluice.embedded.supervisor import Component, GaveUp, Supervisor
 from sluice.errors import SluiceError
+from sluice_dev.stack.supervisor import Component, GaveUp, Supervisor
 
 
 class Parts:

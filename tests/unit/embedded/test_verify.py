@@ -4,10 +4,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from sluice.canary.records import DAGS
-from sluice.embedded.airflow_api import DagRun
-from sluice.embedded.verify import document, failures_of, lines_of, stage_of
-from sluice.watch.runs import CanaryResult
+from sluice.monitoring.canary.records import DAGS
+from sluice.monitoring.runs import CanaryResult
+from sluice_dev.stack.airflow_api import DagRun
+from sluice_dev.verify import document, failures_of, lines_of, stage_of
 
 NOW = datetime(2026, 11, 27, 12, tzinfo=UTC)
 URL = "http://127.0.0.1:8080"

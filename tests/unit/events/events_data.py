@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from sluice.events.records import Envelope
-from sluice.events.transform import TransformResult, transform_batch, write_envelopes
+from sluice.pipelines.events.records import Envelope
+from sluice.pipelines.events.transform import TransformResult, transform_batch, write_envelopes
 
 CREATED_AT = 1712511721.022075
 ARRIVED_AT = datetime(2024, 4, 7, 17, 42, 2, 500000, UTC)

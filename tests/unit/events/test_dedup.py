@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.unit.events.events_data import ARRIVED_AT, CREATED_AT, SHARD, envelopes, event, rows, transformed, uuid_of
 
-from sluice.events.dedup import dedup_hour
-from sluice.events.measures import measure_hour
+from sluice.pipelines.events.dedup import dedup_hour
+from sluice.pipelines.events.measures import measure_hour
 
 HOUR = datetime(2024, 4, 7, 17, tzinfo=UTC)
 
@@ -228,7 +228,7 @@ def test_large_hours_in_buckets_give_the_same_rows(tmp_path: Path, monkeypatch: 
         for number in range(3)
     ]
     whole = dedup_hour(files, files[:1], tmp_path / "whole", memory_limit_mb=256)
-    monkeypatch.setattr("sluice.events.dedup.KEY_BYTES", 256 * 1024 * 1024 // 2 // 300)
+    monkeypatch.setattr("sluice.pipelines.events.dedup.KEY_BYTES", 256 * 1024 * 1024 // 2 // 300)
     buckets = dedup_hour(files, files[:1], tmp_path / "buckets", memory_limit_mb=256)
     assert rows(whole.files) == rows(buckets.files)
     assert (whole.duplicates_in_hour, whole.duplicates_of_previous) == (

@@ -6,8 +6,8 @@ import base64
 import json
 from datetime import UTC, datetime, timedelta
 
-from sluice.events.firehose import handler
-from sluice.events.produce import Traffic, generate
+from sluice.pipelines.events.firehose import handler
+from sluice_dev.samples.events import Traffic, generate
 
 ARRIVED_MS = 1712520000123
 

@@ -6,8 +6,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from sluice.events.marks import touched_hours
-from sluice.events.storage import hour_text, parse_hour
+from sluice.pipelines.events.marks import touched_hours
+from sluice.pipelines.events.storage import hour_text, parse_hour
 
 
 def test_hours_are_touched_by_their_events_and_by_those_of_the_hours_before() -> None:

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from sluice import kinesis
-from sluice.events import checkpoints, ingest
-from sluice.events.checkpoints import Checkpoint
-from sluice.kinesis import Page, Shard, StreamRecord
+from sluice.aws import kinesis
+from sluice.aws.kinesis import Page, Shard, StreamRecord
+from sluice.pipelines.events import checkpoints, ingest
+from sluice.pipelines.events.checkpoints import Checkpoint
 from sluice.settings import load_settings
 
 NOW = datetime(2026, 11, 21, tzinfo=UTC)

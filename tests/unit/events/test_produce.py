@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sluice import kinesis
-from sluice.events import produce
-from sluice.events.dedup import dedup_hour
-from sluice.events.produce import Traffic, generate
-from sluice.events.records import Envelope, record_text
-from sluice.events.transform import transform_batch, write_envelopes
+from sluice.aws import kinesis
+from sluice.pipelines.events.dedup import dedup_hour
+from sluice.pipelines.events.records import Envelope, record_text
+from sluice.pipelines.events.transform import transform_batch, write_envelopes
+from sluice_dev.samples import events
+from sluice_dev.samples.events import Traffic, generate
 
 START = datetime(2024, 4, 7, 17, tzinfo=UTC)
 TRAFFIC = Traffic(3000, START, START + timedelta(hours=2), duplicates=0.1, late=0.05, malformed=0.1, seed=1)
@@ -68,7 +68,7 @@ def test_every_malformed_record_is_rejected_and_no_other(hours: dict[str, Any]) 
 
 
 def test_the_truth_is_what_the_dedup_leaves(hours: dict[str, Any]) -> None:
-    truth = Counter(produce.hour_of(each.created_at) for each in generate(TRAFFIC) if each.kind in ("event", "late"))
+    truth = Counter(events.hour_of(each.created_at) for each in generate(TRAFFIC) if each.kind in ("event", "late"))
     assert hours["kept"] == dict(truth)
 
 
@@ -81,7 +81,7 @@ def test_records_are_counted_as_they_are_put(monkeypatch: pytest.MonkeyPatch) ->
         return 1
 
     monkeypatch.setattr(kinesis, "put_batch", put_batch)
-    made = produce.produce(
+    made = events.produce(
         rate=1000, seconds=2, duplicates=0.1, late=0.1, malformed=0.1, seed=5, start=START, paced=False,
         progress=progress.append,
     )  # fmt: skip
@@ -100,10 +100,10 @@ def test_records_go_out_at_the_rate_that_was_asked_for(monkeypatch: pytest.Monke
         nonlocal clock
         clock += seconds
 
-    monkeypatch.setattr(produce.time, "monotonic", lambda: clock)
-    monkeypatch.setattr(produce.time, "sleep", sleep)
+    monkeypatch.setattr(events.time, "monotonic", lambda: clock)
+    monkeypatch.setattr(events.time, "sleep", sleep)
     monkeypatch.setattr(kinesis, "put_batch", lambda _, batch: sent.append((clock, len(batch))) or 0)
-    assert produce.produce(rate=200, seconds=5, start=START).seconds == pytest.approx(5)
+    assert events.produce(rate=200, seconds=5, start=START).seconds == pytest.approx(5)
     assert sum(records for _, records in sent) == 1000
     assert max(records for _, records in sent) == 20, "a tenth of a second at a time"
 

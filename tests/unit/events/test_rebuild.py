@@ -11,7 +11,7 @@ import psutil
 PARENT = """
 import multiprocessing, os
 from concurrent.futures import ProcessPoolExecutor
-from sluice.events.rebuild import end_with_parent
+from sluice.pipelines.events.rebuild import end_with_parent
 
 pool = ProcessPoolExecutor(1, multiprocessing.get_context("fork"), end_with_parent)
 print(pool.submit(os.getpid).result(), flush=True)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sluice.events.records import (
+from sluice.pipelines.events.records import (
     ENGINE_COLUMNS,
     PARTITION_COLUMNS,
     RAW_COLUMNS,

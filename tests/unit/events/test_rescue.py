@@ -13,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.unit.events.events_data import CREATED_AT, envelopes, event, rejections, rows, transformed, uuid_of
 
-from sluice.events.ingest import _log_rescued
-from sluice.events.records import RAW_COLUMNS, RESCUED_COLUMN
-from sluice.events.rescue import column_fields, read_fields, split_record
-from sluice.events.transform import SAMPLE_ROWS, Rescued, TransformResult
+from sluice.pipelines.events.ingest import _log_rescued
+from sluice.pipelines.events.records import RAW_COLUMNS, RESCUED_COLUMN
+from sluice.pipelines.events.rescue import column_fields, read_fields, split_record
+from sluice.pipelines.events.transform import SAMPLE_ROWS, Rescued, TransformResult
 from sluice.settings import load_settings
 
 

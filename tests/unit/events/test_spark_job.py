@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sluice.events import spark_job
+from sluice.pipelines.events import spark_job
 
 
 def test_an_hour_without_raw_files_needs_no_spark(tmp_path: Path) -> None:

@@ -26,8 +26,8 @@ from tests.unit.events.events_data import (
     uuid_of,
 )
 
-from sluice.events.records import RAW_COLUMNS, RESCUED_COLUMN, Envelope
-from sluice.events.transform import transform_batch, write_envelopes
+from sluice.pipelines.events.records import RAW_COLUMNS, RESCUED_COLUMN, Envelope
+from sluice.pipelines.events.transform import transform_batch, write_envelopes
 
 
 def only_row(folder: Path, record: str) -> dict[str, Any]:
@@ -72,8 +72,8 @@ def test_the_hour_is_that_of_utc_on_a_machine_in_any_time_zone(tmp_path: Path, z
     write_envelopes(envelopes([event()]), tmp_path / "e.parquet")
     program = f"""
 from pathlib import Path
-from sluice.events.transform import transform_batch
-from sluice.events.records import hour_of
+from sluice.pipelines.events.transform import transform_batch
+from sluice.pipelines.events.records import hour_of
 import pyarrow.parquet as pq
 (file,) = transform_batch([Path({str(tmp_path / "e.parquet")!r})], {{}}, Path({str(tmp_path / "out")!r})).files
 print(file.hour.isoformat(), hour_of({CREATED_AT}).isoformat(), pq.read_table(file.path)["created_datetime"][0])

@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sluice import sns
-from sluice.modules import produce
-from sluice.modules.produce import Fleet, Sent, generate, true_rates
-from sluice.modules.records import MessageKey, parse_diagnostic, parse_message
-from sluice.modules.transform import Diagnostic, find_due, success_rate
-from sluice.quarantine import RejectedRecord
+from sluice.aws import sns
+from sluice.core.quarantine import RejectedRecord
+from sluice.pipelines.modules.records import MessageKey, parse_diagnostic, parse_message
+from sluice.pipelines.modules.transform import Diagnostic, find_due, success_rate
+from sluice_dev.samples import modules
+from sluice_dev.samples.modules import Fleet, Sent, generate, true_rates
 
 FLEET = Fleet(modules=200, weeks=5, losses=0.2, resets=0.3, duplicates=0.1, late=0.1, malformed=0.1, seed=1)
 
@@ -105,7 +105,7 @@ def test_the_messages_of_a_week_are_published_before_its_diagnostics(monkeypatch
     monkeypatch.setattr(sns, "topic_arn", lambda name: name)
     monkeypatch.setattr(sns, "publish_batch", lambda arn, bodies: published.extend((arn, body) for body in bodies))
     progress: list[int] = []
-    made = produce.produce(fleet, progress.append)
+    made = modules.produce(fleet, progress.append)
 
     left = published
     for week in generate(fleet):

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sluice.modules.records import ATTEMPTS_MAX, TIMESTAMP_MAX, MessageKey, parse_diagnostic, parse_message
-from sluice.quarantine import RejectedRecord
+from sluice.core.quarantine import RejectedRecord
+from sluice.pipelines.modules.records import ATTEMPTS_MAX, TIMESTAMP_MAX, MessageKey, parse_diagnostic, parse_message
 
 GOOD = {"moduleId": "a", "timestamp": 5}
 

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sluice.modules.records import ATTEMPTS_MAX, TIMESTAMP_MAX
-from sluice.modules.transform import (
+from sluice.core.quarantine import RejectedRecord
+from sluice.pipelines.modules.records import ATTEMPTS_MAX, TIMESTAMP_MAX
+from sluice.pipelines.modules.transform import (
     Diagnostic,
     Due,
     Judgement,
@@ -22,7 +23,6 @@ from sluice.modules.transform import (
     publication,
     success_rate,
 )
-from sluice.quarantine import RejectedRecord
 
 
 def diagnostics(*attempts: int) -> list[Diagnostic]:

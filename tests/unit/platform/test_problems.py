@@ -10,12 +10,19 @@ from croniter import croniter
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from sluice.monitoring import alerts
+from sluice.monitoring.observation import Observation, QueueState
+from sluice.monitoring.pipelines import (
+    QUEUE_AGE_MAX_SECONDS,
+    STREAM_LAG_MAX_SECONDS,
+    Pipeline,
+    Stream,
+    WatchedDag,
+    find_dag,
+)
+from sluice.monitoring.problems import Problem, duration_text, find_problems, overdue
+from sluice.monitoring.runs import Failure, LastRun, Runs
 from sluice.settings import load_settings
-from sluice.watch import alerts
-from sluice.watch.observation import Observation, QueueState
-from sluice.watch.pipelines import QUEUE_AGE_MAX_SECONDS, STREAM_LAG_MAX_SECONDS, Pipeline, Stream, WatchedDag, find_dag
-from sluice.watch.problems import Problem, duration_text, find_problems, overdue
-from sluice.watch.runs import Failure, LastRun, Runs
 
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
 HOURLY = WatchedDag("d", "0 * * * *", deadline_seconds=1800)

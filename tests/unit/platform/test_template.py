@@ -6,12 +6,12 @@ import json
 import re
 from typing import Any
 
-from sluice.deploy import TEMPLATES, parameters_of
+from sluice.aws.tables.optimizers import role_name
+from sluice.deployment.deploy import TEMPLATES, parameters_of
+from sluice.deployment.template import load_template
+from sluice.monitoring.metrics import UNITS
+from sluice.monitoring.pipelines import QUEUE_AGE_MAX_SECONDS, STREAM_LAG_MAX_SECONDS, Pipeline, pipelines
 from sluice.settings import load_settings
-from sluice.tables.optimizers import role_name
-from sluice.template import load_template
-from sluice.watch.metrics import UNITS
-from sluice.watch.pipelines import QUEUE_AGE_MAX_SECONDS, STREAM_LAG_MAX_SECONDS, Pipeline, pipelines
 
 TEMPLATE = load_template((TEMPLATES / "platform.yaml").read_text())
 RESOURCES = TEMPLATE["Resources"]

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from sluice.quality.report import render
+from sluice.core.quality.report import render
 
 FINDING = {"expectation": "be_unique(column=key)", "severity": "critical", "passed": True, "observed": ""}
 DOCUMENT: dict[str, Any] = {"gate": "p/step", "run": "run-1", "rows": 3, "passed": True, "findings": [FINDING]}

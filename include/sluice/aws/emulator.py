@@ -1,0 +1,44 @@
+"""What a client must know of the embedded AWS: its secret key, and how its state is written to disk."""
+
+from __future__ import annotations
+
+import http.client
+import urllib.request
+
+from sluice.errors import TerminalError
+from sluice.settings import Settings
+
+EMBEDDED_SECRET_KEY = "embedded"
+"""The emulator takes any secret; an access key of twelve digits is the account."""
+
+SAVE_PATH = "/_sluice/save"
+"""A POST here has the server write its state to disk."""
+
+
+class EmbeddedServerError(TerminalError):
+    """The embedded AWS cannot be started, stopped, saved or reset; the message says why and what to do."""
+
+
+def save(settings: Settings) -> None:
+    """Write the state of the server at the settings' endpoint to its disk, as a clean stop does.
+
+    Raises:
+        EmbeddedServerError: what answers there is not our server.
+    """
+    request("POST", f"{settings.endpoint_url}{SAVE_PATH}", timeout_seconds=60)
+
+
+def request(method: str, url: str, timeout_seconds: float) -> bytes:
+    """The body of the answer of the embedded AWS.
+
+    Raises:
+        EmbeddedServerError: it does not answer, or with an error.
+    """
+    # No proxy of the environment: it would be asked for 127.0.0.1 as well.
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(urllib.request.Request(url, method=method), timeout=timeout_seconds) as answer:
+            body: bytes = answer.read()
+            return body
+    except (OSError, http.client.HTTPException) as error:
+        raise EmbeddedServerError(f"{method} {url} failed ({error}). Is it a server of `sluice aws start`?") from None

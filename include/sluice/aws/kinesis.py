@@ -1,0 +1,304 @@
+"""Kinesis: the shards of a stream, their records from a place on, and records in batches into it."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, NamedTuple
+
+from botocore.exceptions import ClientError
+
+from sluice.aws.retries import until_done
+from sluice.aws.sessions import client, error_code
+from sluice.errors import SluiceError, TerminalError
+
+if TYPE_CHECKING:
+    from mypy_boto3_kinesis.type_defs import PutRecordsRequestEntryTypeDef
+
+log = logging.getLogger(__name__)
+
+PAGE_RECORDS = 10_000
+"""Records of one GetRecords at the most; AWS also ends an answer at 10 MiB (API reference, GetRecords)."""
+
+BATCH_RECORDS = 500
+BATCH_BYTES = 5 * 1024 * 1024
+RECORD_BYTES = 1024 * 1024
+"""Limits of PutRecords: records and bytes of a request, bytes of a record, each with its partition key."""
+
+PAUSE_SECONDS = 0.2
+"""Between two reads of a shard that had nothing to give: a shard may be read five times a second."""
+
+EXPIRED_IN_A_ROW = 5
+EMPTY_IN_A_ROW = 10
+PUT_ATTEMPTS = 10
+PUT_FIRST_PAUSE_SECONDS = 0.1
+
+
+class IteratorsExpire(SluiceError):
+    """Every iterator of a shard expired before it could be used."""
+
+
+class PutFailed(SluiceError):
+    """Kinesis refused records, each time that they were sent."""
+
+
+class RecordTooLarge(TerminalError):
+    """A record is larger than Kinesis takes."""
+
+
+class Shard(NamedTuple):
+    """A shard and the shards that it was split or merged from."""
+
+    shard_id: str
+    parents: tuple[str, ...] = ()
+
+
+class StreamRecord(NamedTuple):
+    """One record of a shard; `arrived_at` in UTC, milliseconds."""
+
+    sequence_number: str
+    arrived_at: datetime
+    data: bytes
+
+
+class Page(NamedTuple):
+    """Records of one answer, perhaps none; `closed` when they are the last that the shard will ever have."""
+
+    records: list[StreamRecord]
+    closed: bool
+
+
+class Entry(NamedTuple):
+    """A record to put."""
+
+    partition_key: str
+    data: bytes
+
+    @property
+    def size_bytes(self) -> int:
+        """What Kinesis counts."""
+        return len(self.partition_key.encode()) + len(self.data)
+
+
+class Budget:
+    """Records that the readers of all shards may still take together."""
+
+    def __init__(self, records: int) -> None:
+        self._records = records
+        self._lock = threading.Lock()
+
+    def take(self, wanted: int) -> int:
+        """Reserve up to `wanted` records; 0 when none are left."""
+        with self._lock:
+            taken = min(wanted, self._records)
+            self._records -= taken
+            return taken
+
+    def give_back(self, records: int) -> None:
+        """Return what was reserved and not read."""
+        with self._lock:
+            self._records += records
+
+
+def list_shards(stream: str) -> list[Shard]:
+    """Every shard of the stream, closed ones too; a parent that was trimmed is left out.
+
+    Raises:
+        ResourceMissing: no such stream.
+    """
+    kinesis = client("kinesis")
+    pages = [kinesis.list_shards(StreamName=stream)]
+    # Not by the paginator: it sends the name beside the token, and AWS takes only one of them.
+    while token := pages[-1].get("NextToken"):
+        pages.append(kinesis.list_shards(NextToken=token))
+    found = [shard for page in pages for shard in page["Shards"]]
+    known = {shard["ShardId"] for shard in found}
+    return [
+        Shard(
+            shard["ShardId"],
+            tuple(
+                parent
+                for parent in (shard.get("ParentShardId"), shard.get("AdjacentParentShardId"))
+                if parent is not None and parent in known
+            ),
+        )
+        for shard in found
+    ]
+
+
+def read_pages(
+    stream: str, shard_id: str, *, after: str | None, until: str | None = None, budget: Budget | None = None
+) -> Iterator[Page]:
+    """Records of a shard, from behind a sequence number to the newest that is there.
+
+    An iterator that expired is asked for again behind the last record read. Where `after` was trimmed, reading starts
+    at the oldest record that is left, with a warning.
+
+    Args:
+        stream: name of the stream.
+        shard_id: the shard.
+        after: sequence number of the last record that is not wanted; None to start at the oldest.
+        until: sequence number of the last record that is wanted; None for all.
+        budget: stop when it is used up.
+
+    Raises:
+        IteratorsExpire: several iterators in a row expired unused.
+    """
+    kinesis = client("kinesis")
+    last = after
+    expired = 0
+    iterator: str | None = _iterator(stream, shard_id, after)
+    while iterator:
+        limit = budget.take(PAGE_RECORDS) if budget else PAGE_RECORDS
+        if not limit:
+            return
+        try:
+            answer = kinesis.get_records(ShardIterator=iterator, Limit=limit)
+        except ClientError as error:
+            if error_code(error) != "ExpiredIteratorException":
+                raise
+            if budget:
+                budget.give_back(limit)
+            expired += 1
+            if expired == EXPIRED_IN_A_ROW:
+                raise IteratorsExpire(
+                    f"Kinesis stream {stream}, {shard_id}: {expired} iterators in a row expired before they were used;"
+                    " is this machine's clock right, or is it stalled?"
+                ) from None
+            iterator = _iterator(stream, shard_id, last)
+            continue
+        expired = 0
+        if budget:
+            budget.give_back(limit - len(answer["Records"]))
+        records = [
+            StreamRecord(
+                each["SequenceNumber"], each["ApproximateArrivalTimestamp"].astimezone(UTC), bytes(each["Data"])
+            )
+            for each in answer["Records"]
+        ]
+        iterator = answer.get("NextShardIterator")
+        if until is not None:
+            wanted = [each for each in records if int(each.sequence_number) <= int(until)]
+            if len(wanted) < len(records) or (wanted and int(wanted[-1].sequence_number) == int(until)):
+                # Whether the shard has more is not known from here: the next run finds out.
+                yield Page(wanted, closed=False)
+                return
+        if records:
+            last = records[-1].sequence_number
+        yield Page(records, closed=iterator is None)
+        if answer.get("MillisBehindLatest", 0) == 0 and (until is None or not records):
+            return
+        if not records:
+            time.sleep(PAUSE_SECONDS)
+
+
+def waiting_seconds(stream: str, shard_id: str, *, after: str | None, now: datetime) -> float:
+    """How long the oldest record behind a sequence number has waited in its shard; 0 when there is none.
+
+    Args:
+        stream: name of the stream.
+        shard_id: the shard.
+        after: sequence number of the last record that was read; None when none was.
+        now: the time (UTC).
+    """
+    iterator: str | None = _iterator(stream, shard_id, after)
+    behind_milliseconds = 0
+    # A shard may answer with nothing before it comes to its next record.
+    for _ in range(EMPTY_IN_A_ROW):
+        if iterator is None:
+            return 0.0
+        answer = client("kinesis").get_records(ShardIterator=iterator, Limit=1)
+        if answer["Records"]:
+            return max(0.0, (now - answer["Records"][0]["ApproximateArrivalTimestamp"]).total_seconds())
+        behind_milliseconds = answer.get("MillisBehindLatest", 0)
+        if not behind_milliseconds:
+            return 0.0
+        iterator = answer.get("NextShardIterator")
+    return behind_milliseconds / 1000
+
+
+def _iterator(stream: str, shard_id: str, after: str | None) -> str:
+    kinesis = client("kinesis")
+    if after is not None:
+        try:
+            return kinesis.get_shard_iterator(
+                StreamName=stream,
+                ShardId=shard_id,
+                ShardIteratorType="AFTER_SEQUENCE_NUMBER",
+                StartingSequenceNumber=after,
+            )["ShardIterator"]
+        except ClientError as error:
+            if error_code(error) != "InvalidArgumentException":
+                raise
+            log.warning(
+                "RECORDS MAY BE LOST: stream %s, %s no longer knows sequence number %s (%s);"
+                " reading on from the oldest record that is left",
+                *(stream, shard_id, after, error),
+            )
+    return kinesis.get_shard_iterator(StreamName=stream, ShardId=shard_id, ShardIteratorType="TRIM_HORIZON")[
+        "ShardIterator"
+    ]
+
+
+def batches(entries: Iterable[Entry]) -> Iterator[list[Entry]]:
+    """Entries in the batches that PutRecords takes: 500 records and 5 MiB at the most, keys included.
+
+    Raises:
+        RecordTooLarge: an entry is larger than 1 MiB with its key.
+    """
+    batch: list[Entry] = []
+    size_bytes = 0
+    for entry in entries:
+        if entry.size_bytes > RECORD_BYTES:
+            raise RecordTooLarge(
+                f"record with key {entry.partition_key!r} has {entry.size_bytes} bytes, Kinesis takes {RECORD_BYTES};"
+                " send it in parts, or put it into S3 and send its address"
+            )
+        if batch and (len(batch) == BATCH_RECORDS or size_bytes + entry.size_bytes > BATCH_BYTES):
+            yield batch
+            batch, size_bytes = [], 0
+        batch.append(entry)
+        size_bytes += entry.size_bytes
+    if batch:
+        yield batch
+
+
+def put_batch(stream: str, batch: list[Entry]) -> int:
+    """Put one batch; the entries that Kinesis refuses are sent again, after a growing pause, until it takes them.
+
+    Returns:
+        How many entries were sent again.
+
+    Raises:
+        PutFailed: some were refused ten times.
+        ResourceMissing: no such stream.
+    """
+    kinesis = client("kinesis")
+    waiting: list[PutRecordsRequestEntryTypeDef] = [
+        {"PartitionKey": entry.partition_key, "Data": entry.data} for entry in batch
+    ]
+    sent_again = 0
+    reason = ""
+
+    def put() -> bool | None:
+        nonlocal waiting, sent_again, reason
+        answer = kinesis.put_records(StreamName=stream, Records=waiting)
+        if not answer.get("FailedRecordCount"):
+            return True
+        refused = [
+            (entry, result) for entry, result in zip(waiting, answer["Records"], strict=True) if result.get("ErrorCode")
+        ]
+        waiting = [entry for entry, _ in refused]
+        reason = f"{refused[0][1]['ErrorCode']}: {refused[0][1].get('ErrorMessage', '')}"
+        sent_again += len(waiting)
+        return None
+
+    if not until_done(put, attempts=PUT_ATTEMPTS, first_pause_seconds=PUT_FIRST_PAUSE_SECONDS):
+        raise PutFailed(
+            f"Kinesis stream {stream} refused {len(waiting)} of {len(batch)} records {PUT_ATTEMPTS} times ({reason});"
+            " send slower, or give the stream more shards"
+        )
+    return sent_again

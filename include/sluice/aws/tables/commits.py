@@ -1,0 +1,412 @@
+"""Commits to Iceberg tables: replace a part, append rows, or delete some.
+
+A publication is one commit, which makes one snapshot: a reader sees all of it or nothing. An answer of Glue that gets
+lost must not be taken for a refusal, as PyIceberg would then delete the manifests of a commit that took place:
+UpdateTable is sent once, and whether it took place is found by the id of its snapshot.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from sluice.aws import s3
+from sluice.aws.retries import until_done
+from sluice.aws.sessions import error_code
+from sluice.aws.tables.definitions import PREFIX, Snapshot, load, snapshot_of
+from sluice.errors import SluiceError
+from sluice.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from pyiceberg.manifest import DataFile
+    from pyiceberg.table import Table, Transaction
+    from pyiceberg.table.update.snapshot import _SnapshotProducer
+
+log = logging.getLogger(__name__)
+
+COMMIT_ATTEMPTS = 10
+COMMIT_FIRST_PAUSE_SECONDS = 0.1
+
+
+class Conflict(SluiceError):
+    """Another writer replaced the same part of a table since it was looked at."""
+
+
+class TableBusy(SluiceError):
+    """A commit was refused again and again, or Glue did not answer."""
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What a table holds now.
+
+    Attributes:
+        snapshot: what readers see; None before the first publication.
+        files: value of the partition -> addresses of its files, sorted.
+    """
+
+    snapshot: Snapshot | None
+    files: Mapping[Any, list[str]]
+
+
+@dataclass(frozen=True)
+class Commit:
+    """The outcome of a commit.
+
+    Attributes:
+        snapshot: the one that holds the content; None for a table that is empty still.
+        is_new: whether this commit made it; otherwise the table held the content already.
+    """
+
+    snapshot: Snapshot | None
+    is_new: bool
+
+    @property
+    def snapshot_id(self) -> str | None:
+        """The id as text: it exceeds the integers that JavaScript, and so a page of Airflow, shows exactly."""
+        return str(self.snapshot.snapshot_id) if self.snapshot else None
+
+
+def contents(name: str, where: str | None = None) -> Contents:
+    """The current snapshot of a table, and the files by partition; with a condition, those that may hold such rows.
+
+    Raises:
+        TableMissing: there is no such table.
+    """
+    table = load(load_settings(), name)
+    current = table.current_snapshot()
+    files: dict[Any, list[str]] = {}
+    for task in (table.scan(row_filter=where) if where else table.scan()).plan_files():
+        files.setdefault(task.file.partition[0], []).append(task.file.file_path)
+    return Contents(
+        snapshot_of(table, current) if current else None, {value: sorted(each) for value, each in files.items()}
+    )
+
+
+def live_files(name: str, where: str) -> list[str]:
+    """Addresses of the files that hold the rows of a part of a table now, sorted: the `expected` of `replace`.
+
+    Args:
+        name: of the table.
+        where: condition on the rows, such as `created_datetime >= '2024-04-07T17:00:00+00:00'`.
+    """
+    return sorted(file.file_path for file in _live(load(load_settings(), name), where))
+
+
+def _live(table: Table, where: str) -> list[DataFile]:
+    return [task.file for task in table.scan(row_filter=where).plan_files()]
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of a table, and what it shall hold.
+
+    Attributes:
+        where: condition that is true of all rows of the part and of no others, and of the staged ones.
+        staged: keys of parquet files in the lake bucket; none to empty the part.
+        content: what tells one content of the part from another, a part of a file name.
+        expected: the files of the part when the content was made, as `live_files` gave them.
+    """
+
+    where: str
+    staged: Sequence[str]
+    content: str
+    expected: Sequence[str]
+
+
+def replace(
+    name: str,
+    where: str,
+    staged: Sequence[str],
+    *,
+    content: str,
+    expected: Sequence[str],
+    summary: Mapping[str, object],
+) -> Commit:
+    """Replace one part of a table; the arguments and the result are those of `Part` and `replace_parts`.
+
+    Raises:
+        Conflict: another writer replaced the part meanwhile.
+        TableBusy: the commit was refused again and again.
+        TableMissing: there is no such table.
+    """
+    part = Part(where, staged, content, expected)
+    commit, conflicts = replace_parts(name, [part], summary=summary)
+    if conflicts:
+        table = f"{load_settings().glue_database}.{name}"
+        raise Conflict(f"table {table}: another writer replaced {where} meanwhile")
+    return commit
+
+
+def replace_parts(name: str, parts: Sequence[Part], *, summary: Mapping[str, object]) -> tuple[Commit, list[Part]]:
+    """Replace parts of a table by staged files, all in one snapshot.
+
+    A part that holds its content already is left as it is, and so is one that another writer replaced meanwhile.
+
+    Args:
+        name: of the table.
+        parts: they do not overlap.
+        summary: what the snapshot notes about itself; names get `sluice.` before them.
+
+    Returns:
+        The new snapshot, or the current one where there was nothing to replace; and the parts that another writer
+        replaced since they were looked at.
+
+    Raises:
+        TableBusy: the commit was refused again and again.
+        TableMissing: there is no such table.
+    """
+    from pyiceberg.expressions.parser import parse
+
+    settings = load_settings()
+    attempt_id = uuid.uuid4().hex
+    conflicts: list[Part] = []
+
+    def change(table: Table, transaction: Transaction) -> _SnapshotProducer[Any] | None:
+        conflicts.clear()
+        changed: list[tuple[Part, list[DataFile]]] = []
+        for part in parts:
+            live = _live(table, part.where)
+            if _holds(part, live):
+                continue
+            if sorted(file.file_path for file in live) != sorted(part.expected):
+                conflicts.append(part)
+                continue
+            changed.append((part, live))
+        if not changed:
+            return None
+        copies = {
+            f"{PREFIX}{name}/data/{part.content}-{attempt_id}-{n:05d}.parquet": staged
+            for part, _ in changed
+            for n, staged in enumerate(part.staged)
+        }
+        # Again by an attempt after this one, which is rare, and does no harm.
+        s3.copy_objects(settings.lake_bucket, [(staged, key) for key, staged in copies.items()])
+        update = transaction.update_snapshot(_noted(summary)).overwrite()
+        for part, live in changed:
+            update.delete_by_predicate(parse(part.where))
+            for file in live:
+                update.delete_data_file(file)
+        _add_files(settings, table, transaction, update, list(copies))
+        return update
+
+    return _commit(settings, name, change), conflicts
+
+
+def _holds(part: Part, live: Sequence[DataFile]) -> bool:
+    """Whether the files of a part are those of its content."""
+    names = [file.file_path.rpartition("/")[2] for file in live]
+    return len(names) == len(part.staged) and all(each.startswith(f"{part.content}-") for each in names)
+
+
+def append(
+    name: str,
+    rows: pa.Table,
+    *,
+    where: str,
+    columns: Sequence[str],
+    is_new: Callable[[pa.Table], list[bool]],
+    summary: Mapping[str, object],
+) -> Commit:
+    """Append rows in one snapshot, but those that the table has already.
+
+    Args:
+        name: of the table.
+        rows: all in one partition.
+        where: condition on the rows of the table among which the same ones may be, which are few.
+        columns: names of those that are read of them.
+        is_new: given these rows as they are now, says of each row to append whether it is not there yet.
+        summary: as for `replace`.
+
+    Returns:
+        The new snapshot, or the current one where the table had all rows already.
+
+    Raises:
+        TableBusy: the commit was refused again and again.
+        TableMissing: there is no such table.
+    """
+    settings = load_settings()
+
+    def missing(table: Table) -> pa.Table:
+        return rows.filter(is_new(table.scan(row_filter=where, selected_fields=tuple(columns)).to_arrow()))
+
+    def change(table: Table, transaction: Transaction) -> _SnapshotProducer[Any] | None:
+        new = missing(table)
+        if not new.num_rows:
+            return None
+        file = f"{PREFIX}{name}/data/{uuid.uuid4().hex}.parquet"
+        s3.write_object(settings.lake_bucket, file, parquet_bytes(new), "application/vnd.apache.parquet")
+        update = transaction.update_snapshot(_noted(summary)).merge_append()
+        _add_files(settings, table, transaction, update, [file])
+        return update
+
+    return _commit(settings, name, change)
+
+
+def delete_rows(
+    name: str,
+    *,
+    where: str,
+    columns: Sequence[str],
+    is_deleted: Callable[[pa.Table], list[bool]],
+    summary: Mapping[str, object],
+) -> Commit:
+    """Delete rows in one snapshot: a file that holds others as well is rewritten without them (copy-on-write).
+
+    Args:
+        name: of the table.
+        where: condition on the rows among which those to delete may be, which lie in few files.
+        columns: names of those that decide; only files with rows to delete are read in full.
+        is_deleted: given these columns of a file, says of each row whether it is deleted.
+        summary: as for `replace`.
+
+    Returns:
+        The new snapshot, or the current one where the table has no such row.
+
+    Raises:
+        TableBusy: the commit was refused again and again.
+        TableMissing: there is no such table.
+    """
+    from pyiceberg.expressions import AlwaysTrue
+    from pyiceberg.expressions.parser import parse
+    from pyiceberg.io.pyarrow import ArrowScan
+
+    settings = load_settings()
+
+    def change(table: Table, transaction: Transaction) -> _SnapshotProducer[Any] | None:
+        schema = table.schema()
+        deciding = ArrowScan(table.metadata, table.io, schema.select(*columns), AlwaysTrue())
+        whole = ArrowScan(table.metadata, table.io, schema, AlwaysTrue())
+        replaced, rewritten = [], []
+        for task in table.scan(row_filter=where).plan_files():
+            deleted = is_deleted(deciding.to_table([task]))
+            if not any(deleted):
+                continue
+            replaced.append(task.file)
+            kept = whole.to_table([task]).filter([not each for each in deleted])
+            if kept.num_rows:
+                key = f"{PREFIX}{name}/data/{uuid.uuid4().hex}.parquet"
+                s3.write_object(settings.lake_bucket, key, parquet_bytes(kept), "application/vnd.apache.parquet")
+                rewritten.append(key)
+        if not replaced:
+            return None
+        update = transaction.update_snapshot(_noted(summary)).overwrite()
+        # Selects the manifests in which the files are looked for.
+        update.delete_by_predicate(parse(where))
+        for file in replaced:
+            update.delete_data_file(file)
+        _add_files(settings, table, transaction, update, rewritten)
+        return update
+
+    return _commit(settings, name, change)
+
+
+def without_keys(rows: pa.Table, key: Sequence[str]) -> Callable[[pa.Table], list[bool]]:
+    """The `is_new` of `append` for rows that are identified by the columns of a key."""
+    keys = [tuple(row.values()) for row in rows.select(list(key)).to_pylist()]
+
+    def is_new(known: pa.Table) -> list[bool]:
+        seen = {tuple(row.values()) for row in known.select(list(key)).to_pylist()}
+        return [each not in seen for each in keys]
+
+    return is_new
+
+
+def parquet_bytes(rows: pa.Table) -> bytes:
+    """A parquet file of the rows."""
+    import pyarrow.parquet as pq
+
+    buffer = io.BytesIO()
+    pq.write_table(rows, buffer, compression="zstd")
+    return buffer.getvalue()
+
+
+def _noted(summary: Mapping[str, object]) -> dict[str, str]:
+    return {f"sluice.{name}": str(value) for name, value in summary.items()}
+
+
+def _add_files(
+    settings: Settings, table: Table, transaction: Transaction, update: _SnapshotProducer[Any], keys: Sequence[str]
+) -> None:
+    """Add files to a snapshot, and the columns that they bring to the schema."""
+    import pyarrow.parquet as pq
+    from pyiceberg.io.pyarrow import parquet_files_to_data_files
+
+    paths = [f"s3://{settings.lake_bucket}/{key}" for key in keys]
+    known = set(table.schema().column_names)
+    for path in paths:
+        with table.io.new_input(path).open() as opened:
+            arrow_schema = pq.read_schema(opened)
+        if not known.issuperset(arrow_schema.names):
+            with transaction.update_schema() as schema:
+                schema.union_by_name(arrow_schema)
+            known.update(arrow_schema.names)
+    for file in parquet_files_to_data_files(table.io, transaction.table_metadata, iter(paths)):
+        update.append_data_file(file)
+
+
+def _commit(
+    settings: Settings,
+    name: str,
+    change: Callable[[Table, Transaction], _SnapshotProducer[Any] | None],
+) -> Commit:
+    """Make a change to the newest state of a table, again where another writer was quicker or the answer is lost.
+
+    Args:
+        settings: the settings.
+        name: of the table.
+        change: adds a snapshot to the transaction; None where there is nothing to change.
+    """
+    from pyiceberg.exceptions import CommitFailedException, ValidationException
+
+    failures: list[Exception] = []
+    committed: list[Commit] = []
+
+    def attempt() -> bool | None:
+        table = load(settings, name)
+        transaction = table.transaction()
+        update = change(table, transaction)
+        if update is None:
+            current = table.current_snapshot()
+            committed.append(Commit(snapshot_of(table, current) if current else None, is_new=False))
+            return True
+        try:
+            update.commit()
+            table = transaction.commit_transaction()
+        except (CommitFailedException, ValidationException) as refused:
+            failures.append(refused)
+            return None
+        except (BotoCoreError, ClientError) as unknown:
+            # It may have taken place all the same.
+            table = load(settings, name)
+            if table.snapshot_by_id(update.snapshot_id) is None:
+                if isinstance(unknown, ClientError) and not _is_passing(unknown):
+                    raise
+                failures.append(unknown)
+                return None
+        committed.append(Commit(snapshot_of(table, table.snapshot_by_id(update.snapshot_id)), is_new=True))
+        return True
+
+    if not until_done(attempt, attempts=COMMIT_ATTEMPTS, first_pause_seconds=COMMIT_FIRST_PAUSE_SECONDS):
+        raise TableBusy(
+            f"table {settings.glue_database}.{name}: {COMMIT_ATTEMPTS} commits failed, the last with: {failures[-1]}"
+        ) from failures[-1]
+    (commit,) = committed
+    if commit.snapshot and commit.is_new:
+        noted = json.dumps(dict(commit.snapshot.summary))
+        log.info("table %s: snapshot %d, %s", name, commit.snapshot.snapshot_id, noted)
+    return commit
+
+
+def _is_passing(error: ClientError) -> bool:
+    """Whether a service refused for now: throttling, a conflict, an error of its own."""
+    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    return status >= 500 or "Throttling" in error_code(error) or error_code(error) == "ConcurrentModificationException"

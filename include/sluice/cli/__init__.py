@@ -1,0 +1,43 @@
+"""The `sluice` command."""
+
+from __future__ import annotations
+
+from importlib.metadata import distribution
+from importlib.util import find_spec
+
+import click
+
+from sluice.core.commands import ReportingGroup
+
+PRODUCT = {
+    "datasets": "sluice.pipelines.datasets.commands:datasets",
+    "dead-letters": "sluice.cli.dead_letters:dead_letters",
+    "deploy": "sluice.deployment.deploy:deploy_command",
+    "dockerhub": "sluice.pipelines.dockerhub.commands:dockerhub",
+    "migrate": "sluice.deployment.migrate:migrate",
+    "modules": "sluice.pipelines.modules.commands:modules",
+    "partners": "sluice.pipelines.accommodations.commands:partners",
+    "status": "sluice.cli.status:status",
+    "tables": "sluice.cli.tables:tables",
+}
+"""Commands of the product, loaded when they are asked for."""
+
+
+def installed_commands() -> dict[str, str]:
+    """Name -> `<module>:<attribute>` of every command: the product's, and those of a checkout (`sluice_dev`)."""
+    entries = distribution("sluice").entry_points.select(group="sluice.commands")
+    return PRODUCT | {entry.name: entry.value for entry in entries if find_spec(entry.module.partition(".")[0])}
+
+
+class _Commands(ReportingGroup):
+    elsewhere = installed_commands()
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="sluice", prog_name="sluice", message="%(prog)s %(version)s")
+@click.option("--traceback", is_flag=True, help="Show where in the program an error was raised.")
+def main(traceback: bool) -> None:
+    """Five data pipelines on Airflow and AWS, run from here.
+
+    Settings are environment variables SLUICE_... or lines of .env; .env.example lists them all.
+    """

@@ -1,0 +1,188 @@
+"""One gate: expectations over a small frame, a report for people, an error that stops the run.
+
+Small data is validated as records, large data as a one-row frame of measures computed elsewhere.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import itertools
+import json
+import logging
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from sluice import lake
+from sluice.aws import s3
+from sluice.core.quality import GateFailed, report
+
+if TYPE_CHECKING:
+    from great_expectations.core import ExpectationValidationResult
+    from great_expectations.datasource.fluent import PandasDatasource
+    from great_expectations.expectations.expectation import Expectation
+
+log = logging.getLogger(__name__)
+
+EXAMPLES = 5
+"""Unexpected values that a message shows."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """The outcome of one expectation, as a report shows it.
+
+    Attributes:
+        expectation: what was expected, with its arguments.
+        severity: `critical` stops the run, `warning` is reported.
+        passed: whether it holds.
+        observed: what was found instead, one line; empty when it holds.
+    """
+
+    expectation: str
+    severity: str
+    passed: bool
+    observed: str
+
+    def __str__(self) -> str:
+        return f"{self.expectation}: {self.observed}" if self.observed else self.expectation
+
+
+def run_gate(
+    gate: str,
+    run: str,
+    rows: Sequence[dict[str, Any]],
+    columns: Sequence[str],
+    expectations: Callable[[], Sequence[Expectation]],
+    bucket: str,
+) -> dict[str, Any]:
+    """Validate rows, write the report below `quality/<gate>/`, and let only good data pass.
+
+    Args:
+        gate: name of the gate, `<pipeline>/<step>`.
+        run: the run as a part of a key.
+        rows: what to validate; may be empty, then every expectation on values holds.
+        columns: the columns that the expectations speak of.
+        expectations: makes the Great Expectations objects; `severity="warning"` only warns.
+        bucket: the lake bucket.
+
+    Returns:
+        For XCom: `gate`, `rows`, `expectations`, `warnings` (texts) and `report` (s3:// address).
+
+    Raises:
+        GateFailed: with every failed critical expectation in the message.
+    """
+    findings = validate(gate, rows, columns, expectations)
+    failed = [each for each in findings if not each.passed and each.severity == "critical"]
+    warnings = [each for each in findings if not each.passed and each.severity != "critical"]
+    document = {
+        "gate": gate,
+        "run": run,
+        "rows": len(rows),
+        "passed": not failed,
+        "findings": [asdict(each) for each in findings],
+    }
+    s3.write_object(bucket, lake.quality_key(gate, run, "json"), json.dumps(document, indent=2).encode())
+    page = report.render(document).encode()
+    address = s3.write_object(bucket, lake.quality_key(gate, run, "html"), page, "text/html; charset=utf-8")
+    for each in warnings:
+        log.warning("gate %s warns: %s", gate, each)
+    if failed:
+        listed = "\n".join(f"  {each}" for each in failed)
+        raise GateFailed(
+            f"gate {gate} failed {len(failed)} of {len(findings)} expectations on {len(rows)} rows,"
+            f" nothing was published:\n{listed}\nreport: {address}",
+            report=address,
+        )
+    log.info("gate %s passed %d expectations on %d rows: %s", gate, len(findings) - len(warnings), len(rows), address)
+    return {
+        "gate": gate,
+        "rows": len(rows),
+        "expectations": len(findings),
+        "warnings": [str(each) for each in warnings],
+        "report": address,
+    }
+
+
+def import_great_expectations() -> None:
+    """Import Great Expectations, which takes seconds, silent and without reports of its use to its makers."""
+    # Both before the first import.
+    os.environ["GX_ANALYTICS_ENABLED"] = "false"
+    logging.getLogger("great_expectations").setLevel(logging.WARNING)
+    importlib.import_module("great_expectations.expectations")
+
+
+def validate(
+    name: str, rows: Sequence[dict[str, Any]], columns: Sequence[str], expectations: Callable[[], Sequence[Expectation]]
+) -> list[Finding]:
+    """What each expectation finds in the rows, in the order given."""
+    import_great_expectations()
+    import great_expectations as gx
+    import pandas as pd
+
+    expected = list(expectations())
+    for position, each in enumerate(expected):
+        # A suite answers in an order of its own, and merges equal expectations.
+        each.meta = {"position": position}
+    asset = _data_source().add_dataframe_asset(f"{name} {next(_VALIDATIONS)}")
+    batch = asset.add_batch_definition_whole_dataframe("all").get_batch(
+        {"dataframe": pd.DataFrame(rows, columns=list(columns))}
+    )
+    results = batch.validate(gx.ExpectationSuite(name, expectations=expected), result_format="SUMMARY").results
+    _data_source().delete_asset(asset.name)
+    return [_finding(each) for each in sorted(results, key=_position)]
+
+
+_VALIDATIONS = itertools.count()
+
+
+@functools.cache
+def _data_source() -> PandasDatasource:
+    """The data source of this process, or of the one that forked it: making its context costs as much as a gate."""
+    import great_expectations as gx
+    from great_expectations.data_context.types.base import (
+        DataContextConfig,
+        InMemoryStoreBackendDefaults,
+        ProgressBarsConfig,
+    )
+
+    # Without docs of its own: it would leave a temporary folder behind for each gate.
+    stores = InMemoryStoreBackendDefaults(init_temp_docs_sites=False)
+    config = DataContextConfig(store_backend_defaults=stores, progress_bars=ProgressBarsConfig(globally=False))
+    return gx.get_context(mode="ephemeral", project_config=config).data_sources.add_pandas("rows")
+
+
+def _position(result: ExpectationValidationResult) -> int:
+    config = result.expectation_config
+    assert config is not None
+    return int(config.meta["position"])
+
+
+def _finding(result: ExpectationValidationResult) -> Finding:
+    config = result.expectation_config
+    assert config is not None
+    arguments = ", ".join(
+        f"{key}={value}" for key, value in config.kwargs.items() if key != "batch_id" and value not in (None, [])
+    )
+    return Finding(
+        expectation=f"{config.type}({arguments})",
+        severity=str(getattr(config.severity, "value", config.severity)),
+        passed=bool(result.success),
+        observed="" if result.success else _observed(result),
+    )
+
+
+def _observed(result: ExpectationValidationResult) -> str:
+    """What was found: an expectation that could not be computed says why, one that failed shows examples."""
+    info = result.exception_info or {}
+    nested = [info] if "raised_exception" in info else list(info.values())
+    messages = [each["exception_message"] for each in nested if each.get("raised_exception")]
+    if messages:
+        return f"could not be computed: {messages[0]}"
+    found = result.result
+    if "unexpected_count" in found:
+        examples = found.get("partial_unexpected_list", [])[:EXAMPLES]
+        return f"{found['unexpected_count']} of {found['element_count']} values unexpected, such as {examples}"
+    return f"observed {found.get('observed_value')}"

@@ -1,0 +1,59 @@
+"""Rejected records: a bad record never fails the good ones beside it, and is never lost."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+from sluice import lake
+from sluice.aws import s3
+
+
+class RejectedRecord(ValueError):
+    """A record that breaks a rule of its pipeline.
+
+    Attributes:
+        reason: a stable reason code, such as `missing_field`.
+        detail: one sentence for a person.
+    """
+
+    def __init__(self, reason: str, detail: str) -> None:
+        self.reason = str(reason)
+        self.detail = printable(detail)
+        super().__init__(f"{self.detail} (quarantined as {reason})")
+
+
+@dataclass(frozen=True)
+class Rejection:
+    """One line of a quarantine file.
+
+    Attributes:
+        source: where the record came from, an address a person can open.
+        reason: the reason code.
+        record: the record as received.
+        detail: what exactly is wrong.
+    """
+
+    source: str
+    reason: str
+    record: str
+    detail: str
+
+    def __str__(self) -> str:
+        return printable(f"{self.source}: {self.detail} (quarantined as {self.reason})")
+
+
+def printable(text: str) -> str:
+    """The text with halves of surrogate pairs escaped: JSON can spell them, UTF-8 and so a log cannot."""
+    return text.encode(errors="backslashreplace").decode()
+
+
+def write_quarantine(bucket: str, pipeline: str, run: str, step: str, rejections: Sequence[Rejection]) -> str | None:
+    """Write what one step of a run rejected as JSON Lines; a retry overwrites itself.
+
+    Returns:
+        The s3:// address, or None when there is nothing to write.
+    """
+    if not rejections:
+        return None
+    return s3.write_json_lines(bucket, lake.quarantine_key(pipeline, run, step), [asdict(each) for each in rejections])

@@ -1,1 +1,0 @@
-"""Dead letters: messages that failed each of ten times, what each is about, and their way back."""

@@ -1,0 +1,374 @@
+"""Deploy what the pipelines stand on: the CloudFormation templates of `infra/`, to the embedded AWS or to an account.
+
+A parameter of a template is the setting of the same name (`LakeBucket` is `lake_bucket`). Deploying again what is
+deployed changes nothing.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import re
+import time
+import uuid
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from botocore.exceptions import ClientError
+from rich.table import Table
+
+from sluice.aws.account import account_id
+from sluice.aws.emulator import EmbeddedServerError, save
+from sluice.aws.glue import add_columns
+from sluice.aws.sessions import NOT_FOUND, client_of, error_code
+from sluice.aws.tables import optimizers
+from sluice.aws.tables.definitions import create_missing
+from sluice.core.console import console
+from sluice.core.notifications import is_test_event
+from sluice.deployment import DeployError
+from sluice.deployment.drift import (
+    cancel_key_deletions,
+    missing_resources,
+    stack_resources,
+    template_without,
+)
+from sluice.deployment.repair import repair
+from sluice.deployment.template import load_template
+from sluice.pipelines.accommodations import catalogue as accommodations
+from sluice.pipelines.dockerhub import storage as dockerhub
+from sluice.pipelines.events import storage as events
+from sluice.pipelines.modules import storage as modules
+from sluice.settings import PROJECT_ROOT, Settings, load_settings
+
+if TYPE_CHECKING:
+    from mypy_boto3_cloudformation import CloudFormationClient
+
+TEMPLATES = PROJECT_ROOT / "infra"
+STACKS = ("dockerhub", "events", "platform", "accommodations", "modules", "datasets", "lake")
+"""Templates in the order of their deployment; `lake` is last, because S3 tries the topics that it shall notify."""
+
+TABLES = (dockerhub.HISTORY, events.EVENTS, modules.RATES, accommodations.CANDIDATES, accommodations.CURRENT)
+"""Iceberg tables: not in the templates, as CloudFormation would reset the columns and snapshots that writers add."""
+
+UPDATABLE = (
+    "CREATE_COMPLETE",
+    "UPDATE_COMPLETE",
+    "UPDATE_ROLLBACK_COMPLETE",
+    "IMPORT_COMPLETE",
+    "IMPORT_ROLLBACK_COMPLETE",
+)
+"""States of a stack that takes an update."""
+
+DEADLINE_SECONDS = 1800.0
+POLL_SECONDS = 2.0
+EMBEDDED_POLL_SECONDS = 0.1
+TEST_EVENT_WAIT_SECONDS = 2
+
+WAY_OUT = (
+    "Put right what is named and deploy again. Where a name exists already, choose another by its setting in .env or "
+    "import the resource into the stack; on the embedded AWS, `sluice aws reset` starts from nothing."
+)
+
+
+@dataclass(frozen=True)
+class Deployed:
+    """What a deployment did to one stack: `Add RawTopic`, `Modify Table`, ...; no changes where it was so already."""
+
+    stack_name: str
+    changes: tuple[str, ...]
+    emptied: tuple[str, ...] = ()
+    """Names of resources that were deleted by hand, with data that deploying does not bring back."""
+
+
+def deploy(settings: Settings, templates: Path = TEMPLATES, stacks: tuple[str, ...] = STACKS) -> list[Deployed]:
+    """Deploy all stacks, in their order.
+
+    On the embedded target, properties that the emulator drops are applied afterwards and read back.
+
+    Raises:
+        DeployError: AWS does not answer or refuses the credentials, or a stack failed.
+    """
+    account = account_id(settings)
+    settings.home.mkdir(parents=True, exist_ok=True)
+    with (settings.home / "deploy.lock").open("w") as lock:
+        # CloudFormation lets the second of two deployments fail, and the emulator may fail both.
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        optimizer_changes = optimizers.remove_unwanted(settings, TABLES, account)
+        # CloudFormation resets the columns of a table whose definition it changes.
+        columns = events.columns_added(settings) if "events" in stacks else {}
+        deployed = [deploy_template(settings, name, (templates / f"{name}.yaml").read_text()) for name in stacks]
+        if columns and (kept := add_columns(settings.glue_database, events.RAW_TABLE, columns, settings)):
+            changes = tuple(f"Restore column {name} of {events.RAW_TABLE}" for name in kept)
+            deployed.append(Deployed("columns", changes))
+        if any(stack.changes for stack in deployed if stack.stack_name == f"{settings.resource_prefix}-lake"):
+            discard_test_events(settings)
+        if settings.target == "embedded" and any(stack.changes for stack in deployed):
+            # A crash of the emulator keeps its buckets: without their stack, which is the last, they would be in the
+            # way of a deploy. What it loses comes after this, so test events are saved as gone.
+            try:
+                save(settings)
+            except EmbeddedServerError as error:
+                raise DeployError(str(error)) from None
+        if set(STACKS) <= set(stacks):
+            deployed.append(Deployed("tables", tuple(create_missing(settings, TABLES))))
+            optimizer_changes += optimizers.create_wanted(settings, TABLES, account)
+        if settings.target == "aws":
+            deployed.append(Deployed("table optimizers", tuple(optimizer_changes)))
+        return deployed
+
+
+def deploy_template(settings: Settings, name: str, template: str) -> Deployed:
+    """Deploy one template as the stack `sluice-<environment>-<name>`, and repair it on the embedded target."""
+    cloudformation = client_of("cloudformation", settings)
+    stack_name = f"{settings.resource_prefix}-{name}"
+    parameters = parameters_of(template, settings)
+    tags = {"project": "sluice", "environment": settings.environment}
+    poll_seconds = POLL_SECONDS if settings.target == "aws" else EMBEDDED_POLL_SECONDS
+    changes, emptied = restore(settings, cloudformation, stack_name, tags, poll_seconds)
+    # The emulator takes longer to read YAML than for all else of a stack.
+    body = template if settings.target == "aws" else json.dumps(load_template(template))
+    changes += deploy_stack(cloudformation, stack_name, body, parameters, tags, poll_seconds)
+    if settings.target == "embedded":
+        changes += repair(settings, stack_name, template, parameters, tags)
+    return Deployed(stack_name, tuple(changes), tuple(emptied))
+
+
+def restore(
+    settings: Settings, cloudformation: CloudFormationClient, stack_name: str, tags: dict[str, str], poll_seconds: float
+) -> tuple[list[str], list[str]]:
+    """Create again what was deleted by hand; `Restore RawQueue` for each, and the names of those that held data.
+
+    The stack is updated with the template that it has, first without what is missing, then with it. What exists is not
+    touched, and an end in between is put right by the next deployment, which finds them new.
+    """
+    if settled_status(cloudformation, stack_name, poll_seconds) not in UPDATABLE:
+        return [], []
+    deployed: Any = cloudformation.get_template(StackName=stack_name, TemplateStage="Original")["TemplateBody"]
+    # boto3 parses a template that was sent as JSON, and hands on one in YAML as it is.
+    template = load_template(deployed) if isinstance(deployed, str) else deployed
+    try:
+        resources = stack_resources(cloudformation, stack_name, template)
+        kept = cancel_key_deletions(settings, resources)
+        missing = missing_resources(settings, resources, template)
+    except ClientError as error:
+        raise DeployError(f"Stack {stack_name}: cannot tell whether its resources still exist: {error}") from None
+    if missing:
+        (stack,) = cloudformation.describe_stacks(StackName=stack_name)["Stacks"]
+        parameters = {each["ParameterKey"]: each["ParameterValue"] for each in stack.get("Parameters", [])}
+        whole = deployed if isinstance(deployed, str) else json.dumps(deployed)
+        for text in (json.dumps(template_without(template, missing)), whole):
+            deploy_stack(cloudformation, stack_name, text, parameters, tags, poll_seconds)
+    restored = [*kept, *(resource.logical_id for resource in missing)]
+    emptied = [resource.name for resource in missing if resource.kind and resource.kind.holds_data]
+    return [f"Restore {name}" for name in restored], emptied
+
+
+def discard_test_events(settings: Settings) -> None:
+    """Take `s3:TestEvent` out of the queues, by which S3 tries each notification that it is told of.
+
+    It is no work, but would start a Dag like work. Any other message that is received goes back at once.
+    """
+    sqs = client_of("sqs", settings)
+    wait_seconds = TEST_EVENT_WAIT_SECONDS if settings.target == "aws" else 0
+    for name in (settings.dockerhub_queue, settings.accommodations_queue, settings.datasets_queue):
+        try:
+            url = sqs.get_queue_url(QueueName=name)["QueueUrl"]
+        except ClientError as error:
+            if error_code(error) not in NOT_FOUND:
+                raise
+            continue
+        while True:
+            answer = sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10, WaitTimeSeconds=wait_seconds)
+            messages = answer.get("Messages", [])
+            tests = [message for message in messages if is_test_event(message["Body"])]
+            for message in messages:
+                handle = message["ReceiptHandle"]
+                if message in tests:
+                    sqs.delete_message(QueueUrl=url, ReceiptHandle=handle)
+                else:
+                    sqs.change_message_visibility(QueueUrl=url, ReceiptHandle=handle, VisibilityTimeout=0)
+            if not tests:
+                break
+
+
+def parameters_of(template: str, settings: Settings) -> dict[str, str]:
+    """Values of a template's parameters, each from the setting of its name; `SluiceVersion` is that of this program."""
+    names = load_template(template).get("Parameters", {})
+    return {
+        name: version("sluice")
+        if name == "SluiceVersion"
+        else str(getattr(settings, re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()))
+        for name in names
+    }
+
+
+def deploy_stack(
+    cloudformation: CloudFormationClient,
+    stack_name: str,
+    template: str,
+    parameters: dict[str, str],
+    tags: dict[str, str],
+    poll_seconds: float,
+) -> list[str]:
+    """Create or update one stack by a change set; the changes made, none where there was nothing to change.
+
+    Raises:
+        DeployError: the stack or its change set failed, or is in a state that needs a decision.
+    """
+    status = settled_status(cloudformation, stack_name, poll_seconds)
+    if status == "ROLLBACK_COMPLETE":
+        # Only a stack whose creation failed gets there, and there is no other way on; it holds no resources.
+        cloudformation.delete_stack(StackName=stack_name)
+        status = settled_status(cloudformation, stack_name, poll_seconds)
+    is_new = status in (None, "REVIEW_IN_PROGRESS")
+    if not is_new and status not in UPDATABLE:
+        command = "continue-update-rollback" if status == "UPDATE_ROLLBACK_FAILED" else "delete-stack"
+        raise DeployError(
+            f"Stack {stack_name} is in state {status} and takes no update. Look at its events in the CloudFormation "
+            f"console, run `aws cloudformation {command} --stack-name {stack_name}`, then deploy again."
+        )
+    token = f"deploy-{uuid.uuid4()}"
+    try:
+        cloudformation.create_change_set(
+            StackName=stack_name,
+            ChangeSetName=token,
+            ChangeSetType="CREATE" if is_new else "UPDATE",
+            TemplateBody=template,
+            Parameters=[{"ParameterKey": key, "ParameterValue": value} for key, value in parameters.items()],
+            Tags=[{"Key": key, "Value": value} for key, value in tags.items()],
+            Capabilities=["CAPABILITY_NAMED_IAM"],
+        )
+        changes = await_change_set(cloudformation, stack_name, token, poll_seconds)
+        if not changes:
+            return []
+        cloudformation.execute_change_set(ChangeSetName=token, StackName=stack_name, ClientRequestToken=token)
+    except ClientError as error:
+        raise DeployError(
+            f"Stack {stack_name}: {error}. If someone else is deploying it, deploy again when they are done."
+        ) from None
+    status = settled_status(cloudformation, stack_name, poll_seconds)
+    if status not in ("CREATE_COMPLETE", "UPDATE_COMPLETE"):
+        raise DeployError(
+            "\n".join([f"Stack {stack_name} failed ({status}):", *failures(cloudformation, stack_name, token), WAY_OUT])
+        )
+    return changes
+
+
+def settled_status(cloudformation: CloudFormationClient, stack_name: str, poll_seconds: float) -> str | None:
+    """State of a stack once nothing is under way in it, None where there is no such stack.
+
+    Raises:
+        DeployError: something is still under way after `DEADLINE_SECONDS`.
+    """
+    deadline = time.monotonic() + DEADLINE_SECONDS
+    while True:
+        try:
+            status = cloudformation.describe_stacks(StackName=stack_name)["Stacks"][0]["StackStatus"]
+        except ClientError as error:
+            if "does not exist" in str(error):
+                return None
+            raise
+        if status == "DELETE_COMPLETE":
+            return None
+        # A stack under review is one that has a change set and nothing else: no one is working on it.
+        if status == "REVIEW_IN_PROGRESS" or not status.endswith("_IN_PROGRESS"):
+            return status
+        if time.monotonic() > deadline:
+            raise DeployError(
+                f"Stack {stack_name} is still in state {status} after {DEADLINE_SECONDS / 60:.0f} minutes."
+            )
+        time.sleep(poll_seconds)
+
+
+def await_change_set(
+    cloudformation: CloudFormationClient, stack_name: str, name: str, poll_seconds: float
+) -> list[str]:
+    """The changes of a change set once it is complete; none, and the change set deleted, where there are none.
+
+    Raises:
+        DeployError: it failed.
+    """
+    deadline = time.monotonic() + DEADLINE_SECONDS
+    while True:
+        described = cloudformation.describe_change_set(ChangeSetName=name, StackName=stack_name)
+        if described["Status"] == "CREATE_COMPLETE":
+            pages = cloudformation.get_paginator("describe_change_set").paginate(
+                ChangeSetName=name, StackName=stack_name
+            )
+            resources = [change["ResourceChange"] for page in pages for change in page["Changes"]]
+            return [f"{resource['Action']} {resource['LogicalResourceId']}" for resource in resources]
+        if described["Status"] == "FAILED" or time.monotonic() > deadline:
+            reason = described.get("StatusReason", described["Status"])
+            cloudformation.delete_change_set(ChangeSetName=name, StackName=stack_name)
+            # There is no code for it: these are the two sentences in which AWS says that nothing changes.
+            if "didn't contain changes" in reason or "No updates are to be performed" in reason:
+                return []
+            errors = validation_errors(cloudformation, stack_name)
+            raise DeployError("\n".join([f"Change set of stack {stack_name} failed: {reason}", *errors, WAY_OUT]))
+        time.sleep(poll_seconds)
+
+
+def failures(cloudformation: CloudFormationClient, stack_name: str, token: str) -> list[str]:
+    """One line for each resource that failed in the operation with this token, the first failure first."""
+    pages = cloudformation.get_paginator("describe_stack_events").paginate(StackName=stack_name)
+    events = [event for page in pages for event in page["StackEvents"] if event.get("ClientRequestToken") == token]
+    failed = [
+        f"  {event['LogicalResourceId']}: {event.get('ResourceStatusReason', event['ResourceStatus'])}"
+        for event in reversed(events)
+        if event["ResourceStatus"].endswith("_FAILED")
+    ]
+    # A resource is cancelled because another one failed.
+    failed = [line for line in failed if "cancelled" not in line]
+    return failed + validation_errors(cloudformation, stack_name)
+
+
+def validation_errors(cloudformation: CloudFormationClient, stack_name: str) -> list[str]:
+    """What CloudFormation found before it touched anything (a taken name, ...), of the latest operation that has some.
+
+    Stack events only say how many there are.
+    """
+    pages = cloudformation.get_paginator("describe_events").paginate(
+        StackName=stack_name, Filters={"FailedEvents": True}
+    )
+    events = [event for page in pages for event in page["OperationEvents"]]
+    errors = [event for event in events if event["EventType"] == "VALIDATION_ERROR"]
+    if not errors:
+        return []
+    latest = max(errors, key=lambda event: event["Timestamp"])["OperationId"]
+    return [
+        f"  {event['LogicalResourceId']}: {event['ValidationStatusReason']}"
+        for event in errors
+        if event["OperationId"] == latest
+    ]
+
+
+def summary(changes: tuple[str, ...]) -> str:
+    """Changes by what was done, in a line: `Add Table, Topic; Modify Queue`, or `unchanged`."""
+    done: dict[str, list[str]] = {}
+    for change in changes:
+        action, _, what = change.partition(" ")
+        done.setdefault(action, []).append(what)
+    return "; ".join(f"{action} {', '.join(what)}" for action, what in done.items()) or "unchanged"
+
+
+@click.command(name="deploy")
+def deploy_command() -> None:
+    """Deploy the CloudFormation stacks of infra/ to the target that the settings name.
+
+    Buckets, queues, topics, streams, tables, alarms. Deploying again changes nothing, but restores what was deleted by
+    hand.
+    """
+    settings = load_settings()
+    deployed = deploy(settings)
+    table = Table(box=None, show_header=False)
+    for stack in deployed:
+        table.add_row(stack.stack_name, summary(stack.changes))
+    console().print(table)
+    if emptied := [name for stack in deployed for name in stack.emptied]:
+        click.echo(
+            f"These were deleted by hand and are empty now: {', '.join(emptied)}.\n"
+            'How to fill each again: docs/operations.md, "Deleted by hand".'
+        )

@@ -1,0 +1,196 @@
+"""What waits in the dead-letter queues of a pipeline, why, and how it goes back to the work queues."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+
+from sluice.aws import s3, sqs
+from sluice.aws.sessions import ResourceMissing
+from sluice.aws.threads import in_parallel
+from sluice.core.notifications import parse_notification
+from sluice.core.quarantine import RejectedRecord, printable
+from sluice.errors import TerminalError
+from sluice.monitoring.pipelines import Pipeline, pipelines
+from sluice.monitoring.runs import Failure, read_runs, utc_now
+from sluice.pipelines.modules.records import parse_diagnostic, parse_message
+from sluice.settings import Settings
+
+log = logging.getLogger(__name__)
+
+BODY_SHOWN_CHARACTERS = 200
+HEAD_BYTES = 4096
+"""Of a partner's file: what is looked at to say why it cannot be read."""
+
+
+class NoDeadLetters(TerminalError):
+    """There is no such pipeline, or it has no queue."""
+
+
+@dataclass(frozen=True)
+class Letter:
+    """A dead letter and what is known of it.
+
+    Attributes:
+        queue: the dead-letter queue.
+        message_id: its id there.
+        first_sent_at: when it was sent to the work queue first (UTC).
+        receive_count: how often it was received, a look at it included.
+        about: the objects that it names, or the record in it.
+        exists: whether all objects that it names exist; None where it names none.
+        reason: why it failed, as far as that is known; "" where it is not.
+    """
+
+    queue: str
+    message_id: str
+    first_sent_at: datetime
+    receive_count: int
+    about: str
+    exists: bool | None
+    reason: str
+
+
+def list_letters(settings: Settings, name: str, max_messages: int) -> list[Letter]:
+    """The dead letters of a pipeline, the oldest of each queue first; all of them stay where they are.
+
+    Args:
+        settings: the settings of this process.
+        name: the pipeline.
+        max_messages: how many of each queue at the most.
+
+    Raises:
+        NoDeadLetters: there is no such pipeline.
+        ResourceMissing: a dead-letter queue does not exist.
+    """
+    pipeline = find_pipeline(settings, name)
+    failures = _failures(settings)
+    found: list[Letter] = []
+    for dag in pipeline.dags:
+        dag_failures = [each for each in failures if each.dag_id == dag.dag_id]
+        for queue in dag.queues:
+            if not sum(sqs.queue_counts(queue + sqs.DEAD_LETTERS)):
+                continue
+            letters = sqs.look_at_dead_letters(sqs.queue_url(queue + sqs.DEAD_LETTERS), max_messages)
+            found += in_parallel(partial(_describe, settings, queue, dag_failures), letters)
+    return found
+
+
+def log_letters(settings: Settings, name: str, max_messages: int) -> dict[str, int]:
+    """Log what `list_letters` finds; dead-letter queue -> how many were looked at."""
+    found = list_letters(settings, name, max_messages)
+    for each in found:
+        log.info("%s in %s: %s. Reason: %s", each.message_id, each.queue, each.about, each.reason or "unknown")
+    return dict(Counter(each.queue for each in found))
+
+
+def redrive(settings: Settings, name: str, max_messages: int, *, dry_run: bool) -> dict[str, dict[str, int]]:
+    """Send the dead letters of a pipeline back to its work queues, where its next run takes them.
+
+    Args:
+        settings: the settings of this process.
+        name: the pipeline.
+        max_messages: how many of each queue at the most.
+        dry_run: send none.
+
+    Returns:
+        Work queue -> `waiting` (dead letters before), `redriven` and `refused` (by SQS: they stay dead letters).
+
+    Raises:
+        NoDeadLetters: there is no such pipeline.
+        ResourceMissing: a queue does not exist.
+    """
+    done: dict[str, dict[str, int]] = {}
+    for queue in find_pipeline(settings, name).queues:
+        waiting = sum(sqs.queue_counts(queue + sqs.DEAD_LETTERS))
+        moved, refused = 0, 0
+        if waiting and not dry_run:
+            source_url, target_url = sqs.queue_url(queue + sqs.DEAD_LETTERS), sqs.queue_url(queue)
+            moved, refused = sqs.redrive(source_url, target_url, max_messages)
+        done[queue] = {"waiting": waiting, "redriven": moved, "refused": refused}
+        log.info("%s: %s%s", queue, done[queue], ", a dry run" if dry_run else "")
+    return done
+
+
+def find_pipeline(settings: Settings, name: str) -> Pipeline:
+    """The pipeline of that name.
+
+    Raises:
+        NoDeadLetters: there is none, or it has no queue.
+    """
+    having = {pipeline.name: pipeline for pipeline in pipelines(settings) if pipeline.queues}
+    if name not in having:
+        raise NoDeadLetters(f"{name!r} is no pipeline with a queue; those are {', '.join(having)}")
+    return having[name]
+
+
+def _failures(settings: Settings) -> tuple[Failure, ...]:
+    try:
+        return read_runs(settings.runs_table, utc_now()).failures
+    except ResourceMissing:
+        return ()
+
+
+def _describe(settings: Settings, queue: str, failures: list[Failure], letter: sqs.DeadLetter) -> Letter:
+    exists: bool | None = None
+    about = letter.body[:BODY_SHOWN_CHARACTERS]
+    try:
+        if queue == settings.recv_message_queue:
+            message = parse_message(letter.body)
+            about = f"message of module {message.module_id} at {message.timestamp}"
+        elif queue == settings.weekly_diagnostic_queue:
+            diagnostic = parse_diagnostic(letter.body, letter.sent_at_ms)
+            about = f"diagnostic of module {diagnostic.module_id} at {diagnostic.timestamp}"
+            about += f", {diagnostic.attempts} attempts"
+        else:
+            about, exists = _objects_of(letter.body)
+        reason = "an object was deleted" if exists is False else _last_failure(failures)
+        if exists and queue == settings.accommodations_queue:
+            reason = _why_unreadable(letter.body) or reason
+    except RejectedRecord as rejected:
+        reason = f"{rejected.reason}: {rejected.detail}"
+    sent_at = datetime.fromtimestamp(letter.sent_at_ms / 1000, UTC)
+    known = (_one_line(about), exists, _one_line(reason))
+    return Letter(queue + sqs.DEAD_LETTERS, letter.message_id, sent_at, letter.receive_count, *known)
+
+
+def _one_line(text: str) -> str:
+    return "".join(character if character.isprintable() else " " for character in printable(text))
+
+
+def _objects_of(body: str) -> tuple[str, bool | None]:
+    """The objects that a notification names, as they are now, and whether all exist."""
+    created = parse_notification(body)
+    found = [s3.find_object(each.bucket, each.key) for each in created]
+    lines = [
+        f"s3://{each.bucket}/{each.key}"
+        + (f", {now.size_bytes} bytes of {now.last_modified:%Y-%m-%dT%H:%M:%SZ}" if now else ", deleted")
+        for each, now in zip(created, found, strict=True)
+    ]
+    return "; ".join(lines) or "s3:TestEvent", all(found) if found else None
+
+
+def _why_unreadable(body: str) -> str:
+    """Why a partner's file cannot be read, where its first bytes tell."""
+    from sluice.core.scratch import scratch_folder
+    from sluice.pipelines.accommodations.source import UnreadableFile, detect_format
+
+    for each in parse_notification(body):
+        with scratch_folder("dead-letters") as folder:
+            path = folder / "head"
+            path.write_bytes(s3.read_head(each.bucket, each.key, HEAD_BYTES))
+            try:
+                detect_format(path)
+            except UnreadableFile as unreadable:
+                return f"{unreadable.flaw}: {unreadable.flaw.detail}"
+    return ""
+
+
+def _last_failure(failures: list[Failure]) -> str:
+    """What the last run of its Dag that failed said; "" where none has failed since the last success."""
+    if not failures:
+        return ""
+    last = max(failures, key=lambda each: each.at)
+    return f"{last.dag_id}.{last.task_id} failed at {last.at:%Y-%m-%dT%H:%M:%SZ}: {last.message}"

@@ -1,0 +1,156 @@
+"""One look at everything: runs, queues, streams. Only AWS is asked, many things at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+from typing import Any
+
+from sluice.aws import kinesis, sqs
+from sluice.aws.sessions import ResourceMissing
+from sluice.aws.threads import in_parallel
+from sluice.monitoring.pipelines import Pipeline, Stream, WatchedDag
+from sluice.monitoring.runs import Depth, Runs, read_runs
+from sluice.settings import Settings
+
+
+@dataclass(frozen=True)
+class QueueState:
+    """A work queue and its dead-letter queue.
+
+    Attributes:
+        depth: messages that wait; None when there is no such queue.
+        in_flight: messages that someone has received and not deleted.
+        dead_letters: messages in the dead-letter queue; None when there is no such queue.
+        age_seconds: how long the oldest message may have waited at the most; 0 when the queue is empty.
+        growth_per_minute: messages that came more than went, since an earlier look; None where there was none.
+    """
+
+    depth: int | None
+    in_flight: int
+    dead_letters: int | None
+    age_seconds: float = 0.0
+    growth_per_minute: float | None = None
+
+    @property
+    def gone_in_seconds(self) -> float | None:
+        """When a backlog will be gone at its present pace; None where it does not shrink, or nothing is known."""
+        if not self.growth_per_minute or self.growth_per_minute >= 0:
+            return None
+        return 60 * ((self.depth or 0) + self.in_flight) / -self.growth_per_minute
+
+
+TREND_SECONDS = 60
+"""Age that an earlier look must have: over less, a trend is noise."""
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What was seen.
+
+    Attributes:
+        at: when (UTC).
+        runs: the table of runs.
+        queues: queue -> its state.
+        lags: stream -> seconds that its oldest record has waited; None when there is no such stream.
+    """
+
+    at: datetime
+    runs: Runs
+    queues: dict[str, QueueState]
+    lags: dict[str, float | None]
+
+    def freshness_seconds(self, dags: Iterable[WatchedDag], table: str) -> float | None:
+        """Seconds since a Dag last published a record to a curated table; None when none ever did."""
+        last = [self.runs.dags.get(dag.dag_id) for dag in dags if table in dag.tables]
+        times = [each.published_at for each in last if each and each.published_at]
+        return max(0.0, (self.at - max(times)).total_seconds()) if times else None
+
+
+def look(settings: Settings, watched: Sequence[Pipeline], now: datetime) -> Observation:
+    """Look at every Dag, queue and stream of the pipelines.
+
+    Raises:
+        ResourceMissing: the platform's stack is not deployed.
+    """
+    dags = [dag for pipeline in watched for dag in pipeline.dags]
+    queues = [queue for dag in dags for queue in dag.queues]
+    streams = [stream for dag in dags for stream in dag.streams]
+    # The table first: where nothing is deployed, its error is the one to raise.
+    asked: list[Callable[[], Any]] = [
+        partial(read_runs, settings.runs_table, now),
+        *(partial(_counts, name) for queue in queues for name in (queue, queue + sqs.DEAD_LETTERS)),
+        *(partial(stream_lag_seconds, stream, now) for stream in streams),
+    ]
+    runs, *answers = in_parallel(lambda ask: ask(), asked)
+    counts, lags = answers[: 2 * len(queues)], answers[2 * len(queues) :]
+    states = {
+        queue: _state(queue, counts[2 * place], counts[2 * place + 1], runs, dags, now)
+        for place, queue in enumerate(queues)
+    }
+    return Observation(now, runs, states, dict(zip((stream.name for stream in streams), lags, strict=True)))
+
+
+def _state(
+    queue: str,
+    counts: tuple[int, int] | None,
+    dead: tuple[int, int] | None,
+    runs: Runs,
+    dags: Iterable[WatchedDag],
+    now: datetime,
+) -> QueueState:
+    dead_letters = sum(dead) if dead else None
+    if counts is None:
+        return QueueState(None, 0, dead_letters)
+    age_seconds = max(0.0, (now - _last_empty(runs, dags, queue)).total_seconds()) if sum(counts) else 0.0
+    growth = growth_per_minute(sum(counts), now, runs.depths.get(queue, ()))
+    return QueueState(*counts, dead_letters, age_seconds, growth)
+
+
+def growth_per_minute(messages: int, now: datetime, earlier: Iterable[Depth]) -> float | None:
+    """Messages that came more than went in a minute, since the latest look that is long enough ago."""
+    for depth in earlier:
+        seconds = (now - depth.at).total_seconds()
+        if seconds >= TREND_SECONDS:
+            return 60 * (messages - depth.messages) / seconds
+    return None
+
+
+def _counts(queue: str) -> tuple[int, int] | None:
+    try:
+        return sqs.queue_counts(queue)
+    except ResourceMissing:
+        return None
+
+
+def _last_empty(runs: Runs, dags: Iterable[WatchedDag], queue: str) -> datetime:
+    """A time at which no message of the queue had arrived that is still there.
+
+    It was seen empty, or a run began that emptied it and succeeded. SQS tells the age of its oldest message to
+    CloudWatch only, and a receive to look at a message counts as one of its receives.
+    """
+    times = [runs.empty_at.get(queue, runs.created_at)]
+    for dag in dags:
+        last = runs.dags.get(dag.dag_id)
+        if queue in dag.queues and last and last.drained_at:
+            times.append(last.drained_at)
+    return max(times)
+
+
+def stream_lag_seconds(stream: Stream, now: datetime) -> float | None:
+    """How long the oldest record of a stream has waited that is behind no checkpoint; None without such a stream."""
+    from sluice.pipelines.events.checkpoints import Checkpoint, read_checkpoints
+
+    try:
+        shards = kinesis.list_shards(stream.name)
+    except ResourceMissing:
+        return None
+    checkpoints = read_checkpoints(stream.checkpoint_table, stream.name)
+    found = [(shard.shard_id, checkpoints.get(shard.shard_id, Checkpoint())) for shard in shards]
+    waiting = in_parallel(
+        lambda shard: kinesis.waiting_seconds(stream.name, shard[0], after=shard[1].sequence_number, now=now),
+        [shard for shard in found if not shard[1].closed],
+    )
+    return max(waiting, default=0.0)

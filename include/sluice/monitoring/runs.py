@@ -1,0 +1,489 @@
+"""The table of runs: the last success of every Dag, tasks that fail, what was announced, when queues were empty.
+
+One small DynamoDB table (infra/platform.yaml), partition key `kind`, sort key `name`. It works on any target and needs
+no database of Airflow. Runs write to it themselves; whoever is older never overwrites what is newer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from sluice.aws import dynamodb
+from sluice.aws.sessions import client
+
+FORGOTTEN_AFTER = timedelta(days=7)
+"""A failure that nobody made up for in this time is no news any more; Airflow itself still has it."""
+
+HANGING_AFTER = timedelta(hours=6)
+"""A run that began before this and has not ended was killed, without a task of its Dag running since."""
+
+MESSAGE_MAX_CHARACTERS = 4000
+
+OPEN_CANARY = ("canary-open", "since")
+
+
+def utc_now() -> datetime:
+    """The time of day."""
+    return datetime.now(UTC)
+
+
+def time_text(at: datetime) -> str:
+    """ISO 8601 in UTC with microseconds always, so that texts sort by time."""
+    return at.astimezone(UTC).isoformat(timespec="microseconds")
+
+
+@dataclass(frozen=True)
+class LastRun:
+    """What is known of a Dag's runs.
+
+    Attributes:
+        success_at: end of the last run that succeeded, with or without something to do.
+        success_run: its run id.
+        started_at: when that run began.
+        tally: counts of the last run that had something to do.
+        tally_at: when that was.
+        published_at: end of the last run that published a record.
+        drained_at: begin of the last run that emptied its queues and succeeded.
+    """
+
+    success_at: datetime | None = None
+    success_run: str = ""
+    started_at: datetime | None = None
+    tally: dict[str, int] = field(default_factory=dict)
+    tally_at: datetime | None = None
+    published_at: datetime | None = None
+    drained_at: datetime | None = None
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A task that failed for good and has not succeeded since.
+
+    Attributes:
+        dag_id: the Dag.
+        task_id: the task; "" for a run whose tasks said nothing.
+        partition: hour or month of the run where each run has its own, else "".
+        run_id: the run that failed last.
+        since: the first failure since the last success.
+        at: the last one.
+        count: how many.
+        message: what was raised.
+        log_url: its log in the web UI.
+        again: command that runs it again.
+    """
+
+    dag_id: str
+    task_id: str
+    partition: str
+    run_id: str
+    since: datetime
+    at: datetime
+    count: int
+    message: str
+    log_url: str
+    again: str
+
+
+@dataclass(frozen=True)
+class Alert:
+    """What was announced and is not over.
+
+    Attributes:
+        subject: of the message.
+        opened_at: when it was announced first.
+        announced_at: when last.
+        sent: False while a message is under way.
+    """
+
+    subject: str
+    opened_at: datetime
+    announced_at: datetime
+    sent: bool
+
+
+@dataclass(frozen=True)
+class Running:
+    """A run that has begun and not ended: its id, and when it began (UTC)."""
+
+    run_id: str
+    started_at: datetime
+
+
+@dataclass(frozen=True)
+class Depth:
+    """Messages that were in a queue at a time (UTC), received or not."""
+
+    at: datetime
+    messages: int
+
+
+@dataclass(frozen=True)
+class CanaryResult:
+    """What the last canary found of a pipeline.
+
+    Attributes:
+        run_id: the run of platform_canary.
+        at: when it ended (UTC).
+        latency_seconds: from sending its record to seeing it published; None where that failed.
+        failure: why it failed and what to do; "" where all was right.
+    """
+
+    run_id: str
+    at: datetime
+    latency_seconds: float | None
+    failure: str
+
+
+@dataclass(frozen=True)
+class OpenCanary:
+    """Records of canaries may be in published data.
+
+    Attributes:
+        since: when the first of these canaries began (UTC).
+        seen_at: when a canary last began or removed records (UTC).
+    """
+
+    since: datetime
+    seen_at: datetime
+
+
+@dataclass(frozen=True)
+class Runs:
+    """All of the table.
+
+    Attributes:
+        created_at: when the table was made: a Dag that never ran is measured from there.
+        dags: dag id -> its last run.
+        failures: tasks that fail.
+        alerts: key -> what was announced.
+        empty_at: queue -> when it was last seen empty.
+        running: dag id -> the run that began last, while it has not ended.
+        depths: queue -> what earlier looks saw in it, the latest first.
+        canary: pipeline -> what the last canary found.
+    """
+
+    created_at: datetime
+    dags: dict[str, LastRun]
+    failures: tuple[Failure, ...]
+    alerts: dict[str, Alert]
+    empty_at: dict[str, datetime]
+    running: dict[str, Running] = field(default_factory=dict)
+    depths: dict[str, tuple[Depth, ...]] = field(default_factory=dict)
+    canary: dict[str, CanaryResult] = field(default_factory=dict)
+
+
+def record_start(table: str, dag_id: str, run_id: str, started_at: datetime) -> None:
+    """Note that a run has begun; it takes the place of what was noted of an earlier run of the Dag."""
+    values = {":at": {"S": time_text(started_at)}, ":run": {"S": run_id}}
+    _update_unless_older(table, "running", dag_id, "SET started_at = :at, run_id = :run", "started_at", values)
+
+
+def record_drain(table: str, dag_id: str, run_id: str) -> None:
+    """Note that a run that has begun has emptied its queues."""
+    values = {":run": {"S": run_id}, ":yes": {"BOOL": True}}
+    dynamodb.update_where(table, _key("running", dag_id), "SET is_drained = :yes", "run_id = :run", values, hasty=True)
+
+
+def record_end(table: str, dag_id: str, run_id: str) -> bool:
+    """Forget that a run has begun, now that it has ended, well or not; safe to repeat.
+
+    Returns:
+        Whether it had emptied its queues; False where its end was noted before.
+    """
+    ended = dynamodb.delete_where(table, _key("running", dag_id), "run_id = :run", {":run": {"S": run_id}}, hasty=True)
+    return "is_drained" in ended
+
+
+def record_success(
+    table: str,
+    dag_id: str,
+    run_id: str,
+    *,
+    started_at: datetime,
+    at: datetime,
+    tally: Mapping[str, int] | None,
+    is_drained: bool = False,
+) -> bool:
+    """Note that a run came to its end well.
+
+    Args:
+        table: the DynamoDB table.
+        dag_id: the Dag.
+        run_id: the run.
+        started_at: when it began (UTC).
+        at: when it ended (UTC).
+        tally: its counts, None where it found nothing to do or counts nothing.
+        is_drained: it emptied its queues: what waits there now has come since it began.
+
+    Returns:
+        False when a later one was noted already.
+    """
+    values: dict[str, Any] = {
+        ":at": {"S": time_text(at)},
+        ":run": {"S": run_id},
+        ":started": {"S": time_text(started_at)},
+    }
+    update = "SET success_at = :at, success_run = :run, started_at = :started"
+    if tally is not None:
+        update += ", tally = :tally, tally_at = :at"
+        values[":tally"] = {"M": {name: {"N": str(count)} for name, count in tally.items()}}
+        if tally.get("published"):
+            update += ", published_at = :at"
+    if is_drained:
+        update += ", drained_at = :started"
+    return _update_unless_older(table, "dag", dag_id, update, "success_at", values)
+
+
+def record_failure(table: str, failure: Failure) -> bool:
+    """Note that a task failed for good; `since` and `count` of what was noted before are kept and counted on.
+
+    Returns:
+        False when a later failure was noted already.
+    """
+    values = {
+        ":at": {"S": time_text(failure.at)},
+        ":since": {"S": time_text(failure.since)},
+        ":dag": {"S": failure.dag_id},
+        ":task": {"S": failure.task_id},
+        ":partition": {"S": failure.partition},
+        ":run": {"S": failure.run_id},
+        ":message": {"S": failure.message[:MESSAGE_MAX_CHARACTERS]},
+        ":log": {"S": failure.log_url},
+        ":again": {"S": failure.again},
+        ":one": {"N": "1"},
+    }
+    update = (
+        "SET #at = :at, since = if_not_exists(since, :since), dag_id = :dag, task_id = :task, #partition = :partition,"
+        " run_id = :run, #message = :message, log_url = :log, again = :again ADD failed :one"
+    )
+    name = failure_name(failure.dag_id, failure.task_id, failure.partition)
+    return _update_unless_older(
+        table, "failure", name, update, "#at", values, {"#partition": "partition", "#message": "message", "#at": "at"}
+    )
+
+
+def failure_name(dag_id: str, task_id: str, partition: str) -> str:
+    """Sort key of a failure: `dag/task`, or `dag/task/partition`."""
+    return "/".join(part for part in (dag_id, task_id, partition) if part)
+
+
+def clear_failures(table: str, dag_id: str, names: Container[str], at: datetime) -> None:
+    """Forget what failed before `at`, now that it succeeded; nearly always there is nothing, which is one request.
+
+    Args:
+        table: the DynamoDB table.
+        dag_id: the Dag.
+        names: what succeeded, as `failure_name` says it; all of that Dag.
+        at: the time (UTC).
+    """
+    condition, values = "attribute_not_exists(#at) OR #at <= :at", {":at": {"S": time_text(at)}}
+    for item in dynamodb.query_items(
+        table,
+        "#kind = :kind AND begins_with(#name, :dag)",
+        {"#kind": "kind", "#name": "name"},
+        {":kind": {"S": "failure"}, ":dag": {"S": dag_id}},
+        hasty=True,
+    ):
+        if item["name"]["S"] in names:
+            key = _key("failure", item["name"]["S"])
+            dynamodb.delete_where(table, key, condition, values, {"#at": "at"}, hasty=True)
+
+
+def record_empty(table: str, queue: str, at: datetime) -> None:
+    """Note that a queue was seen empty."""
+    _update_unless_older(table, "queue", queue, "SET empty_at = :at", "empty_at", {":at": {"S": time_text(at)}})
+
+
+def record_depth(table: str, queue: str, depth: Depth, earlier: Sequence[Depth]) -> None:
+    """Note how many messages a queue has, beside the latest of what was noted before."""
+    seen = [
+        {"M": {"at": {"S": time_text(each.at)}, "messages": {"N": str(each.messages)}}}
+        for each in (depth, *earlier[:1])
+    ]
+    values = {":at": {"S": time_text(depth.at)}, ":seen": {"L": seen}}
+    _update_unless_older(table, "depth", queue, "SET seen_at = :at, seen = :seen", "seen_at", values)
+
+
+def open_canary(table: str, at: datetime) -> datetime:
+    """Note that a canary begins to write (UTC); since when there may be records of canaries that were not removed."""
+    update = "SET since = if_not_exists(since, :at), seen_at = :at"
+    condition = "attribute_not_exists(seen_at) OR seen_at <= :at"
+    written = dynamodb.update_where(table, _key(*OPEN_CANARY), update, condition, {":at": {"S": time_text(at)}})
+    return datetime.fromisoformat(written.item["since"]["S"])
+
+
+def find_open_canary(table: str) -> OpenCanary | None:
+    """What `open_canary` noted; None once `close_canary` removed it."""
+    for item in dynamodb.get_items(table, [_key(*OPEN_CANARY)]):
+        return OpenCanary(*(datetime.fromisoformat(item[name]["S"]) for name in ("since", "seen_at")))
+    return None
+
+
+def close_canary(table: str, seen_at: datetime) -> None:
+    """Note that no record of a canary is left, unless another one began after `seen_at` (UTC)."""
+    dynamodb.delete_where(table, _key(*OPEN_CANARY), "seen_at <= :at", {":at": {"S": time_text(seen_at)}})
+
+
+def record_canary(table: str, pipeline: str, result: CanaryResult) -> None:
+    """Note what a canary found of a pipeline."""
+    values: dict[str, Any] = {
+        ":at": {"S": time_text(result.at)},
+        ":run": {"S": result.run_id},
+        ":failure": {"S": result.failure[:MESSAGE_MAX_CHARACTERS]},
+    }
+    update = "SET ended_at = :at, run_id = :run, failure = :failure"
+    if result.latency_seconds is None:
+        update += " REMOVE latency_seconds"
+    else:
+        update += ", latency_seconds = :latency"
+        values[":latency"] = {"N": f"{result.latency_seconds:.3f}"}
+    _update_unless_older(table, "canary", pipeline, update, "ended_at", values)
+
+
+def claim_alert(
+    table: str, key: str, subject: str, at: datetime, *, repeat_after: timedelta, dead_after: timedelta
+) -> bool:
+    """Take it on oneself to announce something; of several who see it, one gets it.
+
+    Args:
+        table: the DynamoDB table.
+        key: what it is about.
+        subject: of the message.
+        at: the time (UTC).
+        repeat_after: an alert that was sent is due again after this.
+        dead_after: who claimed it and has not sent it in this time is dead.
+
+    Returns:
+        Whether it is to be sent now.
+    """
+    return dynamodb.update_where(
+        table,
+        _key("alert", key),
+        "SET subject = :subject, announced_at = :at, opened_at = if_not_exists(opened_at, :at), sent = :no",
+        "attribute_not_exists(announced_at) OR (sent = :yes AND announced_at <= :repeat)"
+        " OR (sent = :no AND announced_at <= :dead)",
+        {
+            ":subject": {"S": subject},
+            ":at": {"S": time_text(at)},
+            ":yes": {"BOOL": True},
+            ":no": {"BOOL": False},
+            ":repeat": {"S": time_text(at - repeat_after)},
+            ":dead": {"S": time_text(at - dead_after)},
+        },
+        hasty=True,
+    ).is_written
+
+
+def settle_alert(table: str, key: str, *, sent: bool) -> None:
+    """Note that a claimed alert was sent, or give it back where that failed, so that the next one tries."""
+    update, values = "SET sent = :yes", {":yes": {"BOOL": True}, ":no": {"BOOL": False}}
+    if not sent:
+        update, values = "REMOVE announced_at", {":no": {"BOOL": False}}
+    dynamodb.update_where(table, _key("alert", key), update, "sent = :no", values, hasty=True)
+
+
+def forget(table: str, kind: str, name: str) -> None:
+    """Remove one item; safe to repeat."""
+    client("dynamodb").delete_item(TableName=table, Key=_key(kind, name))
+
+
+def read_runs(table: str, now: datetime) -> Runs:
+    """The whole table, as of now: it holds a few items for each Dag.
+
+    Raises:
+        ResourceMissing: it is not deployed.
+    """
+    dynamodb_client = client("dynamodb")
+    created_at = dynamodb_client.describe_table(TableName=table)["Table"]["CreationDateTime"].astimezone(UTC)
+    found: dict[str, dict[str, dict[str, Any]]] = {
+        "dag": {},
+        "failure": {},
+        "alert": {},
+        "queue": {},
+        "running": {},
+        "depth": {},
+        "canary": {},
+    }
+    for page in dynamodb_client.get_paginator("scan").paginate(TableName=table, ConsistentRead=True):
+        for item in page["Items"]:
+            found.setdefault(item["kind"]["S"], {})[item["name"]["S"]] = item
+    failures = [_failure(item) for _, item in sorted(found["failure"].items())]
+    return Runs(
+        created_at,
+        {name: _last_run(item) for name, item in found["dag"].items()},
+        tuple(each for each in failures if each.at + FORGOTTEN_AFTER > now),
+        {name: _alert(item) for name, item in found["alert"].items()},
+        {name: datetime.fromisoformat(item["empty_at"]["S"]) for name, item in found["queue"].items()},
+        {
+            name: Running(item["run_id"]["S"], started_at)
+            for name, item in found["running"].items()
+            if (started_at := datetime.fromisoformat(item["started_at"]["S"])) + HANGING_AFTER > now
+        },
+        {
+            name: tuple(
+                Depth(datetime.fromisoformat(each["M"]["at"]["S"]), int(each["M"]["messages"]["N"]))
+                for each in item["seen"]["L"]
+            )
+            for name, item in found["depth"].items()
+        },
+        {name: _canary_result(item) for name, item in found["canary"].items()},
+    )
+
+
+def _time(item: dict[str, Any], name: str) -> datetime | None:
+    return datetime.fromisoformat(item[name]["S"]) if name in item else None
+
+
+def _last_run(item: dict[str, Any]) -> LastRun:
+    return LastRun(
+        _time(item, "success_at"),
+        item["success_run"]["S"],
+        _time(item, "started_at"),
+        {name: int(count["N"]) for name, count in item.get("tally", {"M": {}})["M"].items()},
+        _time(item, "tally_at"),
+        _time(item, "published_at"),
+        _time(item, "drained_at"),
+    )
+
+
+def _canary_result(item: dict[str, Any]) -> CanaryResult:
+    latency = float(item["latency_seconds"]["N"]) if "latency_seconds" in item else None
+    at = datetime.fromisoformat(item["ended_at"]["S"])
+    return CanaryResult(item["run_id"]["S"], at, latency, item["failure"]["S"] if "failure" in item else "")
+
+
+def _failure(item: dict[str, Any]) -> Failure:
+    texts = {name: item[name]["S"] for name in ("dag_id", "task_id", "partition", "run_id", "message")}
+    return Failure(
+        **texts,
+        log_url=item["log_url"]["S"],
+        again=item["again"]["S"],
+        since=datetime.fromisoformat(item["since"]["S"]),
+        at=datetime.fromisoformat(item["at"]["S"]),
+        count=int(item["failed"]["N"]),
+    )
+
+
+def _alert(item: dict[str, Any]) -> Alert:
+    opened_at = datetime.fromisoformat(item["opened_at"]["S"])
+    return Alert(item["subject"]["S"], opened_at, _time(item, "announced_at") or opened_at, item["sent"]["BOOL"])
+
+
+def _key(kind: str, name: str) -> dict[str, Any]:
+    return {"kind": {"S": kind}, "name": {"S": name}}
+
+
+def _update_unless_older(
+    table: str,
+    kind: str,
+    name: str,
+    update: str,
+    time_name: str,
+    values: dict[str, Any],
+    names: dict[str, str] | None = None,
+) -> bool:
+    condition = f"attribute_not_exists({time_name}) OR {time_name} <= :at"
+    return dynamodb.update_where(table, _key(kind, name), update, condition, values, names, hasty=True).is_written

@@ -1,0 +1,217 @@
+"""What the Dag `platform_watch` calls, and what every task of every Dag calls when it ends."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
+from datetime import datetime
+from typing import Any
+
+from sluice import lake
+from sluice.aws import s3
+from sluice.core.tally import COUNTS
+from sluice.monitoring import PIPELINE, alerts, metrics, runs
+from sluice.monitoring.observation import Observation, look
+from sluice.monitoring.pipelines import WATCH_DAG, Pipeline, find_dag, pipelines
+from sluice.monitoring.problems import Problem, failing, find_problems
+from sluice.monitoring.runs import Failure, utc_now
+from sluice.settings import Settings, load_settings
+
+log = logging.getLogger(__name__)
+
+
+# Every task: run_started, task_succeeded, task_failed
+
+
+def run_started(dag_id: str, run_id: str, started_at: datetime) -> None:
+    """Note that a run has begun: its first task calls this."""
+    runs.record_start(load_settings().runs_table, dag_id, run_id, started_at)
+
+
+def task_succeeded(
+    dag_id: str,
+    task_id: str,
+    run_id: str,
+    *,
+    partition: str,
+    started_at: datetime,
+    at: datetime,
+    result: object,
+    ends_run: bool,
+) -> None:
+    """Note what a task that succeeded says of its run: it no longer fails, and perhaps the run is done.
+
+    Args:
+        dag_id: the Dag.
+        task_id: the task.
+        run_id: the run.
+        partition: hour or month that the run is for; counts only where the Dag's runs own one.
+        started_at: when the run began (UTC).
+        at: the time (UTC).
+        result: what the task returned; a tally says what came of the run.
+        ends_run: no task of the run comes after this one.
+    """
+    settings = load_settings()
+    pipeline, dag = find_dag(settings, dag_id)
+    tally = tally_of(result)
+    # A run of a partitioned Dag that failed because it was for no partition is made up for by any other.
+    partitions = (partition, "") if dag.partitioned else ("",)
+    tasks = (task_id, "") if ends_run else (task_id,)
+    made_up = {runs.failure_name(dag_id, of_task, each) for of_task in tasks for each in partitions}
+    runs.clear_failures(settings.runs_table, dag_id, made_up, at)
+    if isinstance(result, Mapping) and result.get("is_drained"):
+        runs.record_drain(settings.runs_table, dag_id, run_id)
+    is_drained = ends_run and runs.record_end(settings.runs_table, dag_id, run_id)
+    if tally or ends_run:
+        runs.record_success(
+            settings.runs_table, dag_id, run_id, started_at=started_at, at=at, tally=tally, is_drained=is_drained
+        )
+    if tally:
+        metrics.send(metrics.run_points(settings, pipeline, dag_id, tally, at))
+
+
+def tally_of(result: object) -> dict[str, int] | None:
+    """The tally that a task returned, None where it returned something else."""
+    if not isinstance(result, Mapping) or not all(name in result for name in COUNTS):
+        return None
+    return {name: result[name] for name in COUNTS}
+
+
+def task_failed(failure: Failure) -> bool:
+    """Note that a task failed for good, and announce it.
+
+    Returns:
+        Whether a message was sent: not while the same task goes on failing.
+    """
+    settings = load_settings()
+    pipeline, dag = find_dag(settings, failure.dag_id)
+    if not dag.partitioned:
+        failure = replace(failure, partition="")
+    metrics.send([metrics.point(settings, "FailedTasks", 1, failure.at, Pipeline=pipeline)])
+    runs.record_end(settings.runs_table, failure.dag_id, failure.run_id)
+    runs.record_failure(settings.runs_table, failure)
+    return alerts.announce(settings, failing(pipeline, failure), failure.at)
+
+
+def run_failed(failure: Failure) -> bool:
+    """Announce a run that failed, unless one of its tasks has said so.
+
+    Args:
+        failure: of no task.
+
+    Returns:
+        Whether a message was sent.
+    """
+    known = runs.read_runs(load_settings().runs_table, failure.at).failures
+    if any((each.dag_id, each.run_id) == (failure.dag_id, failure.run_id) for each in known):
+        return False
+    return task_failed(failure)
+
+
+# platform_watch: observe -> announce
+
+
+def observe(
+    run: str, web_url: str, clock: Callable[[], datetime] = utc_now, watched: Sequence[Pipeline] | None = None
+) -> dict[str, int]:
+    """Look at everything, send the metrics that AWS does not have, and stage what is wrong.
+
+    Args:
+        run: the run as a part of a key.
+        web_url: address of Airflow's web UI, for the messages.
+        clock: tells the time (UTC).
+        watched: the pipelines; all of them unless a test says otherwise.
+
+    Returns:
+        `dags`, `queues`, `streams` and `problems`: how many of each were seen.
+
+    Raises:
+        ResourceMissing: the platform's stack is not deployed.
+    """
+    settings = load_settings()
+    watched = pipelines(settings) if watched is None else watched
+    seen = look(settings, watched, clock())
+    # That the watch itself was silent is told by its alarm, and is over with this run.
+    problems = [each for each in find_problems(watched, seen, web_url) if each.key != f"stale/{WATCH_DAG}"]
+    for queue, state in seen.queues.items():
+        if state.depth is not None:
+            depth = runs.Depth(seen.at, state.depth + state.in_flight)
+            runs.record_depth(settings.runs_table, queue, depth, seen.runs.depths.get(queue, ()))
+        if state.depth == 0 and not state.in_flight:
+            runs.record_empty(settings.runs_table, queue, seen.at)
+    metrics.send(points_of(settings, watched, seen, problems))
+    staged = {"at": seen.at.isoformat(), "problems": [asdict(problem) for problem in problems]}
+    s3.write_object(settings.lake_bucket, _staged_problems(run), json.dumps(staged, indent=1).encode())
+    dags = sum(len(pipeline.dags) for pipeline in watched)
+    return {"dags": dags, "queues": len(seen.queues), "streams": len(seen.lags), "problems": len(problems)}
+
+
+def _staged_problems(run: str) -> str:
+    return lake.staging_key(PIPELINE, run, "problems.json")
+
+
+def announce(run: str, clock: Callable[[], datetime] = utc_now) -> dict[str, int]:
+    """Send a message for what is newly wrong, what is still wrong after a while, and what is over.
+
+    A retry sends only what the try before it did not. The heartbeat of the watch comes last: where it fails to come,
+    an alarm of CloudWatch tells.
+
+    Args:
+        run: the run as a part of a key, after `observe`.
+        clock: tells the time (UTC).
+
+    Returns:
+        `problems`, `announced` and `over`: how many of each.
+    """
+    settings = load_settings()
+    staged = json.loads(s3.read_object(settings.lake_bucket, _staged_problems(run)).body)
+    problems = [Problem(**each) for each in staged["problems"]]
+    now = clock()
+    announced = sum(alerts.announce(settings, problem, now) for problem in problems)
+    lasting = {problem.key for problem in problems}
+    over = 0
+    for key, alert in sorted(runs.read_runs(settings.runs_table, now).alerts.items()):
+        # What a task announced after the look is news to this run.
+        if key not in lasting and alert.announced_at < datetime.fromisoformat(staged["at"]):
+            alerts.announce_end(settings, key, alert, now)
+            over += 1
+    metrics.send([metrics.point(settings, "WatchRuns", 1, now, Pipeline=PIPELINE)])
+    return {"problems": len(problems), "announced": announced, "over": over}
+
+
+def points_of(
+    settings: Settings, watched: Sequence[Pipeline], seen: Observation, problems: Sequence[Problem]
+) -> list[dict[str, Any]]:
+    """The metrics of one look: those of a pipeline for the alarms, those of each queue and table for the dashboard."""
+    found: list[dict[str, Any]] = []
+
+    def add(name: str, value: float, **dimensions: str) -> None:
+        found.append(metrics.point(settings, name, value, seen.at, **dimensions))
+
+    for pipeline in watched:
+        stale = [each for each in problems if each.pipeline == pipeline.name and each.kind == "stale"]
+        add("StaleDags", len(stale), Pipeline=pipeline.name)
+        queues = {queue: seen.queues[queue] for dag in pipeline.dags for queue in dag.queues}
+        for queue, state in queues.items():
+            add("QueueDepth", state.depth or 0, Pipeline=pipeline.name, Queue=queue)
+            add("QueueAge", state.age_seconds, Pipeline=pipeline.name, Queue=queue)
+            add("DeadLetters", state.dead_letters or 0, Pipeline=pipeline.name, Queue=queue)
+        if queues:
+            add("QueueAge", max(state.age_seconds for state in queues.values()), Pipeline=pipeline.name)
+            add("DeadLetters", sum(state.dead_letters or 0 for state in queues.values()), Pipeline=pipeline.name)
+        lags = [seen.lags[stream.name] for dag in pipeline.dags for stream in dag.streams]
+        known = [lag for lag in lags if lag is not None]
+        if known:
+            add("StreamLag", max(known), Pipeline=pipeline.name)
+        for table, seconds in _freshness(pipeline, seen):
+            add("Freshness", seconds, Pipeline=pipeline.name, Table=table)
+    return found
+
+
+def _freshness(pipeline: Pipeline, seen: Observation) -> Iterator[tuple[str, float]]:
+    for table in dict.fromkeys(table for dag in pipeline.dags for table in dag.tables):
+        seconds = seen.freshness_seconds(pipeline.dags, table)
+        if seconds is not None:
+            yield table, seconds

@@ -1,0 +1,142 @@
+"""The two Iceberg tables of the pipeline: candidates, and the current catalogue that follows from them and the lists.
+
+Both have a partition for each bucket of accommodations. Iceberg commits one table at a time: candidates first. Whether
+the current catalogue follows from them is known by the ids of the two snapshots, which the ledger keeps.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sluice import lake
+from sluice.aws import s3
+from sluice.aws.tables import commits
+from sluice.aws.tables.commits import Contents
+from sluice.aws.tables.definitions import Column, TableDefinition
+from sluice.errors import TerminalError
+from sluice.pipelines.accommodations import PIPELINE
+from sluice.pipelines.accommodations.storage import Catalogue
+from sluice.settings import Settings
+
+CANDIDATES = TableDefinition(
+    "accommodations_candidates",
+    "The newest record of every accommodation and partner, whether the partner may be used or not",
+    (
+        Column("accommodation_id", "string", "of the accommodation"),
+        Column("partner_name", "string", "whose record it is"),
+        Column("accommodation_data", "string", "what the partner says of it, JSON"),
+        Column("modified_at", "long", "when S3 stored the partner's file (microseconds since 1970, UTC)"),
+        Column("object_key", "string", "of the partner's file"),
+        Column("batch_number", "long", "of the batch that brought it"),
+        Column("line", "long", "in the partner's file, from 1"),
+        Column("bucket", "int", "of the accommodation, by MD5"),
+    ),
+    partition_column="bucket",
+    partition_by="identity",
+)
+
+CURRENT = TableDefinition(
+    "accommodations_current",
+    "The latest consolidated record of every accommodation",
+    (
+        Column("accommodation_id", "string", "of the accommodation"),
+        Column("partner_name", "string", "the partner that comes first for it"),
+        Column("accommodation_data", "string", "what the partner says of it, JSON"),
+        Column("bucket", "int", "of the accommodation, by MD5"),
+    ),
+    partition_column="bucket",
+    partition_by="identity",
+)
+
+
+class ForeignSnapshot(TerminalError):
+    """The table of candidates was changed by something else than this pipeline."""
+
+
+@dataclass(frozen=True)
+class Tables:
+    """The two tables as they are now, and the lists.
+
+    Attributes:
+        candidates: what `accommodations_candidates` holds.
+        current: what `accommodations_current` holds.
+        lists: digest of the lists.
+        buckets: number of buckets.
+        candidate_bytes: size of all candidates in memory, about.
+    """
+
+    candidates: Contents
+    current: Contents
+    lists: str
+    buckets: int
+    candidate_bytes: int
+
+    @property
+    def state(self) -> str:
+        """Tells whether `current` is what follows from candidates and lists: it does while this stays the same."""
+        ids = [each.snapshot.snapshot_id if each.snapshot else 0 for each in (self.candidates, self.current)]
+        return f"candidates {ids[0]}, current {ids[1]}, lists {self.lists}"
+
+    def is_outdated(self, found: Catalogue) -> bool:
+        """Whether all of `current` must be computed anew.
+
+        So it is where the lists changed, a table was rolled back, or a batch was given up between its two commits.
+        """
+        return self.candidates.snapshot is not None and found.settled_state != self.state
+
+
+def read_tables(lists: str) -> Tables:
+    """The two tables as they are now.
+
+    Args:
+        lists: digest of the lists.
+
+    Raises:
+        ForeignSnapshot: how many buckets the candidates have is not known.
+        TableMissing: nothing is deployed.
+    """
+    candidates, current = commits.contents(CANDIDATES.name), commits.contents(CURRENT.name)
+    if candidates.snapshot is None:
+        return Tables(candidates, current, lists, 1, 0)
+    noted = candidates.snapshot.summary
+    if "sluice.buckets" not in noted:
+        name = CANDIDATES.name
+        raise ForeignSnapshot(
+            f"snapshot {candidates.snapshot.snapshot_id} of table {name} was not committed by"
+            f" accommodations_consolidate: `sluice tables history {name}` lists those that were, and"
+            f" `sluice tables rollback {name} SNAPSHOT` goes back to one"
+        )
+    return Tables(candidates, current, lists, int(noted["sluice.buckets"]), int(noted["sluice.candidate-bytes"]))
+
+
+class StagedFiles:
+    """Files of a table that are staged one after another, and the digest of what they hold."""
+
+    def __init__(self, settings: Settings, run: str) -> None:
+        self._bucket, self._run = settings.lake_bucket, run
+        self._keys: list[str] = []
+        self._digest = hashlib.sha256()
+
+    def add(self, path: Path) -> None:
+        """Stage a file, which may be deleted then."""
+        key = lake.staging_key(PIPELINE, self._run, path.name)
+        s3.upload_files(self._bucket, [(path, key)])
+        self._keys.append(key)
+        with path.open("rb") as opened:
+            self._digest.update(hashlib.file_digest(opened, "sha256").digest())
+
+    def replacing(self, live: Mapping[int, Sequence[str]], buckets: set[int] | None) -> dict[str, Any] | None:
+        """Arguments of `commits.replace` for files of buckets, of all if None; None where there is nothing to do."""
+        if buckets is not None and not buckets:
+            return None
+        numbers = sorted(live if buckets is None else buckets)
+        return {
+            "where": "bucket >= 0" if buckets is None else f"bucket in ({', '.join(map(str, numbers))})",
+            "staged": self._keys,
+            "content": self._digest.hexdigest()[:16],
+            "expected": sorted(address for number in numbers for address in live.get(number, [])),
+        }

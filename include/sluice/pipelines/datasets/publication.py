@@ -1,0 +1,66 @@
+"""Which source an output belongs to, and its publication in one conditional request (docs/decisions/0011)."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from sluice.core.quarantine import RejectedRecord
+from sluice.core.scratch import scratch_folder
+from sluice.errors import TerminalError
+from sluice.pipelines.datasets import storage
+from sluice.pipelines.datasets.records import Reason, Source
+from sluice.pipelines.datasets.storage import Published, Version
+from sluice.settings import Settings
+
+log = logging.getLogger(__name__)
+
+
+class PublishedMeanwhile(TerminalError):
+    """Someone else published the output while this run worked on a URL, whose versions nobody can put in order."""
+
+
+def check_owner(source: Source, published: Published) -> None:
+    """Raises RejectedRecord, reason `name_taken`, where an output was made of another source."""
+    if published.source != source.encoded_address:
+        raise RejectedRecord(
+            Reason.NAME_TAKEN,
+            f"{source.output_key} belongs to {published.source or 'something else'}: rename one of the two files, or"
+            ' take the name over with {"source": ..., "force": true}',
+        )
+
+
+def publish_output(settings: Settings, source: Source, file: dict[str, Any], *, take_over: bool) -> bool:
+    """Publish one file in one conditional request; whether it was, or a newer version of its source is there.
+
+    The output must be the one that was there before the source was read. Where it is another one, the source is looked
+    at again, after the output: while it is still the version in hand, nothing newer can have been published.
+    (docs/decisions/0011.)
+
+    Raises:
+        RejectedRecord: reason `name_taken`.
+    """
+    version = Version(*file["version"])
+    metadata = storage.output_metadata(source, version, file["records_in"])
+    expected: str | None = file["expected_etag"]
+    with scratch_folder("datasets-aggregate") as folder:
+        path = folder / "staged.parquet"
+        storage.download_output(settings.lake_bucket, file["staged"], path)
+        while not storage.replace_output(settings.lake_bucket, file["output"], path, metadata, expected):
+            found = storage.read_published(settings.lake_bucket, file["output"])
+            if found and (found.source, found.version) == (source.encoded_address, version):
+                log.info("%s is published already", file["output"])
+                return True
+            if found and not take_over:
+                check_owner(source, found)
+            if source.is_url:
+                raise PublishedMeanwhile(
+                    f"{file['output']} was published by another run while this one worked: trigger it again if"
+                    f" {source.address} is to be there"
+                )
+            if storage.read_version(settings.landing_bucket, source.location) != version:
+                log.info("%s was replaced since it was read: its newer version is published instead", source.address)
+                return False
+            expected = found.etag if found else None
+    log.info("%s: %d rows as s3://%s/%s", source.address, file["accepted"], settings.lake_bucket, file["output"])
+    return True

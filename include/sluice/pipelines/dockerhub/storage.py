@@ -1,0 +1,280 @@
+"""What the pipeline reads and writes, one service a function: S3 (raw, staging), Iceberg (history) and DynamoDB
+(aggregates)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sluice.aws import dynamodb, s3
+from sluice.aws.sessions import client
+from sluice.aws.tables import commits
+from sluice.aws.tables.definitions import Column, TableDefinition
+from sluice.pipelines.dockerhub import PIPELINE
+from sluice.pipelines.dockerhub.records import RAW_PREFIX, Stats
+from sluice.pipelines.dockerhub.transform import (
+    MARKER_SK,
+    MONTHS_SK,
+    TTL_SECONDS,
+    RawObject,
+    epoch_microseconds,
+    partition_key,
+    timestamp_sort_key,
+)
+
+HISTORY = TableDefinition(
+    f"{PIPELINE}_history",
+    "One row for each repository and pull: how popular it was then",
+    (
+        Column("observed_at", "timestamptz", "when Docker Hub was asked (UTC)"),
+        Column("namespace", "string", "of the repository"),
+        Column("name", "string", "of the repository"),
+        Column("star_count", "long", "stars"),
+        Column("pull_count", "long", "pulls since the repository exists"),
+        Column("last_updated", "timestamptz", "when an image was last pushed (UTC)"),
+    ),
+    partition_column="observed_at",
+    partition_by="month",
+)
+
+
+def list_month(bucket: str, year: int, month: int) -> Iterator[str]:
+    """Raw keys of every repository whose partition is that month."""
+    for namespace in s3.list_folders(bucket, RAW_PREFIX):
+        for name in s3.list_folders(bucket, namespace):
+            yield from s3.list_keys(bucket, f"{name}year={year:04d}/month={month:02d}/")
+
+
+def append_history(run: str, observed_at: datetime, stats: Sequence[Stats]) -> commits.Commit:
+    """Append the rows of one pull to the history, but those that it has already.
+
+    Raises:
+        TableMissing: nothing is deployed.
+        TableBusy: see `sluice.aws.tables.commits`.
+    """
+    import pyarrow as pa
+
+    schema = pa.schema(
+        [
+            ("observed_at", pa.timestamp("us", tz="UTC")),
+            ("namespace", pa.string()),
+            ("name", pa.string()),
+            ("star_count", pa.int64()),
+            ("pull_count", pa.int64()),
+            ("last_updated", pa.timestamp("us", tz="UTC")),
+        ]
+    )
+    values = [(observed_at, s.namespace, s.name, s.star_count, s.pull_count, s.last_updated_at) for s in stats]
+    rows = pa.table(dict(zip(schema.names, zip(*values, strict=True), strict=True)), schema=schema)
+    key = ("observed_at", "namespace", "name")
+    return commits.append(
+        HISTORY.name,
+        rows,
+        where=f"observed_at = '{observed_at.isoformat()}'",
+        columns=key,
+        is_new=commits.without_keys(rows, key),
+        summary={"dag": "dockerhub_pull", "run": run, "rows": rows.num_rows},
+    )
+
+
+@dataclass(frozen=True)
+class MonthlyState:
+    """Which object decides each month of one repository.
+
+    Attributes:
+        revision: grows by one with each change; a copy of the months never replaces one of a greater revision.
+        months: `YYYY-MM` -> `source_version`, `star_count`, `pull_count`, in DynamoDB's JSON.
+    """
+
+    revision: int
+    months: dict[str, dict[str, Any]]
+
+    def aggregated_metrics(self) -> dict[str, Any]:
+        """`aggregated_metrics_by_year_month` of the contract, in DynamoDB's JSON."""
+        return {
+            "M": {
+                month: {"L": [{"M": {name: entry[name] for name in ("star_count", "pull_count")}}]}
+                for month, entry in sorted(self.months.items())
+            }
+        }
+
+
+def _monthly_state(item: dict[str, Any]) -> MonthlyState:
+    months = {name: value["M"] for name, value in item.items() if name not in ("PK", "SK", "revision")}
+    return MonthlyState(int(item["revision"]["N"]), months)
+
+
+def record_month(table: str, winner: RawObject, replacing: str | None = None) -> MonthlyState:
+    """Let an object decide its month unless a greater one does already; one conditional write.
+
+    Args:
+        table: the DynamoDB table.
+        winner: the object.
+        replacing: `source_version` of a greater object that is gone, which this one takes the place of.
+
+    Returns:
+        The state of the repository after it, also where someone else has decided the month.
+    """
+    entry = _month_entry(winner)
+    values = {":entry": entry, ":version": {"S": replacing or winner.source_version}, ":one": {"N": "1"}}
+    condition = "#month.source_version = :version"
+    if replacing is None:
+        # S3 tells the time of writing in whole seconds: of two contents of one second, the one read last counts.
+        condition = (
+            "attribute_not_exists(#month) OR #month.source_version < :version OR (#month.source_version = :version"
+            " AND (#month.star_count <> :stars OR #month.pull_count <> :pulls))"
+        )
+        values |= {":stars": entry["M"]["star_count"], ":pulls": entry["M"]["pull_count"]}
+    key = _item_key(partition_key(winner.stats), MONTHS_SK)
+    update = "SET #month = :entry ADD revision :one"
+    return _monthly_state(
+        dynamodb.update_where(table, key, update, condition, values, {"#month": winner.year_month}).item
+    )
+
+
+def _month_entry(winner: RawObject) -> dict[str, Any]:
+    return {
+        "M": {
+            "source_version": {"S": winner.source_version},
+            "star_count": {"N": str(winner.stats.star_count)},
+            "pull_count": {"N": str(winner.stats.pull_count)},
+        }
+    }
+
+
+def write_push(table: str, shown: RawObject, now: datetime, replacing: str | None = None) -> str | None:
+    """Write the counts of one push, unless an object of a greater name wrote them.
+
+    Args:
+        table: the DynamoDB table.
+        shown: the object.
+        now: the time of writing, from which TTL counts.
+        replacing: `source_version` of a greater object that is gone, which this one takes the place of.
+
+    Returns:
+        `source_version` of the greater object that the item goes on to show, or None.
+    """
+    left = _update_unless_newer(
+        table,
+        _item_key(partition_key(shown.stats), timestamp_sort_key(shown.stats)),
+        update="SET star_count = :stars, pull_count = :pulls, last_updated = :updated,"
+        " source_version = :version, #ttl = :ttl",
+        condition="source_version = :replacing"
+        if replacing
+        else "attribute_not_exists(source_version) OR source_version <= :version",
+        names={"#ttl": "TTL"},
+        values={
+            ":stars": {"N": str(shown.stats.star_count)},
+            ":pulls": {"N": str(shown.stats.pull_count)},
+            ":updated": {"S": shown.stats.last_updated},
+            ":version": {"S": shown.source_version},
+            ":ttl": _expiry(now),
+        }
+        | ({":replacing": {"S": replacing}} if replacing else {}),
+    )
+    return str(left["source_version"]["S"]) if left else None
+
+
+def write_months(table: str, pk: str, sort_key: str, state: MonthlyState) -> None:
+    """Copy the months into the item of a push that exists, unless it has a greater revision."""
+    _update_unless_newer(
+        table,
+        _item_key(pk, sort_key),
+        update="SET aggregated_metrics_by_year_month = :months, months_revision = :revision",
+        condition="attribute_exists(source_version)"
+        " AND (attribute_not_exists(months_revision) OR months_revision <= :revision)",
+        names={},
+        values={":months": state.aggregated_metrics(), ":revision": {"N": str(state.revision)}},
+    )
+
+
+def move_marker(table: str, latest: RawObject, now: datetime) -> None:
+    """Point the marker at a push unless it points at a later one; one conditional write."""
+    _update_unless_newer(
+        table,
+        _item_key(partition_key(latest.stats), MARKER_SK),
+        update="SET last_updated = :updated, last_updated_us = :us, #ttl = :ttl",
+        condition="attribute_not_exists(last_updated_us) OR last_updated_us < :us"
+        " OR (last_updated_us = :us AND last_updated <= :updated)",
+        names={"#ttl": "TTL"},
+        values={
+            ":updated": {"S": latest.stats.last_updated},
+            ":us": {"N": str(epoch_microseconds(latest.stats.last_updated_at))},
+            ":ttl": _expiry(now),
+        },
+    )
+
+
+def _expiry(now: datetime) -> Any:
+    return {"N": str(int(now.timestamp()) + TTL_SECONDS)}
+
+
+def _update_unless_newer(
+    table: str, key: dict[str, Any], *, update: str, condition: str, names: dict[str, str], values: dict[str, Any]
+) -> dict[str, Any] | None:
+    """One conditional write. That the condition fails means that a newer writer was here, which is as good.
+
+    Returns:
+        The item as the newer writer left it; None when it was written, or when there is no item to write to.
+    """
+    written = dynamodb.update_where(table, key, update, condition, values, names)
+    return None if written.is_written else written.item or None
+
+
+def _item_key(pk: str, sort_key: str) -> dynamodb.Item:
+    return {"PK": {"S": pk}, "SK": {"S": sort_key}}
+
+
+def read_marker_and_months(table: str, pk: str) -> tuple[str, MonthlyState]:
+    """`last_updated` of the marker and the months of one repository, as of now; one request.
+
+    Raises:
+        LookupError: the repository has no marker or no months yet.
+        ItemsRefused: DynamoDB is throttled for long.
+    """
+    found = dynamodb.get_items(table, [_item_key(pk, MARKER_SK), _item_key(pk, MONTHS_SK)])
+    items = {item["SK"]["S"]: item for item in found}
+    if len(items) != 2:
+        raise LookupError(f"table {table}: {pk} lacks {MARKER_SK} or {MONTHS_SK}")
+    return items[MARKER_SK]["last_updated"]["S"], _monthly_state(items[MONTHS_SK])
+
+
+def read_last_pull_counts(table: str, partition_keys: Iterable[str]) -> dict[str, int]:
+    """Partition key -> `pull_count` of the last month known; repositories never seen are left out.
+
+    Args:
+        table: the DynamoDB table.
+        partition_keys: distinct.
+
+    Raises:
+        ItemsRefused: DynamoDB is throttled for long.
+    """
+    counts: dict[str, int] = {}
+    for item in dynamodb.get_items(table, [_item_key(pk, MONTHS_SK) for pk in partition_keys]):
+        months = _monthly_state(item).months
+        counts[item["PK"]["S"]] = int(months[max(months)]["pull_count"]["N"])
+    return counts
+
+
+def read_all_months(table: str) -> list[tuple[str, str, int, int]]:
+    """`namespace/name`, `YYYY-MM`, `star_count` and `pull_count` of every month of every repository, sorted.
+
+    Scans the whole table: for a person's look, not for a pipeline.
+    """
+    found = []
+    pages = (
+        client("dynamodb")
+        .get_paginator("scan")
+        .paginate(
+            TableName=table,
+            FilterExpression="SK = :months",
+            ExpressionAttributeValues={":months": {"S": MONTHS_SK}},
+        )
+    )
+    for item in (item for page in pages for item in page["Items"]):
+        _, _, _, _, name, _, namespace = item["PK"]["S"].split("#")
+        for month, entry in _monthly_state(item).months.items():
+            found.append((f"{namespace}/{name}", month, int(entry["star_count"]["N"]), int(entry["pull_count"]["N"])))
+    return sorted(found)

@@ -1,0 +1,102 @@
+"""The rule of the aggregates: which object decides a month, which is the latest. Pure functions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from sluice.pipelines.dockerhub.records import Stats
+
+TTL_SECONDS = 60 * 24 * 3600
+"""Items of the table live 60 days after their last write (contract, section 1)."""
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MARKER_SK = "#latest_version"
+MONTHS_SK = "#monthly_state"
+"""Sort key of the item that keeps, for ever, which object decides each month: see docs/decisions/0003."""
+
+
+@dataclass(frozen=True)
+class RawObject:
+    """One object of `raw/dockerhub/` with what it says.
+
+    Attributes:
+        key: its S3 key.
+        file_name: last part of the key without `.json`; it decides the month and who is greatest in it.
+        year_month: `YYYY-MM` of the file name.
+        last_modified: when S3 stored these bytes (UTC).
+        stats: the content.
+    """
+
+    key: str
+    file_name: str
+    year_month: str
+    last_modified: datetime
+    stats: Stats
+
+    @property
+    def source_version(self) -> str:
+        """Sorts by file name, then by the time of writing where one key was overwritten, then by key.
+
+        The key decides between two objects of one name in two partitions, so that any order gives the same.
+        """
+        return f"{self.file_name}@{self.last_modified:%Y-%m-%dT%H:%M:%SZ}@{self.key}"
+
+
+def key_of_version(source_version: str) -> str:
+    """The S3 key in a `source_version`."""
+    return source_version.split("@", 2)[2]
+
+
+def partition_key(stats: Stats) -> str:
+    """PK of everything about one repository."""
+    return f"#user#{stats.user}#name#{stats.name}#namespace#{stats.namespace}"
+
+
+def timestamp_sort_key(stats: Stats) -> str:
+    """SK of the item of one push, `last_updated` as received."""
+    return f"#timestamp#{stats.last_updated}"
+
+
+def epoch_microseconds(moment: datetime) -> int:
+    """Microseconds since 1970; what orders pushes, as text with and without a fraction does not sort by time."""
+    return (moment - EPOCH) // timedelta(microseconds=1)
+
+
+def group_by_repository(objects: Iterable[RawObject]) -> dict[str, list[RawObject]]:
+    """Objects of each partition key."""
+    groups: dict[str, list[RawObject]] = {}
+    for each in objects:
+        groups.setdefault(partition_key(each.stats), []).append(each)
+    return groups
+
+
+def decide_months(objects: Iterable[RawObject]) -> dict[str, RawObject]:
+    """`YYYY-MM` -> the object whose file name is greatest, of objects of one repository."""
+    winners: dict[str, RawObject] = {}
+    for each in objects:
+        if each.year_month not in winners or winners[each.year_month].source_version < each.source_version:
+            winners[each.year_month] = each
+    return winners
+
+
+def decide_pushes(objects: Iterable[RawObject]) -> dict[str, RawObject]:
+    """Sort key -> the object that its item shows, of objects of one repository.
+
+    Two objects may tell of the same push (`last_updated`) under two names; the greatest name counts, as for months.
+    """
+    winners: dict[str, RawObject] = {}
+    for each in objects:
+        sort_key = timestamp_sort_key(each.stats)
+        if sort_key not in winners or winners[sort_key].source_version < each.source_version:
+            winners[sort_key] = each
+    return winners
+
+
+def latest_push(objects: Iterable[RawObject]) -> RawObject:
+    """The object of the latest push, of objects of one repository; at least one.
+
+    One moment may be written in two ways (`16Z`, `16.0Z`): the greater text counts, as it does for the marker.
+    """
+    return max(objects, key=lambda each: (each.stats.last_updated_at, each.stats.last_updated))

@@ -1,0 +1,187 @@
+"""How far each shard was ingested, and the batch that is being published: announced first, committed last."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from botocore.exceptions import ClientError
+
+from sluice.aws.sessions import client, error_code
+from sluice.errors import TerminalError
+from sluice.pipelines.events.items import item_key, query_items
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb.type_defs import TransactWriteItemTypeDef
+
+TRANSACTION_ITEMS = 100
+"""DynamoDB, TransactWriteItems."""
+
+
+class BatchTaken(TerminalError):
+    """Another run has published records of this batch, or is about to."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """How far a shard was ingested.
+
+    Attributes:
+        sequence_number: of the last record that is in `raw/` or in quarantine; None before the first.
+        pending_until: last record of a batch that a run began to publish; the next run drains just that batch again.
+        closed: no record will follow.
+        published_by: run that moved the checkpoint here.
+        pending_run: run that announced the batch last.
+    """
+
+    sequence_number: str | None = None
+    pending_until: str | None = None
+    closed: bool = False
+    published_by: str | None = None
+    pending_run: str | None = None
+
+
+@dataclass(frozen=True)
+class ShardBatch:
+    """The records of one shard in a batch.
+
+    Attributes:
+        shard_id: the shard.
+        after: the checkpoint it was read from.
+        first: sequence number of the first record, None when there is none.
+        last: sequence number that the checkpoint moves to, None when it stays where it is.
+        records: how many.
+        closed: the shard ends here.
+    """
+
+    shard_id: str
+    after: str | None
+    first: str | None
+    last: str | None
+    records: int
+    closed: bool
+
+    @property
+    def file_name(self) -> str:
+        """Name of everything that this batch leads to, without a suffix; the same for the same records."""
+        return f"{self.shard_id}-{self.first}-{self.last}"
+
+
+def read_checkpoints(table: str, stream: str) -> dict[str, Checkpoint]:
+    """Shard id -> checkpoint, as of now."""
+    return {
+        item["shard_id"]["S"]: Checkpoint(
+            item.get("sequence_number", {}).get("S"),
+            item.get("pending_until", {}).get("S"),
+            item.get("closed", {}).get("BOOL", False),
+            item.get("published_by", {}).get("S"),
+            item.get("pending_run", {}).get("S"),
+        )
+        for item in query_items(table, stream)
+    }
+
+
+def announce_batch(table: str, stream: str, run: str, shards: Sequence[ShardBatch]) -> bool:
+    """Write down how far a batch reaches before anything of it is written; all shards or none.
+
+    A run that finds it drains exactly these records again, so that the files have the same names.
+
+    Returns:
+        False when the batch is published already: a retry of this very run.
+
+    Raises:
+        BatchTaken: another run has moved a checkpoint, or announced another batch, since this one was drained.
+    """
+    found = read_checkpoints(table, stream)
+    if shards and all(_is_published(found.get(each.shard_id, Checkpoint()), each, run) for each in shards):
+        return False
+    writes: list[TransactWriteItemTypeDef] = []
+    for each in shards:
+        values: dict[str, Any] = {":run": {"S": run}}
+        unchanged = "attribute_not_exists(sequence_number)"
+        if each.after is not None:
+            unchanged = "sequence_number = :after"
+            values[":after"] = {"S": each.after}
+        update, free = "SET pending_run = :run", "attribute_not_exists(pending_until)"
+        if each.last is not None and each.last != each.after:
+            values[":last"] = {"S": each.last}
+            update += ", pending_until = :last"
+            free = f"({free} OR pending_until = :last)"
+        writes.append(_update(table, stream, each.shard_id, update, f"{unchanged} AND {free}", values))
+    if not _transact(writes):
+        # An answer that got lost makes the client ask again, and then the batch stands there already.
+        found = read_checkpoints(table, stream)
+        if any(found.get(each.shard_id, Checkpoint()).pending_run != run for each in shards):
+            raise BatchTaken(
+                f"batch of run {run} cannot be published: another run took records of stream {stream} that are in it;"
+                " nothing is lost, the next run goes on from the checkpoint"
+            )
+    return True
+
+
+def commit_batch(table: str, stream: str, run: str, shards: Sequence[ShardBatch]) -> None:
+    """Move the checkpoints, now that all of the batch is durable; all shards or none.
+
+    Raises:
+        BatchTaken: another run has moved one of them.
+    """
+    writes: list[TransactWriteItemTypeDef] = []
+    for each in shards:
+        values: dict[str, Any] = {":run": {"S": run}}
+        sets = ["published_by = :run"]
+        condition = "attribute_not_exists(sequence_number)"
+        if each.after is not None:
+            condition = "sequence_number = :after"
+            values[":after"] = {"S": each.after}
+        if each.last is not None and each.last != each.after:
+            sets.append("sequence_number = :last")
+            values[":last"] = {"S": each.last}
+            condition += " AND pending_until = :last"
+        if each.closed:
+            sets.append("closed = :closed")
+            values[":closed"] = {"BOOL": True}
+        update = f"SET {', '.join(sets)} REMOVE pending_until, pending_run"
+        writes.append(_update(table, stream, each.shard_id, update, condition, values))
+    if not _transact(writes):
+        found = read_checkpoints(table, stream)
+        if not all(_is_published(found.get(each.shard_id, Checkpoint()), each, run) for each in shards):
+            raise BatchTaken(
+                f"checkpoints of stream {stream} were moved by another run while {run} published;"
+                " nothing is lost, the next run goes on from the checkpoint"
+            )
+
+
+def _is_published(found: Checkpoint, batch: ShardBatch, run: str) -> bool:
+    return found.published_by == run and found.sequence_number == batch.last and found.pending_until is None
+
+
+def _update(
+    table: str, stream: str, shard_id: str, update: str, condition: str, values: dict[str, Any]
+) -> TransactWriteItemTypeDef:
+    request: dict[str, Any] = {
+        "TableName": table,
+        "Key": item_key(stream, shard_id),
+        "UpdateExpression": update,
+        "ConditionExpression": condition,
+    }
+    if values:
+        request["ExpressionAttributeValues"] = values
+    return {"Update": request}  # type: ignore[typeddict-item]
+
+
+def _transact(writes: Sequence[TransactWriteItemTypeDef]) -> bool:
+    """Write all items, or none when a condition does not hold; more than a hundred go in several transactions."""
+    dynamodb = client("dynamodb")
+    for start in range(0, len(writes), TRANSACTION_ITEMS):
+        try:
+            dynamodb.transact_write_items(TransactItems=writes[start : start + TRANSACTION_ITEMS])
+        except ClientError as error:
+            if error_code(error) != "TransactionCanceledException":
+                raise
+            codes = {reason.get("Code") for reason in error.response.get("CancellationReasons", [])}
+            # A conflict is a transaction of another run on one of the items in this very moment.
+            if not codes & {"ConditionalCheckFailed", "TransactionConflict"}:
+                raise
+            return False
+    return True

@@ -1,0 +1,286 @@
+"""What the tasks of events_hourly are made of: the rows of an hour are deduplicated, and published by one commit."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sluice import lake
+from sluice.aws import glue, s3
+from sluice.aws.tables import commits
+from sluice.aws.tables.commits import Commit
+from sluice.aws.threads import in_parallel
+from sluice.core.tally import Tally
+from sluice.errors import TerminalError
+from sluice.pipelines.events import PIPELINE, hours, marks, storage
+from sluice.pipelines.events.expectations import HOURLY_COUNTS
+from sluice.pipelines.events.hours import PublishedHour
+from sluice.settings import Settings
+
+if TYPE_CHECKING:
+    from sluice.pipelines.events.dedup import DedupResult
+
+log = logging.getLogger(__name__)
+
+JOB_FOLDER = "hourly/job/"
+
+
+@dataclass(frozen=True)
+class PreparedHour:
+    """An hour that can be published: its start (UTC), what `list_inputs` found, and what `stage_hour` returned."""
+
+    hour: datetime
+    inputs: dict[str, Any]
+    output: dict[str, Any]
+
+
+class JobResultMissing(TerminalError):
+    """The Glue job of a run left no counts in staging."""
+
+
+class RawDataGone(TerminalError):
+    """An hour has fewer raw files than its publication was made from."""
+
+
+# What an hour is made from
+
+
+def list_inputs(settings: Settings, hour: datetime, published: Sequence[str]) -> dict[str, Any]:
+    """The files that a publication of an hour is made from, and what is known of the hour before they are listed.
+
+    Args:
+        settings: the settings.
+        hour: start of the hour (UTC).
+        published: addresses of the files that hold the hour now in the table `events`.
+
+    Returns:
+        `hour` (as `hour_text`), `published`, `touched` (revision of its mark, None without one), and the keys `raw` of
+        the hour's files and `previous` of those of the lookback.
+
+    Raises:
+        RawDataGone: raw files of a published hour have expired; its publication is better than what is left.
+    """
+    bucket, table, stream = settings.lake_bucket, settings.events_checkpoint_table, settings.event_stream
+    # In this order: a mark, a publication or a file that comes meanwhile is seen as newer than this run.
+    touched = marks.read_touched(table, stream, hour)
+    before = hours.read_hour(table, stream, hour)
+    raw = [file.key for file in storage.list_raw(bucket, hour)]
+    previous = [
+        file.key
+        for distance in range(settings.dedup_lookback_hours, 0, -1)
+        for file in storage.list_raw(bucket, hour - distance * storage.HOUR)
+    ]
+    if before and len(raw) < before.raw_files:
+        raise RawDataGone(
+            f"hour {storage.hour_text(hour)} was published from {before.raw_files} raw files and only {len(raw)} are"
+            f" left below s3://{bucket}/{storage.RAW_PREFIX}{storage.hour_partition(hour)}: it stays as it is."
+            f" To publish it from what is left, restore the files or delete item {stream}#hours of table {table}"
+        )
+    return {
+        "hour": storage.hour_text(hour),
+        "published": list(published),
+        "touched": touched.revision if touched else None,
+        "raw": raw,
+        "previous": previous,
+    }
+
+
+def register_raw(settings: Settings, hour: datetime, raw: Sequence[str]) -> None:
+    """Put columns and partition of the hour's raw files, given by their keys, into the catalog.
+
+    Raises:
+        ColumnConflict: a raw file disagrees with the table about a column's type.
+    """
+    columns = glue.files_columns(settings.lake_bucket, raw)
+    glue.add_columns(settings.glue_database, storage.RAW_TABLE, columns)
+    location = f"s3://{settings.lake_bucket}/{storage.RAW_PREFIX}{storage.hour_partition(hour)}"
+    glue.point_partition(settings.glue_database, storage.RAW_TABLE, storage.partition_values(hour), location)
+
+
+# Dedup
+
+
+def write_manifest(settings: Settings, run: str, inputs: dict[str, Any]) -> None:
+    """Tell the Glue job of this run, which events_hourly starts, what to read and where to write."""
+    bucket = settings.lake_bucket
+    manifest = {
+        "raw": [f"s3://{bucket}/{key}" for key in inputs["raw"]],
+        "previous": [f"s3://{bucket}/{key}" for key in inputs["previous"]],
+        "out": f"s3://{bucket}/{lake.staging_key(PIPELINE, run, JOB_FOLDER)}",
+        "target_file_bytes": settings.events_target_file_bytes,
+    }
+    # On one line: Spark reads it as text.
+    key = lake.staging_key(PIPELINE, run, "hourly/manifest.json")
+    s3.write_object(bucket, key, json.dumps(manifest).encode())
+
+
+def stage_hour(settings: Settings, run: str, inputs: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Stage what the Glue job of this run left, or what the dedup here gives; see `stage_result`."""
+    is_job = settings.events_engine == "glue"
+    result = _job_result(settings.lake_bucket, run, folder) if is_job else run_dedup(settings, inputs, folder)
+    return stage_result(settings, run, inputs, result)
+
+
+def stage_result(settings: Settings, run: str, inputs: dict[str, Any], result: DedupResult) -> dict[str, Any]:
+    """Upload the rows of an hour below the staging prefix of a run, and measure them.
+
+    Returns:
+        `files` (keys), `content` (what tells these rows from others) and `measures`.
+    """
+    from sluice.pipelines.events.measures import measure_hour
+
+    bucket = settings.lake_bucket
+    digest = hashlib.sha256()
+    files = []
+    for index, path in enumerate(result.files):
+        with path.open("rb") as opened:
+            digest.update(hashlib.file_digest(opened, "sha256").digest())
+        files.append((path, lake.staging_key(PIPELINE, run, f"hourly/part-{index:05d}.parquet")))
+    s3.upload_files(bucket, files)
+    measures = measure_hour(
+        result.files,
+        storage.parse_hour(inputs["hour"]),
+        settings.events_known_types,
+        memory_limit_mb=settings.events_memory_limit_mb,
+    )
+    measures |= {
+        "records_in": result.rows_in,
+        "duplicates_in_hour": result.duplicates_in_hour,
+        "duplicates_of_previous": result.duplicates_of_previous,
+        "quarantined": 0,
+        "accounted": measures["rows"] + result.duplicates_in_hour + result.duplicates_of_previous,
+        "unknown_types": ", ".join(map(repr, measures["unknown_types"])),
+    }
+    return {
+        "files": [key for _, key in files],
+        "content": digest.hexdigest()[:16] if files else "empty",
+        "measures": measures,
+    }
+
+
+def run_dedup(settings: Settings, inputs: dict[str, Any], folder: Path) -> DedupResult:
+    """Fetch the raw files of an hour and its lookback, and run the SQL here."""
+    if settings.events_engine == "spark":
+        from sluice.pipelines.events.spark_job import dedup_hour
+    else:
+        from sluice.pipelines.events.dedup import dedup_hour
+    return dedup_hour(
+        s3.download_files(settings.lake_bucket, inputs["raw"], folder / "raw"),
+        s3.download_files(settings.lake_bucket, inputs["previous"], folder / "previous"),
+        folder / "out",
+        target_file_bytes=settings.events_target_file_bytes,
+        memory_limit_mb=settings.events_memory_limit_mb,
+    )
+
+
+def _job_result(bucket: str, run: str, folder: Path) -> DedupResult:
+    """What the Glue job of this run left in staging.
+
+    Raises:
+        JobResultMissing: it did not come to its end.
+    """
+    from sluice.pipelines.events.dedup import DedupResult
+    from sluice.pipelines.events.spark_job import RESULT_FOLDER
+
+    prefix = lake.staging_key(PIPELINE, run, JOB_FOLDER)
+    keys = list(s3.list_keys(bucket, prefix))
+    lines = [s3.read_object(bucket, key).body for key in keys if key.startswith(f"{prefix}{RESULT_FOLDER}/part-")]
+    counts = next((json.loads(line) for line in lines if line), None)
+    if counts is None:
+        raise JobResultMissing(
+            f"s3://{bucket}/{prefix}{RESULT_FOLDER}/ holds no counts: look at the log of task dedup_job, then clear it"
+        )
+    parts = [key for key in keys if key.startswith(f"{prefix}part-") and key.endswith(".parquet")]
+    return DedupResult(s3.download_files(bucket, parts, folder / "out"), **counts)
+
+
+# Publication
+
+
+def publish(
+    settings: Settings, dag_id: str, run: str, prepared: Sequence[PreparedHour], clock: Callable[[], datetime]
+) -> dict[str, Any]:
+    """Make staged files the rows of their hours by one commit, and note each hour.
+
+    An hour that another run published since its raw files were listed is left to that run, and processed again. All
+    stay marked until the commit is noted, so that what is killed on the way is done again.
+
+    Args:
+        settings: the settings.
+        dag_id: the Dag that publishes.
+        run: the run as a part of a key.
+        prepared: the hours; none publishes nothing.
+        clock: tells the time (UTC) of the publication.
+
+    Returns:
+        The tally of what this run published, and `snapshots`: the id of the one of `events` that holds the rows, None
+        where there is none.
+
+    Raises:
+        TableBusy: see `sluice.aws.tables.commits`.
+    """
+    table, stream, claim, now = settings.events_checkpoint_table, settings.event_stream, f"publish:{run}", clock()
+    in_parallel(
+        lambda each: marks.claim_hour(table, stream, each.hour, claim, each.inputs["touched"], run, now), prepared
+    )
+    commit, conflicts = _commit(dag_id, run, prepared)
+
+    def note(each: PreparedHour) -> None:
+        if each.hour in conflicts:
+            # Whose raw files are newer is not known from here: the other one stays, and the next ingest has the hour
+            # processed once more.
+            because = f"{run} and another run published hour {each.inputs['hour']} at the same time"
+            marks.touch_hour(table, stream, each.hour, f"yield:{run}", because)
+            log.warning("%s: what the other one published stays, and the hour will be processed again", because)
+        else:
+            published = PublishedHour(len(each.inputs["raw"]), each.output["measures"]["rows"], run, now)
+            hours.write_hour(table, stream, each.hour, published)
+        marks.settle_hour(table, stream, each.hour, claim)
+
+    in_parallel(note, prepared)
+    counts = _sums([each for each in prepared if each.hour not in conflicts])
+    tally = Tally(
+        counts["records_in"],
+        published=counts["rows"],
+        duplicates=counts["duplicates_in_hour"] + counts["duplicates_of_previous"],
+    ).checked(run)
+    return tally | {"snapshots": {storage.EVENTS.name: commit.snapshot_id if commit else None}}
+
+
+def _sums(prepared: Sequence[PreparedHour]) -> dict[str, int]:
+    return {name: sum(each.output["measures"][name] for each in prepared) for name in HOURLY_COUNTS}
+
+
+def _commit(dag_id: str, run: str, prepared: Sequence[PreparedHour]) -> tuple[Commit | None, set[datetime]]:
+    """The snapshot that holds the hours, None where this run published none, and the hours that another run did."""
+    if not prepared:
+        return None, set()
+    raw = [key for each in prepared for key in each.inputs["raw"]]
+    summary = {
+        "dag": dag_id,
+        "run": run,
+        "hour": " ".join(each.inputs["hour"] for each in prepared),
+        "raw-files": len(raw),
+        "raw-files-sha256": hashlib.sha256("\n".join(raw).encode()).hexdigest(),
+        **{name.replace("_", "-"): count for name, count in _sums(prepared).items()},
+    }
+    parts = [
+        commits.Part(
+            storage.rows_of_hour(each.hour),
+            each.output["files"],
+            content=each.output["content"],
+            expected=each.inputs["published"],
+        )
+        for each in prepared
+    ]
+    commit, conflicts = commits.replace_parts(storage.EVENTS.name, parts, summary=summary)
+    taken = {each.hour for each, part in zip(prepared, parts, strict=True) if part in conflicts}
+    if not commit.is_new and not taken:
+        log.info("%s: readers see these rows already", run)
+    return (None if len(taken) == len(prepared) else commit), taken

@@ -1,0 +1,261 @@
+"""What the tasks of events_ingest are made of: shards become envelopes, envelopes raw files and rejected records."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import asdict
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+from sluice import lake
+from sluice.aws import glue, kinesis, s3
+from sluice.aws.threads import THREADS
+from sluice.core.quarantine import Rejection
+from sluice.pipelines.events import PIPELINE, checkpoints, expectations, hours, marks, storage
+from sluice.pipelines.events.checkpoints import Checkpoint, ShardBatch
+from sluice.pipelines.events.marks import Touched
+from sluice.pipelines.events.records import RESCUED_COLUMN, Envelope, Reason, record_text
+from sluice.settings import Settings
+
+if TYPE_CHECKING:
+    from sluice.aws.kinesis import Budget, Page, Shard
+    from sluice.pipelines.events.transform import HourFile, TransformResult
+
+log = logging.getLogger(__name__)
+
+OVERDUE = timedelta(hours=1)
+"""An hour that is over for so long and was never published will not be by its schedule."""
+
+REQUEST_AGAIN = timedelta(hours=1)
+"""A run that was asked for and did not come to its end in this time is asked for again."""
+
+GLUE_TYPES = {"VARCHAR": "string", "BIGINT": "bigint", "DOUBLE": "double", "BOOLEAN": "boolean"}
+"""Types of further columns in the catalog, by their name in the transform."""
+
+
+# Draining
+
+
+def drain_shards(settings: Settings, folder: Path) -> list[ShardBatch]:
+    """Drain the shards side by side, but parents before their children; envelopes go to `<folder>/<shard>.parquet`."""
+    folder.mkdir(parents=True)
+    found = checkpoints.read_checkpoints(settings.events_checkpoint_table, settings.event_stream)
+    budget = kinesis.Budget(settings.events_max_records)
+    waiting = {shard.shard_id: shard for shard in kinesis.list_shards(settings.event_stream)}
+    finished = {shard_id for shard_id, each in found.items() if each.closed}
+    batch: list[ShardBatch] = []
+
+    def drain_one(shard: Shard) -> ShardBatch:
+        return _drain_shard(settings, shard.shard_id, found.get(shard.shard_id, Checkpoint()), budget, folder)
+
+    for shard_id in finished:
+        waiting.pop(shard_id, None)
+    with ThreadPoolExecutor(THREADS) as pool:
+        while ready := [shard for shard in waiting.values() if finished.issuperset(shard.parents)]:
+            for drained in pool.map(drain_one, ready):
+                del waiting[drained.shard_id]
+                if drained.closed:
+                    finished.add(drained.shard_id)
+                if drained.closed or drained.last != drained.after:
+                    batch.append(drained)
+    return batch
+
+
+def _drain_shard(settings: Settings, shard_id: str, checkpoint: Checkpoint, budget: Budget, folder: Path) -> ShardBatch:
+    """Write the records of one shard to a file of envelopes, page by page."""
+    from sluice.pipelines.events.transform import write_envelopes
+
+    until = checkpoint.pending_until
+    numbers: list[str] = []
+    closed = False
+
+    def envelopes() -> Iterator[Envelope]:
+        nonlocal closed
+        for page in _pages(settings, shard_id, checkpoint, budget):
+            closed = page.closed
+            for each in page.records:
+                # The first and the last are wanted.
+                numbers[1:] = [each.sequence_number]
+                yield Envelope(shard_id, each.sequence_number, each.arrived_at, record_text(each.data))
+
+    path = folder / f"{shard_id}.parquet"
+    records = write_envelopes(envelopes(), path)
+    if not records:
+        path.unlink()
+    last = numbers[-1] if numbers else checkpoint.sequence_number
+    if until is not None and last != until:
+        log.warning(
+            "RECORDS MAY BE LOST: stream %s, %s was to be read up to %s again, but ends at %s;"
+            " they have left the stream before their batch was published",
+            *(settings.event_stream, shard_id, until, last),
+        )
+        last = until
+    return ShardBatch(shard_id, checkpoint.sequence_number, numbers[0] if numbers else None, last, records, closed)
+
+
+def _pages(settings: Settings, shard_id: str, checkpoint: Checkpoint, budget: Budget) -> Iterator[Page]:
+    until = checkpoint.pending_until
+    return kinesis.read_pages(
+        settings.event_stream,
+        shard_id,
+        after=checkpoint.sequence_number,
+        until=until,
+        budget=None if until else budget,
+    )
+
+
+# Staging
+
+
+def stage_batch(settings: Settings, run: str, batch: Sequence[ShardBatch], folder: Path) -> dict[str, Any]:
+    """Transform the envelopes and stage what they become.
+
+    Args:
+        settings: the settings.
+        run: the run as a part of a key.
+        batch: what was drained from each shard.
+        folder: holds `envelopes/`, takes the rest.
+
+    Returns:
+        What `check_batch` and `publish_batch` need to know: `shards`, `files`, `rejected`, `columns` and `measures`.
+    """
+    from sluice.pipelines.events.transform import transform_batch
+
+    known = {
+        name: _duckdb_type(kind) for name, kind in glue.table_columns(settings.glue_database, storage.RAW_TABLE).items()
+    }
+    result = transform_batch(
+        sorted((folder / "envelopes").iterdir()),
+        known,
+        folder / "out",
+        memory_limit_mb=settings.events_memory_limit_mb,
+        max_columns=settings.events_max_columns,
+        evolve=settings.events_schema_contract == "evolve",
+    )
+    _log_rescued(settings, result)
+    measures = _measure(settings, batch, result)
+    names = {each.shard_id: each.file_name for each in batch}
+    files = [(each.path, _raw_file(run, each, names[each.shard_id])) for each in result.files]
+    rejected = []
+    if result.rejected_path:
+        split = _split_rejected(settings.event_stream, result.rejected_path, folder / "rejected")
+        for shard_id, (path, records) in sorted(split.items()):
+            rejected.append((path, _rejected_file(run, shard_id, names[shard_id], records)))
+    s3.upload_files(settings.lake_bucket, [(path, each["staged"]) for path, each in files + rejected])
+    return {
+        "shards": [asdict(each) for each in batch],
+        "files": [each for _, each in files],
+        "rejected": [each for _, each in rejected],
+        # The table may be older than `rescued_data`, so it is added like a new column.
+        "columns": {
+            name: GLUE_TYPES[kind]
+            for name, kind in {RESCUED_COLUMN: "VARCHAR", **result.columns}.items()
+            if name not in known
+        },
+        "measures": measures,
+    }
+
+
+def _log_rescued(settings: Settings, result: TransformResult) -> None:
+    rescued = result.rescued
+    log.info("%d of %d events have rescued_data, %d fields", rescued.records, result.rows_out, rescued.fields)
+    if rescued.over_limit and settings.events_schema_contract == "evolve":
+        log.warning(
+            "table %s has as many additional columns as it may have: %d fields were rescued instead;"
+            " SLUICE_EVENTS_MAX_COLUMNS is %d",
+            *(storage.RAW_TABLE, rescued.over_limit, settings.events_max_columns),
+        )
+
+
+def _duckdb_type(glue_type: str) -> str:
+    return next((duckdb for duckdb, glue in GLUE_TYPES.items() if glue == glue_type), glue_type.upper())
+
+
+def _measure(settings: Settings, batch: Sequence[ShardBatch], result: TransformResult) -> dict[str, Any]:
+    """What the gate of a batch looks at: counts, and the measures of all hours added up."""
+    from sluice.pipelines.events.measures import measure_hour
+
+    measures: dict[str, Any] = dict.fromkeys(expectations.ROW_MEASURES, 0) | {
+        "records_in": sum(each.records for each in batch),
+        "rows": result.rows_out,
+        "quarantined": result.rows_rejected,
+        "accounted": result.rows_out + result.rows_rejected,
+    }
+    unknown_types: set[str] = set()
+    for hour in sorted({file.hour for file in result.files}):
+        paths = [file.path for file in result.files if file.hour == hour]
+        measured = measure_hour(
+            paths, hour, settings.events_known_types, memory_limit_mb=settings.events_memory_limit_mb
+        )
+        unknown_types.update(measured["unknown_types"])
+        for name in expectations.ROW_MEASURES:
+            measures[name] += measured[name]
+    return measures | {"unknown_types": ", ".join(map(repr, sorted(unknown_types)))}
+
+
+def _raw_file(run: str, file: HourFile, name: str) -> dict[str, Any]:
+    """A raw file: its key in staging, the one it is published by, its hour and rows."""
+    key = f"{storage.hour_partition(file.hour)}{name}.parquet"
+    return {
+        "staged": lake.staging_key(PIPELINE, run, f"ingest/{key}"),
+        "key": storage.RAW_PREFIX + key,
+        "hour": storage.hour_text(file.hour),
+        "rows": file.rows,
+    }
+
+
+def _rejected_file(run: str, shard_id: str, name: str, records: int) -> dict[str, Any]:
+    """A quarantine file: its key in staging, the one it is published by, its records."""
+    return {
+        "staged": lake.staging_key(PIPELINE, run, f"ingest/{name}.jsonl"),
+        # Named by the records, not by the run: a later run that publishes the same batch overwrites it.
+        "key": lake.quarantine_key(PIPELINE, shard_id, name),
+        "records": records,
+    }
+
+
+def _split_rejected(stream: str, path: Path, folder: Path) -> dict[str, tuple[Path, int]]:
+    """Write what the transform rejected as quarantine files: shard id -> its file and number of records."""
+    folder.mkdir()
+    found: dict[str, tuple[Path, int]] = {}
+    with path.open(encoding="utf-8") as lines, ExitStack() as opened:
+        outputs: dict[str, TextIO] = {}
+        for line in lines:
+            row = json.loads(line)
+            shard_id = row["shard_id"]
+            if shard_id not in outputs:
+                name = folder / f"{shard_id}.jsonl"
+                outputs[shard_id] = opened.enter_context(name.open("w", encoding="utf-8"))
+                found[shard_id] = (name, 0)
+            source = f"kinesis://{stream}/{shard_id}/{row['sequence_number']}"
+            reason = Reason(row["reason"])
+            rejection = Rejection(source, reason, row["record"], reason.detail)
+            outputs[shard_id].write(json.dumps(asdict(rejection), ensure_ascii=False) + "\n")
+            found[shard_id] = (found[shard_id][0], found[shard_id][1] + 1)
+    return found
+
+
+# Late hours
+
+
+def is_late(settings: Settings, touched: Touched, run: str, now: datetime) -> bool:
+    """Whether a run has to ask for an hour that is marked; settles the mark of an hour that has nothing to publish."""
+    if touched.hour + storage.HOUR > now:
+        return False
+    if touched.requested_by not in (None, run) and touched.requested_at and touched.requested_at + REQUEST_AGAIN > now:
+        return False
+    table, stream = settings.events_checkpoint_table, settings.event_stream
+    if hours.read_hour(table, stream, touched.hour):
+        return True
+    if touched.hour + storage.HOUR + OVERDUE > now:
+        return False
+    if not storage.list_raw(settings.lake_bucket, touched.hour):
+        # Touched only as a neighbour, and empty: there is nothing whose duplicates could have changed.
+        marks.settle_hour(table, stream, touched.hour, touched.revision)
+        return False
+    return True

@@ -1,0 +1,188 @@
+"""What the tasks of events_rebuild call: hours of a day, prepared side by side and published by one commit.
+
+The rules are those of an hour (`hourly`): the same raw files give the same rows, whichever Dag publishes them.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import logging
+import multiprocessing
+import signal
+import uuid
+from collections.abc import Callable, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from datetime import datetime, timedelta
+from typing import Any
+
+from sluice import lake
+from sluice.aws import s3
+from sluice.aws.tables import commits
+from sluice.aws.threads import in_parallel
+from sluice.core.quality import GateFailed
+from sluice.core.quality.gate import run_gate
+from sluice.core.scratch import scratch_folder
+from sluice.core.staging import publish_once
+from sluice.errors import TerminalError
+from sluice.pipelines.events import PIPELINE, expectations, hourly, storage
+from sluice.pipelines.events.hourly import PreparedHour
+from sluice.pipelines.events.steps import utc_now
+from sluice.settings import Settings, load_settings
+
+log = logging.getLogger(__name__)
+
+
+class NoDay(TerminalError):
+    """Nothing says which day a run is for, or it is not over."""
+
+
+class OtherEngine(TerminalError):
+    """The settings name an engine that works outside of the worker."""
+
+
+DAY = timedelta(days=1)
+ENGINE_MIN_MB = 128
+PR_SET_PDEATHSIG = 1
+"""Option of prctl(2)."""
+
+
+def day_to_process(logical_date: datetime | None, conf: Mapping[str, Any] | None) -> datetime:
+    """The start (UTC) of the day of a run: `day` of its conf, else the one of its logical date.
+
+    Raises:
+        NoDay: the run has neither, or what was asked for is no date.
+    """
+    asked = (conf or {}).get("day")
+    if asked is None and logical_date is None:
+        raise NoDay('this run has no logical date: trigger it with --conf \'{"day": "2024-04-07"}\'')
+    try:
+        return storage.parse_hour(str(logical_date if asked is None else asked)).replace(hour=0)
+    except ValueError as error:
+        raise NoDay(f"day {asked!r} is no date ({error}): write it like 2024-04-07") from None
+
+
+def dedup_day(run: str, day: datetime, clock: Callable[[], datetime] = utc_now) -> dict[str, int]:
+    """Register the raw files of a day's hours, deduplicate each hour and stage it; nothing is published.
+
+    Args:
+        run: the run as a part of a key.
+        day: its start (UTC).
+        clock: tells the time (UTC): the day must be over.
+
+    Returns:
+        `hours` that have raw files, `raw_files`, and the counts of `dedup` summed up.
+
+    Raises:
+        NoDay: it is not over.
+        OtherEngine: hours are deduplicated by a Glue job, as they outgrow a worker.
+        RawDataGone: raw files of a published hour have expired; no hour of the day is published.
+        ColumnConflict: a raw file disagrees with the table about a column's type.
+    """
+    settings = load_settings()
+    if day + DAY > clock():
+        raise NoDay(f"day {day:%Y-%m-%d} is not over: its hours are published by events_hourly")
+    if settings.events_engine == "glue":
+        raise OtherEngine(
+            "SLUICE_EVENTS_ENGINE=glue: hours outgrow a worker, so run"
+            f" `sluice airflow backfill create --dag-id events_hourly --from-date {day:%Y-%m-%dT00:00}"
+            f" --to-date {day:%Y-%m-%dT23:00}`"
+        )
+    all_hours = [day + n * storage.HOUR for n in range(24)]
+    files = commits.contents(storage.EVENTS.name, storage.rows_between(day, day + DAY)).files
+    listed = in_parallel(
+        lambda hour: hourly.list_inputs(settings, hour, files.get(storage.partition_of(hour), [])), all_hours
+    )
+    # An hour without raw files was never published: one that was has them, or they are gone.
+    inputs = [each for each in listed if each["raw"]]
+    prepared = _stage_hours(settings, run, inputs)
+    s3.write_object(settings.lake_bucket, _day_key(run), json.dumps(prepared, indent=1).encode())
+    counts = {name: sum(each["output"]["measures"][name] for each in prepared) for name in expectations.HOURLY_COUNTS}
+    return {"hours": len(inputs), "raw_files": sum(len(each["raw"]) for each in inputs), **counts}
+
+
+def _stage_hours(settings: Settings, run: str, inputs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    processes = min(settings.events_rebuild_processes, len(inputs))
+    if processes <= 1:
+        return [_stage_hour(settings, run, each) for each in inputs]
+    memory_limit_mb = max(ENGINE_MIN_MB, settings.events_memory_limit_mb // processes)
+    shared = settings.model_copy(update={"events_memory_limit_mb": memory_limit_mb})
+    # Forked, so that no process imports anew; no thread of an engine runs yet in this one.
+    with ProcessPoolExecutor(processes, multiprocessing.get_context("fork"), end_with_parent) as pool:
+        return list(pool.map(_stage_hour, *zip(*((shared, run, each) for each in inputs), strict=True)))
+
+
+def end_with_parent() -> None:
+    """Have Linux kill this process when the one that forked it is killed: it would wait for work for ever."""
+    prctl = getattr(ctypes.CDLL(None), "prctl", None)
+    if prctl:
+        prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _stage_hour(settings: Settings, run: str, inputs: dict[str, Any]) -> dict[str, Any]:
+    hourly.register_raw(settings, storage.parse_hour(inputs["hour"]), inputs["raw"])
+    with scratch_folder("events-rebuild") as folder:
+        result = hourly.run_dedup(settings, inputs, folder)
+        return {"inputs": inputs, "output": hourly.stage_result(settings, _hour_run(run, inputs), inputs, result)}
+
+
+def _hour_run(run: str, inputs: dict[str, Any]) -> str:
+    """The part of a key below which an hour is staged, by one attempt only.
+
+    A process of an attempt that was killed may still write while the next one has begun.
+    """
+    return f"{run}/rebuild/{inputs['hour']}-{uuid.uuid4().hex[:8]}"
+
+
+def _day_key(run: str) -> str:
+    return lake.staging_key(PIPELINE, run, "rebuild/day.json")
+
+
+def _read_day(settings: Settings, run: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads(s3.read_object(settings.lake_bucket, _day_key(run)).body)
+    return found
+
+
+def check_day(run: str) -> dict[str, Any]:
+    """The gate of a day: that of an hour, on the measures of each.
+
+    Raises:
+        GateFailed: nothing of this run may be published; the message names the hours.
+    """
+    settings = load_settings()
+    rows = [{"hour": each["inputs"]["hour"], **each["output"]["measures"]} for each in _read_day(settings, run)]
+    gate = f"{PIPELINE}/hourly"
+    if not rows:
+        return {"gate": gate, "rows": 0}
+    columns, expected = expectations.HOURLY_COLUMNS, expectations.hourly_expectations
+    try:
+        return run_gate(gate, run, rows, columns, expected, settings.lake_bucket)
+    except GateFailed as failed:
+        broken = [row["hour"] for row in rows if any(row[name] for name in expectations.ROW_MEASURES)]
+        broken += [row["hour"] for row in rows if len({row["rows"], row["distinct_uuids"]}) > 1]
+        broken += [row["hour"] for row in rows if row["records_in"] != row["accounted"]]
+        raise GateFailed(f"{failed}\nhours: {', '.join(sorted(set(broken)))}", report=failed.report) from None
+
+
+def publish_day(run: str, clock: Callable[[], datetime] = utc_now) -> dict[str, Any]:
+    """Make the staged files the rows of the day's hours, by one commit; the rules are those of `publish_hour`.
+
+    Args:
+        run: the run as a part of a key, after `dedup_day` and its gate.
+        clock: tells the time (UTC) of the publication.
+
+    Returns:
+        The tally of the day, and `snapshots`.
+
+    Raises:
+        TableBusy: see `sluice.aws.tables.commits`.
+    """
+    settings = load_settings()
+    staged = _read_day(settings, run)
+    prepared = [PreparedHour(storage.parse_hour(each["inputs"]["hour"]), **each) for each in staged]
+    return publish_once(
+        settings.lake_bucket,
+        *(PIPELINE, run, "publish_day"),
+        {"hours": staged},
+        lambda: hourly.publish(settings, "events_rebuild", run, prepared, clock),
+    )

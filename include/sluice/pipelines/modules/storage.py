@@ -1,0 +1,210 @@
+"""What the pipeline reads and writes: messages, diagnostics and what was made of each in DynamoDB; rates in Iceberg.
+
+An item of the diagnostic table has `moduleId`, `timestamp` and `attempts` (contract, section 3), and beside them:
+
+* `version`: of two diagnostics of one key, the greater version stays;
+* `judged_attempts`, `judged_reset`, `received`, `success_rate`, `judged_rule_version`: the `Judgement`, written after
+  the rate was published; without `success_rate` where the diagnostic was rejected.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+from sluice.aws import dynamodb
+from sluice.aws.sessions import client
+from sluice.aws.tables import commits
+from sluice.aws.tables.definitions import Column, TableDefinition
+from sluice.pipelines.modules.records import MessageKey, ReceivedDiagnostic
+from sluice.pipelines.modules.transform import Diagnostic, Due, Judgement, Verdict
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+RATES = TableDefinition(
+    "module_success_rates",
+    "Every success rate that was published, again where it was published again; the last of a diagnostic counts",
+    (
+        Column("module", "string", "that sent the diagnostic"),
+        Column("timestamp", "decimal(20,0)", "of the diagnostic, as the module sent it"),
+        Column("attempts", "long", "transmissions since the reset, as the diagnostic says"),
+        Column("received", "long", "messages that arrived of them"),
+        Column("counted_from", "decimal(20,0)", "timestamp of the reset; messages after it were counted"),
+        Column("success_rate", "double", "100 * received / attempts, percent"),
+        Column("rule_version", "int", "version of the rule that it was computed by"),
+        Column("run", "string", "run that published it"),
+        Column("published_at", "timestamptz", "when it was published (UTC)"),
+    ),
+    partition_column="published_at",
+    partition_by="month",
+)
+
+JUDGEMENT = ("judged_attempts", "judged_reset", "received", "success_rate", "judged_rule_version")
+NAMES = {"#timestamp": "timestamp"}
+"""A reserved word of DynamoDB's expressions."""
+
+
+def item_key(module_id: str, timestamp: int) -> dynamodb.Item:
+    """Key of a message or of a diagnostic. Numbers travel as text: a timestamp has 20 digits, and N keeps 38."""
+    return {"moduleId": {"S": module_id}, "timestamp": {"N": str(timestamp)}}
+
+
+def write_messages(table: str, messages: Sequence[MessageKey]) -> None:
+    """Write distinct messages; one that is there already stays as it is."""
+    dynamodb.put_items(table, [item_key(*message) for message in messages])
+
+
+def count_messages(table: str, module_id: str, after: int, until: int) -> int:
+    """Messages of a module with `after < timestamp <= until`; reads those and no others."""
+    return dynamodb.count_items(
+        table,
+        "moduleId = :module AND #timestamp BETWEEN :first AND :last",
+        NAMES,
+        {":module": {"S": module_id}, ":first": {"N": str(after + 1)}, ":last": {"N": str(until)}},
+    )
+
+
+def write_diagnostic(table: str, received: ReceivedDiagnostic) -> None:
+    """Write a diagnostic unless the same or a newer one of its key is there; what was made of it stays."""
+    dynamodb.update_where(
+        table,
+        item_key(received.module_id, received.timestamp),
+        "SET attempts = :attempts, version = :version",
+        "attribute_not_exists(version) OR version < :version",
+        {":attempts": {"N": str(received.attempts)}, ":version": {"S": received.version}},
+    )
+
+
+def read_diagnostics(table: str, module_id: str) -> list[Diagnostic]:
+    """Every diagnostic of a module, by timestamp."""
+    items = dynamodb.query_items(table, "moduleId = :module", {}, {":module": {"S": module_id}})
+    return [_diagnostic(item) for item in items]
+
+
+def read_judgements(table: str, keys: Sequence[tuple[str, int]]) -> dict[tuple[str, int], Judgement | None]:
+    """What was made of each diagnostic, by (module, timestamp)."""
+    found = (_diagnostic(item) for item in dynamodb.get_items(table, [item_key(*key) for key in keys]))
+    return {(each.module_id, each.timestamp): each.judged for each in found}
+
+
+def read_all_diagnostics(table: str) -> Iterator[Diagnostic]:
+    """Every diagnostic of every module. Scans the whole table: for a person's look, not for a pipeline."""
+    for page in client("dynamodb").get_paginator("scan").paginate(TableName=table, ConsistentRead=True):
+        yield from (_diagnostic(item) for item in page["Items"])
+
+
+def _diagnostic(item: dynamodb.Item) -> Diagnostic:
+    return Diagnostic(item["moduleId"]["S"], int(item["timestamp"]["N"]), int(item["attempts"]["N"]), _judgement(item))
+
+
+def _judgement(item: dynamodb.Item) -> Judgement | None:
+    if "judged_attempts" not in item:
+        return None
+    attempts, reset, received = (int(item[name]["N"]) for name in JUDGEMENT[:3])
+    rate = float(item["success_rate"]["N"]) if "success_rate" in item else None
+    # Items older than the attribute were judged by the first version.
+    return Judgement(attempts, reset, received, rate, int(item.get("judged_rule_version", {"N": "1"})["N"]))
+
+
+def write_judgement(table: str, due: Due, judgement: Judgement) -> Judgement | None:
+    """Note what was made of a diagnostic, if since it was read nobody else did.
+
+    Returns:
+        What is noted now: the given judgement, or that of someone else.
+    """
+    values: dict[str, Any] = {
+        ":attempts": {"N": str(judgement.attempts)},
+        ":reset": {"N": str(judgement.reset)},
+        ":received": {"N": str(judgement.received)},
+        ":rule": {"N": str(judgement.rule_version)},
+    }
+    update = "SET judged_attempts = :attempts, judged_reset = :reset, received = :received, judged_rule_version = :rule"
+    if judgement.success_rate is None:
+        update += " REMOVE success_rate"
+    else:
+        update += ", success_rate = :rate"
+        values[":rate"] = {"N": repr(judgement.success_rate)}
+    condition = "attribute_not_exists(judged_attempts)"
+    if due.diagnostic.judged is not None:
+        condition = "judged_attempts = :before_attempts AND judged_reset = :before_reset"
+        values |= {
+            ":before_attempts": {"N": str(due.diagnostic.judged.attempts)},
+            ":before_reset": {"N": str(due.diagnostic.judged.reset)},
+        }
+    key = item_key(due.diagnostic.module_id, due.diagnostic.timestamp)
+    written = dynamodb.update_where(table, key, update, condition, values)
+    return judgement if written.is_written else _judgement(written.item)
+
+
+def forget_judgement(table: str, module_id: str, timestamp: int) -> None:
+    """Make a diagnostic due again, whatever was made of it."""
+    client("dynamodb").update_item(
+        TableName=table,
+        Key=item_key(module_id, timestamp),
+        UpdateExpression=f"REMOVE {', '.join(JUDGEMENT)}",
+    )
+
+
+def append_rates(run: str, published_at: datetime, verdicts: Sequence[Verdict]) -> commits.Commit:
+    """Append rates that a run is about to publish, but for those that an earlier try of it appended.
+
+    Where a run appended a rate and never came to note it, another run publishes and appends it again.
+
+    Args:
+        run: the run as a part of a key.
+        published_at: the time (UTC).
+        verdicts: those with a rate.
+
+    Raises:
+        TableMissing: nothing is deployed.
+        TableBusy: see `sluice.aws.tables.commits`.
+    """
+    rows = rates_table(run, published_at, verdicts)
+    key = ("run", "module", "timestamp")
+    return commits.append(
+        RATES.name,
+        rows,
+        where=f"run = '{run}'",
+        columns=key,
+        is_new=commits.without_keys(rows, key),
+        summary={"dag": "modules_diagnostics", "run": run, "rows": rows.num_rows},
+    )
+
+
+def rates_table(run: str, published_at: datetime, verdicts: Sequence[Verdict]) -> pa.Table:
+    """Rows of `module_success_rates`."""
+    import pyarrow as pa
+
+    # uint64 is no type of Iceberg, and half of its values are too large for a long.
+    timestamp = pa.decimal128(20, 0)
+    schema = pa.schema(
+        [
+            ("module", pa.string()),
+            ("timestamp", timestamp),
+            ("attempts", pa.int64()),
+            ("received", pa.int64()),
+            ("counted_from", timestamp),
+            ("success_rate", pa.float64()),
+            ("rule_version", pa.int32()),
+            ("run", pa.string()),
+            ("published_at", pa.timestamp("us", tz="UTC")),
+        ]
+    )
+    rows = [
+        {
+            "module": verdict.due.diagnostic.module_id,
+            "timestamp": Decimal(verdict.due.diagnostic.timestamp),
+            "attempts": verdict.judgement.attempts,
+            "received": verdict.judgement.received,
+            "counted_from": Decimal(verdict.judgement.reset),
+            "success_rate": verdict.judgement.success_rate,
+            "rule_version": verdict.judgement.rule_version,
+            "run": run,
+            "published_at": published_at,
+        }
+        for verdict in verdicts
+    ]
+    return pa.Table.from_pylist(rows, schema)

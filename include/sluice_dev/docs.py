@@ -1,0 +1,83 @@
+"""`sluice docs`: the page docs/dags.md, written from the Dags."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+
+from sluice.core.scratch import scratch_folder
+from sluice.environment import airflow_environment
+from sluice.errors import SluiceError
+from sluice.settings import PROJECT_ROOT, Settings
+
+PAGE = PROJECT_ROOT / "docs" / "dags.md"
+DAGS = PROJECT_ROOT / "dags"
+
+
+class DocsFailed(SluiceError):
+    """A Dag cannot be read, or the page is not what the Dags say."""
+
+
+def render(dags_folder: Path = DAGS) -> str:
+    """The page of the Dags in a folder, in Markdown.
+
+    The settings have their defaults in it, whatever the environment and `.env` say, so it is the same for everyone.
+
+    Raises:
+        DocsFailed: a Dag cannot be read; the message is Airflow's.
+    """
+    with scratch_folder("docs") as home:
+        done = subprocess.run(
+            [sys.executable, "-m", "sluice_airflow.docs", str(dags_folder)],
+            env=_environment(home, dags_folder),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            encoding="utf-8",
+        )
+    if done.returncode:
+        last = "\n  ".join(done.stderr.splitlines()[-20:])
+        raise DocsFailed(f"the Dags in {dags_folder} cannot be read:\n  {last}")
+    return done.stdout
+
+
+def _environment(home: Path, dags_folder: Path) -> dict[str, str]:
+    """Variables of an Airflow that exists for this page only; it never opens its database."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("SLUICE_", "AIRFLOW"))}
+    defaults = Settings.model_construct(home=home)
+    return (
+        inherited
+        | airflow_environment(defaults, f"sqlite:///{home}/airflow.db", secret="of no use")
+        | {
+            "AIRFLOW__CORE__DAGS_FOLDER": str(dags_folder),
+            "PYTHONPATH": str(PROJECT_ROOT / "plugins"),
+            # Schedules are put into words of the locale.
+            "LC_ALL": "C.UTF-8",
+        }
+    )
+
+
+def difference(before: str, after: str) -> str:
+    """What changes between two pages, as a unified diff; empty where nothing does."""
+    lines = difflib.unified_diff(
+        before.splitlines(keepends=True), after.splitlines(keepends=True), "docs/dags.md", "what the Dags say"
+    )
+    return "".join(lines)
+
+
+@click.command(name="docs")
+@click.option("--check", is_flag=True, help="Write nothing; exit code 1 and a diff when the page is stale.")
+def docs(check: bool) -> None:
+    """Write docs/dags.md anew from the Dags."""
+    text = render()
+    before = PAGE.read_text(encoding="utf-8") if PAGE.exists() else ""
+    if check:
+        if changes := difference(before, text):
+            raise DocsFailed(f"docs/dags.md is stale, run `make docs`:\n{changes}")
+        return
+    PAGE.parent.mkdir(parents=True, exist_ok=True)
+    PAGE.write_text(text, encoding="utf-8")
