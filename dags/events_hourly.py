@@ -35,8 +35,7 @@ and side by side. A run that dies leaves its hour marked, and the next ingest ha
 from __future__ import annotations
 
 from airflow.providers.amazon.aws.operators.glue_crawler import GlueCrawlerRunOperator
-from airflow.sdk import BaseXCom, Param, dag, task
-from airflow.sdk.exceptions import DownstreamTasksSkipped
+from airflow.sdk import Param, dag, task
 
 from sluice.lake import run_slug, staging_key
 from sluice.settings import load_settings
@@ -44,6 +43,7 @@ from sluice_airflow import assets
 from sluice_airflow.alerts import after_failed_run
 from sluice_airflow.defaults import START, TASK_DEFAULTS
 from sluice_airflow.gates import GateOperator
+from sluice_airflow.skipping import return_and_skip
 from sluice_airflow.timetable import StartOfIntervalTimetable
 
 HOUR_PATTERN = r"^\d{4}-\d{2}-\d{2}[T ]\d{2}(:\d{2}(:\d{2}(\.\d+)?)?)?(Z|[+-]\d{2}:?\d{2})?$"
@@ -53,19 +53,13 @@ JOB_MANIFEST = staging_key("events", "{{ run_slug(run_id) }}", "hourly/manifest.
 
 
 def without_crawl(ti, dag_run, counts: dict[str, int]) -> dict[str, int]:
-    """What the task returns; where the hour needs no crawl, it also ends the task `crawl`, which then has no process.
+    """What the task returns; where the hour needs no crawl, that is skipped.
 
     AWS bills ten minutes for each crawl, and the files of a late or backfilled hour are registered one by one.
-
-    Raises:
-        DownstreamTasksSkipped: how a task tells Airflow which tasks after it to skip; this one has succeeded.
     """
     is_done_again = dag_run.run_type == "backfill" or (dag_run.conf or {}).get("hour")
-    if counts["raw_files"] and not is_done_again:
-        return counts
-    # What is raised takes the place of what is returned.
-    ti.xcom_push(BaseXCom.XCOM_RETURN_KEY, counts)
-    raise DownstreamTasksSkipped(tasks=["crawl"])
+    needs_crawl = counts["raw_files"] and not is_done_again
+    return counts if needs_crawl else return_and_skip(ti, counts, ["crawl"])
 
 
 @dag(

@@ -8,7 +8,8 @@ included; what no column holds exactly stays as received in the column `rescued_
 announced in the checkpoint table, its files are copied to `raw/`, the hours they fall into are marked, and the
 checkpoints move last. Hours that are over and were published before are processed again: `events_hourly` gets a run
 `late__<hour>__<this run>` for each, whose note and `conf` say why. An hour that a queued or running run of
-`events_hourly`, or of `events_rebuild` for its day, will process is left to that run.
+`events_hourly`, or of `events_rebuild` for its day, will process is left to that run. Where nothing arrived, gate and
+publication are skipped.
 
 ## Triggered by
 
@@ -43,6 +44,7 @@ from sluice_airflow import assets
 from sluice_airflow.alerts import after_failed_run
 from sluice_airflow.defaults import START, TASK_DEFAULTS
 from sluice_airflow.gates import GateOperator
+from sluice_airflow.skipping import return_and_skip
 
 
 @dag(
@@ -57,11 +59,12 @@ from sluice_airflow.gates import GateOperator
 )
 def events_ingest():
     @task
-    def drain(run_id: str):
+    def drain(run_id: str, ti):
         """Read every shard from its checkpoint, transform the records, stage what they become."""
         from sluice.pipelines.events import steps
 
-        return steps.drain(run_slug(run_id))
+        counts = steps.drain(run_slug(run_id))
+        return counts if counts["shards"] else return_and_skip(ti, counts, ["check_batch", "publish_batch"])
 
     @task(inlets=[assets.EVENT_STREAM], outlets=[assets.RAW_EVENTS])
     def publish_batch(run_id: str):
@@ -70,7 +73,7 @@ def events_ingest():
 
         return steps.publish_batch(run_slug(run_id))
 
-    @task
+    @task(trigger_rule="none_failed")
     def find_late_hours(run_id: str, ti) -> list[dict]:
         """Hours that are over and whose raw data changed since they were published; not those that a run waits for."""
         from sluice.pipelines.events import steps

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from airflow.executors.local_executor import LocalExecutor
+from airflow.sdk.configuration import conf
+from airflow.utils.file import iter_airflow_imports
 
 import sluice
 from sluice.aws.sessions import client_of
@@ -20,8 +22,10 @@ log = logging.getLogger(__name__)
 
 LIBRARIES = (
     "airflow.dag_processing.bundles.local",
-    "airflow.providers.amazon.aws.operators.glue_crawler",
     "airflow.providers.standard.decorators.python",
+    "airflow.providers.standard.decorators.short_circuit",
+    "airflow.providers.standard.operators.empty",
+    "airflow.sdk.bases.operatorlink",
     "airflow.sdk.definitions.decorators",
     "airflow.sdk.definitions.retry_policy",
     "airflow.sdk.execution_time.cache",
@@ -36,7 +40,12 @@ LIBRARIES = (
     "pyiceberg.io.pyarrow",
     "pyiceberg.table.update.validate",
 )
-"""What tasks import beside this project."""
+"""What tasks import beside this project and what Dag files name."""
+
+PLUGINS = tuple(
+    f"sluice_airflow.{name}" for name in ("defaults", "doorbell", "gates", "sensors", "skipping", "timetable")
+)
+"""Modules beside this one that Dag files import."""
 
 NOT_OF_TASKS = re.compile(
     r"sluice\.(cli|deployment|core\.commands|core\.console)\b|.*\.(__main__|commands|spark_job|firehose)$"
@@ -50,6 +59,12 @@ def product_modules() -> list[str]:
     root = Path(sluice.__file__).parent
     names = (".".join(("sluice", *file.relative_to(root).with_suffix("").parts)) for file in sorted(root.rglob("*.py")))
     return [name for name in names if not NOT_OF_TASKS.match(name) and not name.endswith(".__init__")]
+
+
+def named_by_dags() -> list[str]:
+    """Modules of Airflow that the Dag files import: each task reads its Dag file."""
+    folder = Path(conf.get("core", "dags_folder"))
+    return sorted({name for path in folder.glob("*.py") for name in iter_airflow_imports(str(path))})
 
 
 class PreloadingLocalExecutor(LocalExecutor):
@@ -70,7 +85,7 @@ class PreloadingLocalExecutor(LocalExecutor):
 
 def prepare() -> None:
     """Import and make what tasks need; what fails here is logged, and fails again in each task that needs it."""
-    for name in (*LIBRARIES, *product_modules(), "sluice_airflow.defaults"):
+    for name in (*LIBRARIES, *named_by_dags(), *product_modules(), *PLUGINS):
         with _logged(f"import of {name}"):
             importlib.import_module(name)
     with _logged("Great Expectations"):

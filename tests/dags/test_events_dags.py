@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pytest
 
 from events_world import World
+from sluice.core.tally import COUNTS
 from sluice.environment import aws_connection
 from sluice.pipelines.events import expectations, storage
 from sluice.settings import Settings
@@ -78,6 +79,15 @@ def test_events_go_through_both_dags_into_their_hours_once(world: World, run: Ru
     assert tally["records_in"] == tally["published"] + tally["duplicates"] + tally["quarantined"]
     assert tally["published"] == len(world.truth)
     world.assert_each_event_curated_once()
+
+
+def test_a_run_to_which_nothing_arrived_starts_no_gate_and_is_noted_as_alive(world: World, run: RunDag) -> None:
+    idle = run("events_ingest")
+    assert idle.state == "success"
+    never_started = [idle.get_task_instance(task_id) for task_id in ("check_batch", "publish_batch")]
+    assert [(str(each.state), each.try_number) for each in never_started] == [("skipped", 0)] * 2
+    assert states(idle)["find_late_hours"] == "success"
+    assert returned(idle, "drain") | dict.fromkeys(COUNTS, 0) == returned(idle, "drain"), "the tally of a run"
 
 
 def test_late_events_ask_for_their_hour_in_a_run_that_says_why(world: World, run: RunDag) -> None:

@@ -50,7 +50,7 @@ def drain(run: str) -> dict[str, int]:
         run: the run as a part of a key.
 
     Returns:
-        `records_in`, `rows`, `quarantined` and `files`.
+        `records_in`, `rows`, `quarantined`, `files`, and `shards` that moved on; where none did, also the tally.
 
     Raises:
         ResourceMissing: the stream is missing.
@@ -63,7 +63,9 @@ def drain(run: str) -> dict[str, int]:
         staged = ingest.stage_batch(settings, run, batch, folder)
     s3.write_object(settings.lake_bucket, _batch_key(run), json.dumps(staged, indent=1).encode())
     counts = {name: staged["measures"][name] for name in ("records_in", "rows", "quarantined")}
-    counts["files"] = len(staged["files"])
+    counts |= {"files": len(staged["files"]), "shards": len(batch)}
+    if not batch:
+        counts |= Tally(0, published=0).checked(run)
     log.info("drained %s", counts)
     return counts
 
