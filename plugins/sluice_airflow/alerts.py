@@ -12,7 +12,7 @@ import re
 import shlex
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import quote
 
 from sluice.core.tally import COUNTS
@@ -30,6 +30,15 @@ REPORT = re.compile(r"s3://[^/\s]+/(?:quality|quarantine)/[^\s,;)'\"]+")
 QUERY_OF_URL = re.compile(r"(https?://[^\s\"?]*)\?[^\s\"]*")
 
 KILLED = "its process was killed, ran out of memory, or lost its machine"
+
+
+RETURNED = "sluice_returned"
+"""What a task returned, in its context; not there where it ended in another way, or has a `post_execute` of its own."""
+
+
+def keep_returned(context: Context, returned: Any) -> None:
+    """Keep what a task returned for its callbacks, which would ask the API server for it."""
+    cast("dict[str, Any]", context)[RETURNED] = returned
 
 
 def before_task(context: Context) -> None:
@@ -56,6 +65,9 @@ def after_success(context: Context) -> None:
     Airflow has heard of the success by now: a process that is killed in between leaves no note, and the next run makes
     up for it. `post_execute` would come before, but not for a task that cuts its run short.
     """
+    if RETURNED in context:
+        _note_success(context, cast("dict[str, Any]", context)[RETURNED])
+        return
     ti = context["ti"]
     mapped = {"map_indexes": ti.map_index} if ti.map_index is not None and ti.map_index >= 0 else {}
     _note_success(context, ti.xcom_pull(task_ids=ti.task_id, **mapped))

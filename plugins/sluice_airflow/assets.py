@@ -124,7 +124,7 @@ DATASETS = _asset(
 
 
 def note_publication(context: Context, result: Any = None) -> None:
-    """Attach to each asset event of a task what was published; `post_execute` of every task.
+    """Attach to each asset event of a task what was published.
 
     That is the counts, the partition, the addresses of report and quarantine and, of an Iceberg table that changed, the
     id of its snapshot, by which readers get this publication whatever comes after it.

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.definitions.retry_policy import RetryDecision, RetryPolicy
 
-from sluice_airflow.alerts import after_failure, after_retry, after_skip, after_success, before_task
+from sluice_airflow.alerts import after_failure, after_retry, after_skip, after_success, before_task, keep_returned
 from sluice_airflow.assets import note_publication
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
 
 START = datetime(2013, 1, 1, tzinfo=UTC)
 """Before any data that the lake may hold, so that every past partition can be backfilled: Docker Hub began in 2014, and
@@ -27,6 +30,12 @@ class RetryUnlessTerminal(RetryPolicy):
         return RetryDecision.fail("another try would fail in the same way") if terminal else RetryDecision.default()
 
 
+def after_work(context: Context, returned: Any = None) -> None:
+    """Note what was published, and what the task returned for its callbacks: `post_execute` of every task."""
+    keep_returned(context, returned)
+    note_publication(context, returned)
+
+
 TASK_DEFAULTS: dict[str, Any] = {
     "owner": "sluice",
     "retries": 2,
@@ -35,7 +44,7 @@ TASK_DEFAULTS: dict[str, Any] = {
     "max_retry_delay": timedelta(minutes=5),
     "execution_timeout": timedelta(minutes=30),
     "retry_policy": RetryUnlessTerminal(),
-    "post_execute": note_publication,
+    "post_execute": after_work,
     "on_execute_callback": before_task,
     "on_success_callback": after_success,
     "on_skipped_callback": after_skip,

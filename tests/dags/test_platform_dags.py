@@ -11,6 +11,7 @@ from typing import Any, cast
 from uuid import UUID
 
 import pytest
+from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
 
 from accommodations_world import World as AccommodationsWorld
 from accommodations_world import a_record
@@ -196,6 +197,22 @@ def test_a_run_that_fails_is_not_noted_as_alive_and_its_message_says_all_there_i
     assert "/tasks/check_objects?try_number=1" in text
     assert "Run again:     sluice airflow tasks clear dockerhub_aggregate --task-regex check_objects" in text
     assert watch.metric("FailedTasks", Pipeline="dockerhub")[-1] == 1.0
+
+
+def test_what_a_task_returned_is_noted_without_asking_the_api_server_for_it(
+    watch: Watch, account: DockerHubAccount, run_dag: RunDag, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pull, pulled = RuntimeTaskInstance.xcom_pull, []
+
+    def noted_pull(ti: RuntimeTaskInstance, *arguments: Any, **named: Any) -> Any:
+        pulled.append((ti.task_id, named.get("task_ids")))
+        return pull(ti, *arguments, **named)
+
+    monkeypatch.setattr(RuntimeTaskInstance, "xcom_pull", noted_pull)
+    account.put(*WORKED_EXAMPLE[0])
+    assert run_dag("dockerhub_aggregate").state == "success"
+    assert watch.read().dags["dockerhub_aggregate"].tally["records_in"] == 1
+    assert [task_id for task_id, of in pulled if of == task_id] == []
 
 
 def test_a_failure_of_a_run_without_a_date_is_run_again_by_a_new_run(

@@ -3,11 +3,14 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from sluice.aws import s3
+from sluice.core.quality import gate as gate_module
 from sluice.core.quality.gate import EXAMPLES, GateFailed, run_gate, validate
 
 ROWS = [{"name": "a", "count": 1}, {"name": "b", "count": -1}, {"name": "c", "count": -2}]
@@ -97,6 +100,16 @@ def test_an_expectation_that_cannot_be_computed_is_a_failure_and_says_why(writte
     assert "elsewhere" in broken.observed
     with pytest.raises(GateFailed, match="elsewhere"):
         gate(ROWS, about_a_column_that_is_not_there)
+
+
+@given(st.lists(st.fixed_dictionaries({"name": st.sampled_from("ab"), "count": st.sampled_from([None, -1, 0, 1])})))
+@settings(max_examples=15)
+def test_a_gate_decides_the_same_with_and_without_a_search_for_examples(rows: list[dict[str, Any]]) -> None:
+    def decided(result_format: Literal["BOOLEAN_ONLY", "SUMMARY"]) -> list[bool]:
+        results = gate_module._results("rows", rows, ["name", "count"], positive_as_a_warning(), result_format)
+        return [bool(each.success) for each in sorted(results, key=gate_module._position)]
+
+    assert decided("BOOLEAN_ONLY") == decided("SUMMARY")
 
 
 def test_a_message_shows_a_few_examples_and_not_a_million(written: dict[str, bytes]) -> None:
