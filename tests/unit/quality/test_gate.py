@@ -128,3 +128,19 @@ def test_the_same_rows_give_the_same_bytes(written: dict[str, bytes]) -> None:
 def test_the_report_of_no_rows_can_be_read(written: dict[str, bytes]) -> None:
     assert gate([], positive)["rows"] == 0
     assert b"0 rows" in written["quality/pipeline/step/run-1.html"]
+
+
+def two_counts_are_equal() -> Sequence[Any]:
+    from great_expectations import expectations as gxe
+
+    return [gxe.ExpectColumnPairValuesToBeEqual(column_A="count", column_B="accounted")]
+
+
+def test_a_report_says_each_expectation_in_words_with_what_was_found(written: dict[str, bytes]) -> None:
+    (finding,) = validate("rows", [{"count": 3, "accounted": 2}], ["count", "accounted"], two_counts_are_equal)
+    assert (finding.expected, finding.found) == ("count equals records accounted for", "3 and 2")
+    assert finding.observed == "1 of 1 values unexpected, such as [(3, 2)]"
+    gate(ROWS[:1], positive)
+    document = json.loads(written["quality/pipeline/step/run-1.json"])
+    assert document["findings"][0]["found"] == "1"
+    assert document["measures"] == {"name": "a", "count": 1}

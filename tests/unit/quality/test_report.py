@@ -40,3 +40,20 @@ def test_bad_data_cannot_run_a_script_in_the_page() -> None:
 
 def test_a_page_needs_nothing_from_the_network() -> None:
     assert not re.search(r"(?:src|href)=|@import|url\(|https?://", render(DOCUMENT))
+
+
+def test_a_page_says_by_itself_when_the_run_was_what_was_expected_and_what_was_found() -> None:
+    finding = FINDING | {"expected": "key is unique", "found": "3 distinct (a, b, c)"}
+    page = render(
+        DOCUMENT
+        | {
+            "run": "scheduled__2026-11-21T02-13-00.123456_00-00_abc",
+            "findings": [finding],
+            "measures": {"records_in": 400},
+        }
+    )
+    assert "scheduled, 2026-11-21 02:13:00 UTC" in page
+    assert "1 expectations: 1 passed" in page
+    assert "key is unique" in page
+    assert "3 distinct (a, b, c)" in page
+    assert "<td>records_in</td><td>400</td>" in page

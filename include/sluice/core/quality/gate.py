@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from sluice import lake
 from sluice.aws import s3
-from sluice.core.quality import GateFailed, report
+from sluice.core.quality import GateFailed, report, words
 
 if TYPE_CHECKING:
     from great_expectations.core import ExpectationValidationResult
@@ -39,12 +39,20 @@ class Finding:
         severity: `critical` stops the run, `warning` is reported.
         passed: whether it holds.
         observed: what was found instead, one line; empty when it holds.
+        expected: the expectation in words.
+        found: what the rows hold of it, in words and with its unit, also where it holds.
+        unit: of the values; "" for counts and texts.
+        examples: values that break it, a few.
     """
 
     expectation: str
     severity: str
     passed: bool
     observed: str
+    expected: str = ""
+    found: str = ""
+    unit: str = ""
+    examples: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return f"{self.expectation}: {self.observed}" if self.observed else self.expectation
@@ -82,9 +90,10 @@ def run_gate(
         "run": run,
         "rows": len(rows),
         "passed": not failed,
+        "measures": dict(rows[0]) if len(rows) == 1 else {},
         "findings": [asdict(each) for each in findings],
     }
-    s3.write_object(bucket, lake.quality_key(gate, run, "json"), json.dumps(document, indent=2).encode())
+    s3.write_object(bucket, lake.quality_key(gate, run, "json"), json.dumps(document, indent=2, default=str).encode())
     page = report.render(document).encode()
     address = s3.write_object(bucket, lake.quality_key(gate, run, "html"), page, "text/html; charset=utf-8")
     for each in warnings:
@@ -123,7 +132,7 @@ def validate(
     if not all(each.success for each in results):
         # What is unexpected, and how much of it, is looked for only here: it takes as long again as the answer.
         results = _results(name, rows, columns, expectations(), "SUMMARY")
-    return [_finding(each) for each in sorted(results, key=_position)]
+    return [_finding(each, rows) for each in sorted(results, key=_position)]
 
 
 def _results(
@@ -174,7 +183,7 @@ def _position(result: ExpectationValidationResult) -> int:
     return int(config.meta["position"])
 
 
-def _finding(result: ExpectationValidationResult) -> Finding:
+def _finding(result: ExpectationValidationResult, rows: Sequence[dict[str, Any]]) -> Finding:
     config = result.expectation_config
     assert config is not None
     arguments = ", ".join(
@@ -185,6 +194,10 @@ def _finding(result: ExpectationValidationResult) -> Finding:
         severity=str(getattr(config.severity, "value", config.severity)),
         passed=bool(result.success),
         observed="" if result.success else _observed(result),
+        expected=words.expected(config.type, config.kwargs),
+        found=words.found(config.kwargs, rows),
+        unit=words.unit_of(str(config.kwargs.get("column") or "")),
+        examples=() if result.success else tuple(map(str, _examples(result))),
     )
 
 
@@ -197,6 +210,18 @@ def _observed(result: ExpectationValidationResult) -> str:
         return f"could not be computed: {messages[0]}"
     found = result.result
     if "unexpected_count" in found:
-        examples = found.get("partial_unexpected_list", [])[:EXAMPLES]
+        examples = _examples(result)
         return f"{found['unexpected_count']} of {found['element_count']} values unexpected, such as {examples}"
     return f"observed {found.get('observed_value')}"
+
+
+def _examples(result: ExpectationValidationResult) -> list[Any]:
+    """A few values that break an expectation; those of numpy, which are no numbers to a reader, as Python's."""
+    return [
+        tuple(map(_plain, each)) if isinstance(each, tuple) else _plain(each)
+        for each in result.result.get("partial_unexpected_list", [])[:EXAMPLES]
+    ]
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if hasattr(value, "item") else value

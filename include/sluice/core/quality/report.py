@@ -2,34 +2,74 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>{{ gate }} · {{ run }}</title>
+<meta name="viewport" content="width=device-width, initial-scale=1">
 <style>
-  body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 70rem; padding: 0 1rem; color: #1f2933; }
-  h1 { font-size: 1.3rem; } .meta { color: #52606d; }
+  :root { color-scheme: light dark; --text: #1f2933; --muted: #52606d; --line: #e4e7eb; --back: #fff;
+    --passed: #0b6e4f; --failed: #b91c1c; --warned: #9a5b00; }
+  @media (prefers-color-scheme: dark) { :root { --text: #e4e7eb; --muted: #9aa5b1; --line: #3e4c59; --back: #16181d;
+    --passed: #4ade80; --failed: #f87171; --warned: #fbbf24; } }
+  body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 70rem; padding: 0 1rem;
+    color: var(--text); background: var(--back); }
+  h1 { font-size: 1.3rem; } h2 { font-size: 1.05rem; margin-top: 2rem; } .meta, small { color: var(--muted); }
   table { border-collapse: collapse; width: 100%; margin-top: 1rem; }
-  th, td { text-align: left; padding: .45rem .6rem; border-bottom: 1px solid #e4e7eb; vertical-align: top; }
+  th, td { text-align: left; padding: .45rem .6rem; border-bottom: 1px solid var(--line); vertical-align: top; }
   code { font-size: .9em; overflow-wrap: anywhere; }
-  .passed { color: #0b6e4f; } .failed { color: #b91c1c; }
-  .warned { color: #9a5b00; } .failed, .warned { font-weight: 600; }
+  .passed { color: var(--passed); } .failed { color: var(--failed); }
+  .warned { color: var(--warned); } .failed, .warned { font-weight: 600; }
 </style></head><body>
 {% set verdict = 'passed' if passed else 'failed' %}
 <h1>Gate {{ gate }}: <span class="{{ verdict }}">{{ verdict }}</span></h1>
-<p class="meta">Run {{ run }} · {{ rows }} rows · {{ findings | length }} expectations</p>
-<table><thead><tr><th>Outcome</th><th>Expectation</th><th>Severity</th><th>Found</th></tr></thead><tbody>
+<p class="meta">{{ about_run }} · {{ rows }} rows · {{ summary }}</p>
+<table><thead><tr><th>Outcome</th><th>Expected</th><th>Found</th><th>Severity</th></tr></thead><tbody>
 {% for each in findings %}
 {% set outcome = 'passed' if each.passed else ('failed' if each.severity == 'critical' else 'warned') %}
-<tr><td class="{{ outcome }}">{{ outcome }}</td><td><code>{{ each.expectation }}</code></td>
-<td>{{ each.severity }}</td><td>{{ each.observed }}</td></tr>
+<tr><td class="{{ outcome }}">{{ outcome }}</td>
+<td>{{ each.expected or each.expectation }}{% if each.expected %}<br><small><code>{{ each.expectation }}</code></small>
+{% endif %}</td>
+<td>{{ each.found }}{% if each.observed %}{% if each.found %}<br>{% endif %}{{ each.observed }}{% endif %}</td>
+<td>{{ each.severity }}</td></tr>
 {% endfor %}
-</tbody></table></body></html>
+</tbody></table>
+{% if measures %}
+<h2>Measures</h2>
+<table><thead><tr><th>Measure</th><th>Value</th></tr></thead><tbody>
+{% for name, value in measures.items() %}<tr><td>{{ name }}</td><td>{{ value }}</td></tr>
+{% endfor %}
+</tbody></table>
+{% endif %}
+</body></html>
 """
+
+_TIME_OF_RUN = re.compile(r"^([a-z_]+)__(\d{4}-\d{2}-\d{2})T(\d{2})-(\d{2})-(\d{2})(?:\.\d+)?_00-00")
+
+
+def about_run(run: str) -> str:
+    """A run as a part of a key, in words: `Run manual__..., manual, 2026-11-21 02:13:00 UTC`."""
+    found = _TIME_OF_RUN.match(run)
+    if not found:
+        return f"Run {run}"
+    kind, day, *time = found.groups()
+    return f"Run {run}: {kind.replace('_', ' ')}, {day} {':'.join(time)} UTC"
+
+
+def summary(findings: list[dict[str, Any]]) -> str:
+    """`8 expectations: 7 passed, 1 warned`."""
+    passed = sum(each["passed"] for each in findings)
+    failed = sum(not each["passed"] and each["severity"] == "critical" for each in findings)
+    warned = len(findings) - passed - failed
+    named = ((failed, "failed"), (warned, "warned"), (passed, "passed"))
+    counts = [f"{count} {name}" for count, name in named if count]
+    return f"{len(findings)} expectations: {', '.join(counts)}" if counts else "no expectations"
 
 
 def render(document: dict[str, Any]) -> str:
     """HTML of a gate's document: `gate`, `run`, `rows`, `passed`, `findings`. Needs nothing from the network."""
     from jinja2 import Environment
 
-    return Environment(autoescape=True).from_string(PAGE).render(document)
+    words = {"about_run": about_run(document["run"]), "summary": summary(document["findings"])}
+    return Environment(autoescape=True).from_string(PAGE).render(document | words)
