@@ -108,7 +108,11 @@ def after_failure(context: Context) -> None:
     def tell() -> None:
         from sluice.monitoring import steps
 
-        steps.task_failed(_failure(context, ti.dag_id, ti.task_id, ti.run_id, said, ti.log_url))
+        failure = _failure(context, ti.dag_id, ti.task_id, ti.run_id, said, ti.log_url)
+        started_at = _started_at(context) or failure.at
+        if report := getattr(error, "report", ""):
+            steps.gate_failed(failure, report, started_at)
+        steps.task_failed(failure, started_at)
 
     _without_harm(tell, "nobody was told that this task failed")
     _log_last_lines(context)

@@ -179,6 +179,28 @@ def query_items(
         yield from page["Items"]
 
 
+def query_newest(table: str, key: str, value: str, sort_key: str, start: str, limit: int) -> list[Item]:
+    """The last items of a partition in the order of their sort key, the last first; AWS has seconds to answer.
+
+    Args:
+        table: name of the table.
+        key: name of the partition key, a text.
+        value: its value.
+        sort_key: name of the sort key, a text.
+        start: only items whose sort key is this or greater; "" for all.
+        limit: items to read at the most, over as many pages as they need.
+    """
+    condition, values = "#key = :key", {":key": {"S": value}}
+    names = {"#key": key}
+    if start:
+        condition += " AND #sort >= :start"
+        values[":start"] = {"S": start}
+        names["#sort"] = sort_key
+    options = {"ScanIndexForward": False, "PaginationConfig": {"MaxItems": limit}}
+    pages = _query_pages(table, condition, names, values, options, hasty=True)
+    return [item for page in pages for item in page["Items"]]
+
+
 def count_items(table: str, condition: str, names: dict[str, str], values: Item) -> int:
     """How many items match a key condition as of now, over all pages; reads those items and no others."""
     return sum(page["Count"] for page in _query_pages(table, condition, names, values, {"Select": "COUNT"}))

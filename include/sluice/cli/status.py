@@ -18,7 +18,7 @@ from sluice.errors import SluiceError
 from sluice.monitoring.canary import records as canary_records
 from sluice.monitoring.observation import Observation, QueueState, look
 from sluice.monitoring.pipelines import Pipeline, WatchedDag, pipelines
-from sluice.monitoring.problems import Problem, at_text, duration_text, find_problems, trend_text
+from sluice.monitoring.problems import Problem, at_text, duration_text, find_problems, state_of, trend_text
 from sluice.monitoring.runs import LastRun, Running, utc_now
 from sluice.settings import Settings, load_settings
 
@@ -126,17 +126,6 @@ def _dag_document(
 
 def _running_document(running: Running | None) -> dict[str, str] | None:
     return {"run": running.run_id, "started_at": running.started_at.isoformat()} if running else None
-
-
-def state_of(dag: WatchedDag, seen: Observation, problems: Sequence[Problem]) -> str:
-    """`failing`, `stale`, another kind of problem, `first run` while that works, `never ran`, or `ok`."""
-    kinds = [problem.kind for problem in problems if problem.dag_id == dag.dag_id]
-    if kinds:
-        return kinds[0]
-    last = seen.runs.dags.get(dag.dag_id)
-    if last and last.success_at:
-        return "ok"
-    return "first run" if dag.dag_id in seen.runs.running else "never ran"
 
 
 def _print(settings: Settings, watched: Sequence[Pipeline], seen: Observation, problems: Sequence[Problem]) -> None:

@@ -60,6 +60,17 @@ def find_problems(watched: Sequence[Pipeline], seen: Observation, web_url: str) 
     ]
 
 
+def state_of(dag: WatchedDag, seen: Observation, problems: Sequence[Problem]) -> str:
+    """`failing`, `stale`, another kind of problem, `first run` while that works, `never ran`, or `ok`."""
+    kinds = [problem.kind for problem in problems if problem.dag_id == dag.dag_id]
+    if kinds:
+        return kinds[0]
+    last = seen.runs.dags.get(dag.dag_id)
+    if last and last.success_at:
+        return "ok"
+    return "first run" if dag.dag_id in seen.runs.running else "never ran"
+
+
 def _of_dag(pipeline: str, dag: WatchedDag, seen: Observation, page: str) -> Iterator[Problem]:
     failures = [failure for failure in seen.runs.failures if failure.dag_id == dag.dag_id]
     for failure in failures:

@@ -6,13 +6,15 @@ no database of Airflow. Runs write to it themselves; whoever is older never over
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 from sluice.aws import dynamodb
 from sluice.aws.sessions import client
+from sluice.aws.threads import in_parallel
 
 FORGOTTEN_AFTER = timedelta(days=7)
 """A failure that nobody made up for in this time is no news any more; Airflow itself still has it."""
@@ -21,6 +23,9 @@ HANGING_AFTER = timedelta(hours=6)
 """A run that began before this and has not ended was killed, without a task of its Dag running since."""
 
 MESSAGE_MAX_CHARACTERS = 4000
+
+KINDS = ("dag", "failure", "alert", "queue", "running", "depth", "canary")
+"""Partition keys of what `read_runs` reads."""
 
 OPEN_CANARY = ("canary-open", "since")
 
@@ -391,25 +396,14 @@ def forget(table: str, kind: str, name: str) -> None:
 
 
 def read_runs(table: str, now: datetime) -> Runs:
-    """The whole table, as of now: it holds a few items for each Dag.
+    """All of the table but the history, as of now: a few items for each Dag.
 
     Raises:
         ResourceMissing: it is not deployed.
     """
-    dynamodb_client = client("dynamodb")
-    created_at = dynamodb_client.describe_table(TableName=table)["Table"]["CreationDateTime"].astimezone(UTC)
-    found: dict[str, dict[str, dict[str, Any]]] = {
-        "dag": {},
-        "failure": {},
-        "alert": {},
-        "queue": {},
-        "running": {},
-        "depth": {},
-        "canary": {},
-    }
-    for page in dynamodb_client.get_paginator("scan").paginate(TableName=table, ConsistentRead=True):
-        for item in page["Items"]:
-            found.setdefault(item["kind"]["S"], {})[item["name"]["S"]] = item
+    asked: list[Callable[[], Any]] = [partial(_created_at, table), *(partial(_items_of, table, kind) for kind in KINDS)]
+    created_at, *answers = in_parallel(lambda ask: ask(), asked)
+    found: dict[str, dict[str, dict[str, Any]]] = dict(zip(KINDS, answers, strict=True))
     failures = [_failure(item) for _, item in sorted(found["failure"].items())]
     return Runs(
         created_at,
@@ -431,6 +425,15 @@ def read_runs(table: str, now: datetime) -> Runs:
         },
         {name: _canary_result(item) for name, item in found["canary"].items()},
     )
+
+
+def _created_at(table: str) -> datetime:
+    return client("dynamodb").describe_table(TableName=table)["Table"]["CreationDateTime"].astimezone(UTC)
+
+
+def _items_of(table: str, kind: str) -> dict[str, dict[str, Any]]:
+    items = dynamodb.query_items(table, "#kind = :kind", {"#kind": "kind"}, {":kind": {"S": kind}})
+    return {item["name"]["S"]: item for item in items}
 
 
 def _time(item: dict[str, Any], name: str) -> datetime | None:

@@ -12,7 +12,8 @@ from typing import Any
 from sluice import lake
 from sluice.aws import s3
 from sluice.core.tally import COUNTS
-from sluice.monitoring import PIPELINE, alerts, metrics, runs
+from sluice.monitoring import PIPELINE, alerts, history, metrics, runs
+from sluice.monitoring.history import GateRecord, RunRecord
 from sluice.monitoring.observation import Observation, look
 from sluice.monitoring.pipelines import WATCH_DAG, Pipeline, find_dag, pipelines
 from sluice.monitoring.problems import Problem, failing, find_problems
@@ -69,7 +70,16 @@ def task_succeeded(
             settings.runs_table, dag_id, run_id, started_at=started_at, at=at, tally=tally, is_drained=is_drained
         )
     if tally:
+        of_partition = partition if dag.partitioned else ""
+        history.record_run(
+            settings.runs_table,
+            RunRecord(dag_id, run_id, started_at, at, history.SUCCEEDED, tally, of_partition),
+        )
         metrics.send(metrics.run_points(settings, pipeline, dag_id, tally, at))
+    if found := gate_of(result):
+        gate, outcome, report, warnings = found
+        record = GateRecord(gate, dag_id, task_id, run_id, started_at, at, outcome, report, warnings)
+        history.record_gate(settings.runs_table, record)
 
 
 def tally_of(result: object) -> dict[str, int] | None:
@@ -79,8 +89,28 @@ def tally_of(result: object) -> dict[str, int] | None:
     return {name: result[name] for name in COUNTS}
 
 
-def task_failed(failure: Failure) -> bool:
+def gate_of(result: object) -> tuple[str, str, str, str] | None:
+    """Gate, outcome, report and warnings of what a gate returned; None where a task returned something else."""
+    if not isinstance(result, Mapping) or not result.get("gate") or not result.get("report"):
+        return None
+    warnings = "\n".join(result.get("warnings", []))
+    return result["gate"], history.WARNED if warnings else history.PASSED, result["report"], warnings
+
+
+def gate_failed(failure: Failure, report: str, started_at: datetime) -> None:
+    """Note that a gate failed: what its task raised, and where the report is (s3://)."""
+    gate = report.partition("/quality/")[2].rpartition("/")[0]
+    of_task = (failure.dag_id, failure.task_id, failure.run_id)
+    record = GateRecord(gate, *of_task, started_at, failure.at, history.FAILED, report, failure.message)
+    history.record_gate(load_settings().runs_table, record)
+
+
+def task_failed(failure: Failure, started_at: datetime | None = None) -> bool:
     """Note that a task failed for good, and announce it.
+
+    Args:
+        failure: what failed.
+        started_at: when its run began (UTC); None where that is not known.
 
     Returns:
         Whether a message was sent: not while the same task goes on failing.
@@ -92,6 +122,15 @@ def task_failed(failure: Failure) -> bool:
     metrics.send([metrics.point(settings, "FailedTasks", 1, failure.at, Pipeline=pipeline)])
     runs.record_end(settings.runs_table, failure.dag_id, failure.run_id)
     runs.record_failure(settings.runs_table, failure)
+    record = RunRecord(
+        failure.dag_id,
+        failure.run_id,
+        started_at or failure.at,
+        failure.at,
+        history.FAILED,
+        partition=failure.partition,
+    )
+    history.record_run(settings.runs_table, record)
     return alerts.announce(settings, failing(pipeline, failure), failure.at)
 
 

@@ -20,7 +20,7 @@ from sluice import cli
 from sluice.aws import sessions, sqs
 from sluice.aws.sessions import client
 from sluice.cli import status as status_cli
-from sluice.monitoring import observation, steps
+from sluice.monitoring import observation, runs, steps
 from sluice.monitoring.pipelines import Stream, pipelines
 from sluice.monitoring.runs import CanaryResult, Failure, record_canary
 from sluice.settings import Settings
@@ -210,7 +210,8 @@ def test_it_asks_for_little(watch: Watch, account_faults: FaultInjection) -> Non
     assert status().exit_code == 0
     asked = account_faults.requests() - before
     queues = sum(len(dag.queues) for pipeline in pipelines(watch.settings) for dag in pipeline.dags)
-    assert asked["dynamodb", "Scan"] == 1
+    assert asked["dynamodb", "Scan"] == 0, "the history of runs is in the same table"
+    assert asked["dynamodb", "Query"] <= len(runs.KINDS) + 1, "one for each kind, one for the checkpoints"
     assert asked["sqs", "GetQueueAttributes"] == 2 * queues
     assert not [name for service, name in asked if name.startswith(("Receive", "Put", "Update", "Publish", "Send"))]
 

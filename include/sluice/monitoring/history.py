@@ -1,0 +1,181 @@
+"""History of runs and gates, in the table of runs: what each run counted, and what each gate found.
+
+Partition key `history/<dag>` or `gate/<gate>`, sort key `<start of the run>/<run>`: the newest are read by one bounded
+query, and a task that is tried or cleared again overwrites what it noted. `gate` holds the newest result of each gate.
+DynamoDB deletes an item at its `expires_at`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from sluice.aws import dynamodb
+from sluice.monitoring.runs import time_text
+
+RUNS_KEPT = timedelta(days=30)
+GATES_KEPT = timedelta(days=90)
+"""As long as the reports themselves (infra/lake.yaml)."""
+
+NEWEST = "gate"
+"""Partition key of the newest result of each gate."""
+
+SUCCEEDED = "succeeded"
+FAILED = "failed"
+
+PASSED = "passed"
+WARNED = "warned"
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """A run that counted records, or failed.
+
+    Attributes:
+        dag_id: its Dag.
+        run_id: the run.
+        started_at: when it began (UTC).
+        at: when it counted, or failed (UTC).
+        outcome: `succeeded` or `failed`.
+        tally: counts of records; empty where it failed before it counted.
+        partition: hour, day or month of the run where each run has its own, else "".
+    """
+
+    dag_id: str
+    run_id: str
+    started_at: datetime
+    at: datetime
+    outcome: str
+    tally: dict[str, int] = field(default_factory=dict)
+    partition: str = ""
+
+
+@dataclass(frozen=True)
+class GateRecord:
+    """What a gate found of one run.
+
+    Attributes:
+        gate: `<pipeline>/<step>`.
+        dag_id: the Dag; with `task_id` and `run_id` the task that ran the gate.
+        task_id: the task.
+        run_id: the run.
+        started_at: when the run began (UTC).
+        at: when the gate ended (UTC).
+        outcome: `passed`, `warned` or `failed`.
+        report: address of the report (s3://).
+        message: what failed or was warned of; "" where all holds.
+    """
+
+    gate: str
+    dag_id: str
+    task_id: str
+    run_id: str
+    started_at: datetime
+    at: datetime
+    outcome: str
+    report: str
+    message: str = ""
+
+
+def record_run(table: str, record: RunRecord) -> None:
+    """Note what a run counted, or that it failed; the same run again overwrites itself, and keeps what it counted."""
+    values: dict[str, Any] = {
+        ":at": {"S": time_text(record.at)},
+        ":outcome": {"S": record.outcome},
+        ":partition": {"S": record.partition},
+        ":expires": _expiry(record.started_at, RUNS_KEPT),
+    }
+    update = "SET #at = :at, outcome = :outcome, #partition = :partition, expires_at = :expires"
+    if record.tally:
+        update += ", tally = :tally"
+        values[":tally"] = {"M": {name: {"N": str(count)} for name, count in record.tally.items()}}
+    _write(table, f"history/{record.dag_id}", _name(record.started_at, record.run_id), update, values)
+
+
+def record_gate(table: str, record: GateRecord) -> None:
+    """Note what a gate found, in its history and as its newest result unless there is a newer one."""
+    values: dict[str, Any] = {
+        ":at": {"S": time_text(record.at)},
+        ":outcome": {"S": record.outcome},
+        ":dag": {"S": record.dag_id},
+        ":task": {"S": record.task_id},
+        ":run": {"S": record.run_id},
+        ":started": {"S": time_text(record.started_at)},
+        ":report": {"S": record.report},
+        ":message": {"S": record.message[:4000]},
+        ":expires": _expiry(record.started_at, GATES_KEPT),
+    }
+    update = (
+        "SET #at = :at, outcome = :outcome, dag_id = :dag, task_id = :task, run_id = :run, started_at = :started,"
+        " report = :report, #message = :message, expires_at = :expires"
+    )
+    _write(table, f"{NEWEST}/{record.gate}", _name(record.started_at, record.run_id), update, values)
+    _write(table, NEWEST, record.gate, update, values)
+
+
+def _write(table: str, kind: str, name: str, update: str, values: dict[str, Any]) -> None:
+    names = {"#at": "at", "#partition": "partition", "#message": "message"}
+    used = {placeholder: attribute for placeholder, attribute in names.items() if placeholder in update}
+    key = {"kind": {"S": kind}, "name": {"S": name}}
+    dynamodb.update_where(table, key, update, "attribute_not_exists(#at) OR #at <= :at", values, used, hasty=True)
+
+
+def _name(started_at: datetime, run_id: str) -> str:
+    return f"{time_text(started_at)}/{run_id}"
+
+
+def _expiry(at: datetime, kept: timedelta) -> dict[str, str]:
+    return {"N": str(int((at + kept).timestamp()))}
+
+
+def read_runs_of(table: str, dag_id: str, since: datetime, limit: int) -> list[RunRecord]:
+    """The newest runs of a Dag that began at a time (UTC) or later, the newest first.
+
+    Args:
+        table: the table of runs.
+        dag_id: the Dag.
+        since: the time.
+        limit: how many at the most.
+    """
+    items = dynamodb.query_newest(table, "kind", f"history/{dag_id}", "name", time_text(since), limit)
+    return [_run(dag_id, item) for item in items]
+
+
+def _run(dag_id: str, item: Mapping[str, Any]) -> RunRecord:
+    started_at, _, run_id = item["name"]["S"].partition("/")
+    return RunRecord(
+        dag_id,
+        run_id,
+        datetime.fromisoformat(started_at),
+        datetime.fromisoformat(item["at"]["S"]),
+        item["outcome"]["S"],
+        {name: int(count["N"]) for name, count in item.get("tally", {"M": {}})["M"].items()},
+        item["partition"]["S"],
+    )
+
+
+def read_newest_gates(table: str, limit: int = 1000) -> list[GateRecord]:
+    """The newest result of every gate, by its name."""
+    items = dynamodb.query_newest(table, "kind", NEWEST, "name", "", limit)
+    return sorted((_gate(item["name"]["S"], item) for item in items), key=lambda each: each.gate)
+
+
+def read_gate_history(table: str, gate: str, limit: int) -> list[GateRecord]:
+    """The newest results of a gate, the newest first; of a run whose gate ran twice, the last one."""
+    items = dynamodb.query_newest(table, "kind", f"{NEWEST}/{gate}", "name", "", limit)
+    by_run: dict[str, GateRecord] = {}
+    for item in items:
+        record = _gate(gate, item)
+        by_run.setdefault(record.run_id, record)
+    return list(by_run.values())
+
+
+def _gate(gate: str, item: Mapping[str, Any]) -> GateRecord:
+    return GateRecord(
+        gate,
+        **{name: item[name]["S"] for name in ("dag_id", "task_id", "run_id", "outcome", "report", "message")},
+        started_at=datetime.fromisoformat(item["started_at"]["S"]),
+        at=datetime.fromisoformat(item["at"]["S"]),
+    )
