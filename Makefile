@@ -12,7 +12,7 @@ QUIET := $(if $(MAKE_TERMOUT),,--quiet)
 SETUP := .venv/.set-up
 TEST_SETUP := .venv/.set-up-tests
 
-.PHONY: help demo up down secrets check test lint unit docs bench package clean
+.PHONY: help demo up down secrets check test lint unit docs vendor bench package clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -55,6 +55,9 @@ lint: $(TEST_SETUP) ## check style, spelling, types, templates, workflows, and t
 
 docs: $(SETUP) ## write docs/dags.md anew from the Dags
 	@$(RUN) sluice docs
+
+vendor: $(SETUP) ## fetch the JavaScript libraries of the page Lake from npm, as their lock files say; they are checked in
+	@$(RUN) python -m sluice_dev.vendor
 
 bench: $(TEST_SETUP) ## measure speed and memory beside peers and floors; `make bench events` runs one
 	@$(RUN) python -m benchmarks $(BENCHMARKS)

@@ -1,4 +1,4 @@
-"""What Airflow must know by name to read the Dags back from its database.
+"""What Airflow loads of this project: timetables, by which it reads the Dags back, and the page Lake.
 
 Airflow imports every file of this folder under its bare name and looks a timetable up by the module that defines it. So
 the class is in a module that this file and the Dags import under one name.
@@ -10,11 +10,14 @@ from typing import ClassVar
 
 from airflow.plugins_manager import AirflowPlugin
 
+from sluice_airflow import lake
 from sluice_airflow.timetable import BackfillTimetable, StartOfIntervalTimetable
 
 
 class SluicePlugin(AirflowPlugin):
-    """The timetables of `events_hourly`, `events_rebuild` and `dockerhub_rebuild`."""
+    """The timetables of `events_hourly`, `events_rebuild` and `dockerhub_rebuild`, and the page Lake."""
 
     name = "sluice"
     timetables: ClassVar = [BackfillTimetable, StartOfIntervalTimetable]
+    fastapi_apps: ClassVar = lake.FASTAPI_APPS
+    react_apps: ClassVar = lake.REACT_APPS

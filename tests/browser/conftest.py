@@ -117,7 +117,7 @@ def own_environment(home: Path) -> dict[str, str]:
 
 
 def environment_of(home: Path) -> dict[str, str]:
-    """The environment of the stack that tests of a module share."""
+    """The environment of the stack that the tests in a browser share."""
     return own_environment(home) | {
         "SLUICE_DOCKERHUB_REPOSITORIES": "localstack/localstack,library/redis,missing/gone",
         # Pulled by hand in these tests.
@@ -155,9 +155,9 @@ def _read_on(output: IO[str], lines: list[str]) -> None:
         lines.append(line)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
-    """One for all tests of a module, of which one stops it. The path of its home needs quotes in many places."""
+    """One for all tests in a browser, of which the last stops it. The path of its home needs quotes in many places."""
     running = start_stack(environment_of(tmp_path_factory.mktemp("stack") / "a home, 'quoted'"))
     yield running
     # Where only some of the tests are run.

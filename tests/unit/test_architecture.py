@@ -85,6 +85,7 @@ LAYERS = (
     ("sluice.__main__",),
     ("sluice.cli",),
     ("sluice.deployment", "sluice.environment"),
+    ("sluice.lake_views",),
     ("sluice.monitoring",),
     ("sluice.pipelines",),
     ("sluice.core",),

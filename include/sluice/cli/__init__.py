@@ -17,6 +17,8 @@ PRODUCT = {
     "migrate": "sluice.deployment.migrate:migrate",
     "modules": "sluice.pipelines.modules.commands:modules",
     "partners": "sluice.pipelines.accommodations.commands:partners",
+    "quality": "sluice.cli.lake_views:quality",
+    "quarantine": "sluice.cli.lake_views:quarantine",
     "status": "sluice.cli.status:status",
     "tables": "sluice.cli.tables:tables",
 }

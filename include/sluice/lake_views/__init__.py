@@ -1,0 +1,1 @@
+"""Read models of the web page Lake and of `sluice quality` and `sluice quarantine`: bounded reads, plain values."""

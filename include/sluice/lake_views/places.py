@@ -1,0 +1,66 @@
+"""Zones of the lake bucket: how long each is kept, and to which pipeline a key belongs."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from sluice.errors import TerminalError
+from sluice.lake import STAGING_DAYS
+from sluice.monitoring.pipelines import pipelines
+from sluice.settings import Settings
+
+ZONES: dict[str, int | None] = {
+    "raw/": 365,
+    "staging/": STAGING_DAYS,
+    "curated/": None,
+    "quarantine/": 90,
+    "quality/": 90,
+}
+"""Prefix -> days that its objects are kept (infra/lake.yaml); None for ever."""
+
+
+class OutsideTheLake(TerminalError):
+    """A key or prefix that is in no zone of the lake, or of no pipeline."""
+
+
+def zone_of(key: str) -> str:
+    """The zone of a key or prefix.
+
+    Raises:
+        OutsideTheLake: it is in none, or its path has empty parts, `.` or `..`.
+    """
+    zone = next((zone for zone in ZONES if key.startswith(zone)), "")
+    parts = key.removesuffix("/").split("/")
+    if not zone or any(part in ("", ".", "..") for part in parts):
+        raise OutsideTheLake(f"{key!r} is in no zone of the lake; those are {', '.join(ZONES)}")
+    return zone
+
+
+def pipeline_of(settings: Settings, key: str) -> str:
+    """The pipeline whose data a key or prefix holds; "" for a zone itself.
+
+    Below `curated/` a folder is a table of a pipeline, everywhere else a pipeline.
+
+    Raises:
+        OutsideTheLake: it is in no zone, or of no pipeline.
+    """
+    zone = zone_of(key)
+    folder = key.removeprefix(zone).partition("/")[0]
+    if not folder:
+        return ""
+    owner = table_owners(settings).get(folder, "") if zone == "curated/" else folder
+    if owner not in {pipeline.name for pipeline in pipelines(settings)}:
+        raise OutsideTheLake(f"{key!r} belongs to no pipeline")
+    return owner
+
+
+def table_owners(settings: Settings) -> dict[str, str]:
+    """Folder below `curated/` -> its pipeline."""
+    owners = {table: pipeline.name for pipeline in pipelines(settings) for dag in pipeline.dags for table in dag.tables}
+    return owners | {"accommodations_candidates": "accommodations", "module_success_rates": "modules"}
+
+
+def expires_at(key: str, stored_at: datetime) -> datetime | None:
+    """When the lifecycle rule of its zone deletes an object, at the earliest; None where it is kept for ever."""
+    days = ZONES[zone_of(key)]
+    return stored_at + timedelta(days=days) if days else None

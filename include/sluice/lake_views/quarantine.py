@@ -1,0 +1,168 @@
+"""Rejected records: counts by pipeline, reason and day, and the records themselves, from the newest files."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+from typing import Any
+
+from sluice.aws import s3
+from sluice.aws.sessions import client
+from sluice.aws.threads import in_parallel
+from sluice.lake_views.files import cell, whole_lines
+from sluice.settings import Settings
+
+KEYS_LISTED = 1000
+"""Files of a pipeline that are listed, at the most: one request."""
+
+FILES_READ = 40
+FILE_BYTES = 512 * 1024
+"""Newest files of a pipeline that are read, and bytes of each."""
+
+RECORDS_SHOWN = 100
+
+
+@dataclass(frozen=True)
+class QuarantineFile:
+    """A file of rejected records: its key, size, when it was stored (UTC)."""
+
+    key: str
+    size_bytes: int
+    stored_at: datetime
+
+    @property
+    def day(self) -> str:
+        """`2026-11-21`, in UTC."""
+        return f"{self.stored_at:%Y-%m-%d}"
+
+    @property
+    def run(self) -> str:
+        """The run as a part of a key; for events the shard."""
+        return self.key.split("/")[2]
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """A rejected record, and where it is."""
+
+    file: QuarantineFile
+    pipeline: str
+    reason: str
+    source: str
+    detail: str
+    record: Any
+
+
+@dataclass(frozen=True)
+class Newest:
+    """The newest rejected records of a pipeline.
+
+    Attributes:
+        records: of the files that were read, the newest file first.
+        files: all that were listed, the newest first.
+        is_whole: whether those are all records of the pipeline.
+    """
+
+    records: list[Rejected]
+    files: list[QuarantineFile]
+    is_whole: bool
+
+
+def read_newest(settings: Settings, pipeline: str, day: str = "", key: str = "") -> Newest:
+    """The newest rejected records of a pipeline, from a bounded number of files.
+
+    Args:
+        settings: the settings of this process.
+        pipeline: the pipeline.
+        day: only files of that day (UTC); "" for all.
+        key: only this file; "" for all.
+    """
+    answer = client("s3").list_objects_v2(
+        Bucket=settings.lake_bucket, Prefix=key or f"quarantine/{pipeline}/", MaxKeys=KEYS_LISTED
+    )
+    listed = [
+        QuarantineFile(each["Key"], each["Size"], each["LastModified"])
+        for each in answer.get("Contents", [])
+        if each["Size"] and each["Key"].endswith(".jsonl")
+    ]
+    files = sorted(listed, key=lambda file: (file.stored_at, file.key), reverse=True)
+    wanted = [file for file in files if day in ("", file.day)]
+    found = in_parallel(partial(_read_file, settings, pipeline), wanted[:FILES_READ])
+    is_whole = not answer.get("IsTruncated") and len(wanted) <= FILES_READ
+    is_whole = is_whole and all(file.size_bytes <= FILE_BYTES for file in wanted)
+    return Newest([record for records in found for record in records], files, is_whole)
+
+
+def _read_file(settings: Settings, pipeline: str, file: QuarantineFile) -> list[Rejected]:
+    text = s3.read_head(settings.lake_bucket, file.key, FILE_BYTES).decode(errors="replace")
+    return parse(pipeline, file, whole_lines(text, is_whole=file.size_bytes <= FILE_BYTES))
+
+
+def parse(pipeline: str, file: QuarantineFile, lines: Iterable[str]) -> list[Rejected]:
+    """Records of the lines of a quarantine file; a line that is none is one of its own reason."""
+    found = []
+    for line in lines:
+        try:
+            fields = json.loads(line)
+            reason, source, detail = (str(fields.get(name) or "") for name in ("reason", "source", "detail"))
+            record = fields.get("record")
+        except (ValueError, AttributeError):
+            reason, source, detail = "unreadable", "", "the line of the quarantine file is no JSON object"
+            record = line
+        found.append(Rejected(file, pipeline, reason, source, detail, record))
+    return found
+
+
+def read_quarantine(
+    settings: Settings, pipelines: Sequence[str], *, pipeline: str = "", reason: str = "", day: str = "", key: str = ""
+) -> dict[str, Any]:
+    """Counts of the newest rejected records, and those that match, as plain values.
+
+    Args:
+        settings: the settings of this process.
+        pipelines: those that the person may read.
+        pipeline: only its records; "" for all.
+        reason: only records of that reason; "" for all.
+        day: only records of that day (UTC); "" for all.
+        key: only records of that file; "" for all.
+    """
+    asked = [name for name in pipelines if pipeline in ("", name)]
+    found = dict(zip(asked, in_parallel(lambda name: read_newest(settings, name, day, key), asked), strict=True))
+    records = [record for newest in found.values() for record in newest.records]
+    matching = [record for record in records if reason in ("", record.reason)]
+    matching.sort(key=lambda record: record.file.stored_at, reverse=True)
+    return {
+        "bucket": settings.lake_bucket,
+        "counts": counts(records),
+        "pipelines": list(pipelines),
+        "days": sorted({file.day for newest in found.values() for file in newest.files}, reverse=True),
+        "is_whole": all(newest.is_whole for newest in found.values()),
+        "matching": len(matching),
+        "records": [record_document(record) for record in matching[:RECORDS_SHOWN]],
+    }
+
+
+def counts(records: Iterable[Rejected]) -> list[dict[str, Any]]:
+    """Records by pipeline, reason and day, the most frequent first."""
+    counted = Counter((record.pipeline, record.reason, record.file.day) for record in records)
+    return [
+        {"pipeline": pipeline, "reason": reason, "day": day, "records": count}
+        for (pipeline, reason, day), count in sorted(counted.items(), key=lambda item: (-item[1], item[0]))
+    ]
+
+
+def record_document(record: Rejected) -> dict[str, Any]:
+    """A rejected record as plain values."""
+    return {
+        "pipeline": record.pipeline,
+        "reason": record.reason,
+        "detail": record.detail,
+        "source": record.source,
+        "record": cell(record.record),
+        "key": record.file.key,
+        "stored_at": record.file.stored_at.isoformat(),
+    }

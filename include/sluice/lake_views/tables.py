@@ -1,0 +1,219 @@
+"""Published tables: columns, snapshots, partitions as a calendar, and first rows with a profile of their columns."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Container, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from sluice.aws.tables import definitions, reading
+from sluice.aws.tables.definitions import Snapshot
+from sluice.aws.threads import in_parallel
+from sluice.lake_views.files import cell
+from sluice.lake_views.overview import RUNS_READ
+from sluice.lake_views.places import table_owners
+from sluice.monitoring import history
+from sluice.settings import Settings
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from pyiceberg.table import Table
+
+ROWS = 10
+SAMPLE_ROWS = 5000
+"""Rows that a preview shows, and rows that a profile is made of."""
+
+SNAPSHOTS = 50
+CALENDAR_HOURS = 24 * 14
+CALENDAR_MONTHS = 24
+"""Newest hours or months of a calendar."""
+
+HOUR = timedelta(hours=1)
+
+PRESENT, MISSING, LATE, REPROCESSED = "present", "missing", "late", "reprocessed"
+"""States of a partition."""
+
+
+def import_readers() -> None:
+    """Import what reads tables, which takes a second: not within the time limit of a page."""
+    import pyarrow.compute  # noqa: F401
+    import pyiceberg.catalog.glue  # noqa: F401
+
+
+def list_tables(settings: Settings, pipelines: Container[str]) -> list[dict[str, Any]]:
+    """Every Iceberg table of some pipelines: rows, files, bytes, and when it was last published."""
+    owners = table_owners(settings)
+    names = [name for name in reading.names() if owners.get(name, "") in pipelines]
+    return [_summary(state) | {"pipeline": owners[state.name]} for state in in_parallel(reading.describe, names)]
+
+
+def _summary(state: reading.TableState) -> dict[str, Any]:
+    return {
+        "table": state.name,
+        "description": state.description,
+        "rows": state.rows,
+        "files": state.files,
+        "size_bytes": state.size_bytes,
+        "snapshots": state.snapshots,
+        "published_at": state.snapshot.committed_at.isoformat() if state.snapshot else None,
+        "partitioning": state.partitioning,
+        "columns": [{"name": name, "type": kind, "description": about} for name, kind, about in state.columns],
+    }
+
+
+def read_table(settings: Settings, name: str, now: datetime) -> dict[str, Any]:
+    """A table as it is now, its snapshots and its calendar.
+
+    Raises:
+        TableMissing: there is no such table.
+    """
+    table = definitions.load(settings, name)
+    snapshots = sorted(
+        (definitions.snapshot_of(table, each) for each in table.snapshots()),
+        key=lambda each: each.committed_at,
+        reverse=True,
+    )
+    return {
+        **_summary(reading.describe(name)),
+        "pipeline": table_owners(settings).get(name, ""),
+        "database": settings.glue_database,
+        "snapshot_list": [snapshot_document(each) for each in snapshots[:SNAPSHOTS]],
+        "calendar": calendar(table, snapshots, processed(settings, name, now), now),
+    }
+
+
+def processed(settings: Settings, name: str, now: datetime) -> Counter[str]:
+    """How often each hour of the table of events was processed in the days that a calendar shows."""
+    if name != "events":
+        return Counter()
+    since = now - CALENDAR_HOURS * HOUR
+    runs = history.read_runs_of(settings.runs_table, "events_hourly", since, RUNS_READ)
+    return Counter(run.partition for run in runs if run.tally)
+
+
+def snapshot_document(snapshot: Snapshot) -> dict[str, Any]:
+    """A snapshot as plain values; its id as text, which a browser keeps exactly."""
+    counts = {name: int(snapshot.summary.get(f"{name}-records", 0)) for name in ("added", "deleted", "total")}
+    return {
+        "snapshot": str(snapshot.snapshot_id),
+        "at": snapshot.committed_at.isoformat(),
+        "operation": snapshot.operation,
+        "run": snapshot.summary.get("sluice.run", ""),
+        "dag": snapshot.summary.get("sluice.dag", ""),
+        "is_current": snapshot.is_current,
+        **counts,
+    }
+
+
+def calendar(
+    table: Table, snapshots: Sequence[Snapshot], times: Mapping[str, int], now: datetime
+) -> dict[str, Any] | None:
+    """Hours or months of a table with rows, bytes, snapshot and run of each; None where it is parted otherwise.
+
+    Args:
+        table: the table.
+        snapshots: those that it has.
+        times: begin of an hour, as runs have it, -> how often it was processed.
+        now: the time (UTC).
+    """
+    (part, *_) = table.spec().fields
+    unit = str(part.transform)
+    if unit not in ("hour", "month") or not snapshots:
+        return None
+    runs = {snapshot.snapshot_id: snapshot for snapshot in snapshots}
+    found: dict[datetime, dict[str, Any]] = {}
+    for row in table.inspect.partitions().to_pylist():
+        start = partition_start(unit, row["partition"][part.name])
+        snapshot = runs.get(row["last_updated_snapshot_id"])
+        found[start] = {
+            "rows": row["record_count"],
+            "files": row["file_count"],
+            "size_bytes": row["total_data_file_size_in_bytes"],
+            "snapshot": str(row["last_updated_snapshot_id"] or ""),
+            "updated_at": row["last_updated_at"].replace(tzinfo=UTC).isoformat() if row["last_updated_at"] else None,
+            "run": snapshot.summary.get("sluice.run", "") if snapshot else "",
+            "dag": snapshot.summary.get("sluice.dag", "") if snapshot else "",
+            "times": times.get(start.isoformat(timespec="minutes"), 0),
+        }
+    return {"unit": unit, "partitions": fill(unit, found, now)}
+
+
+def partition_start(unit: str, value: int) -> datetime:
+    """Begin of a partition (UTC) by Iceberg's number of it: hours or months since 1970."""
+    if unit == "hour":
+        return datetime(1970, 1, 1, tzinfo=UTC) + value * HOUR
+    return datetime(1970 + value // 12, value % 12 + 1, 1, tzinfo=UTC)
+
+
+def fill(unit: str, found: Mapping[datetime, Mapping[str, Any]], now: datetime) -> list[dict[str, Any]]:
+    """The newest partitions in order of time, those without rows between the first and the last as missing.
+
+    Args:
+        unit: `hour` or `month`.
+        found: begin of each partition that has rows -> what is known of it.
+        now: the time (UTC); an hour that is not over is not missing.
+    """
+    if not found:
+        return []
+    last, limit = max(found), CALENDAR_HOURS if unit == "hour" else CALENDAR_MONTHS
+    newest_hour = now.astimezone(UTC).replace(minute=0, second=0, microsecond=0) - HOUR
+    # A table whose hours are all long ago still shows them.
+    if unit == "hour" and newest_hour - last < CALENDAR_HOURS / 2 * HOUR:
+        last = max(last, newest_hour)
+    starts = [last]
+    while starts[-1] > min(found) and len(starts) < limit:
+        starts.append(starts[-1] - HOUR if unit == "hour" else (starts[-1] - timedelta(days=1)).replace(day=1))
+    return [
+        {"start": start.isoformat(), **found[start], "state": state_of(found[start]["run"], found[start]["times"])}
+        if start in found
+        else {"start": start.isoformat(), "state": MISSING}
+        for start in reversed(starts)
+    ]
+
+
+def state_of(run: str, times: int) -> str:
+    """State of a partition by the run that wrote it last and by how often it was processed.
+
+    An hour that an ingest asked for is late only if it was processed before.
+    """
+    if run.startswith("late__") and times > 1:
+        return LATE
+    return REPROCESSED if times > 1 or run.startswith("backfill__") else PRESENT
+
+
+def preview(settings: Settings, name: str) -> dict[str, Any]:
+    """The first rows of a table, and a profile of its columns from a bounded sample of rows.
+
+    Raises:
+        TableMissing: there is no such table.
+    """
+    table = definitions.load(settings, name)
+    sample = table.scan(limit=SAMPLE_ROWS).to_arrow()
+    names = sample.column_names
+    rows = [[cell(row[column]) for column in names] for row in sample.slice(0, ROWS).to_pylist()]
+    return {
+        "table": name,
+        "columns": names,
+        "rows": rows,
+        "sampled": sample.num_rows,
+        "profile": [profile(column, sample.column(column)) for column in names],
+        "command": f"sluice tables read {name} --limit 10",
+        "sql": f'SELECT * FROM "{settings.glue_database}"."{name}" LIMIT 10',
+    }
+
+
+def profile(name: str, column: pa.ChunkedArray) -> dict[str, Any]:
+    """Nulls, distinct values, and the least and greatest of a column."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    found: dict[str, Any] = {"column": name, "nulls": column.null_count, "distinct": None, "min": None, "max": None}
+    if not len(column) or pa.types.is_nested(column.type):
+        return found
+    found["distinct"] = pc.count_distinct(column, mode="only_valid").as_py()
+    try:
+        least = pc.min_max(column)
+    except (pa.ArrowNotImplementedError, pa.ArrowInvalid):
+        return found
+    return found | {"min": cell(least["min"].as_py()), "max": cell(least["max"].as_py())}

@@ -1,0 +1,265 @@
+"""Routes of the page Lake. Each needs a signed-in user, and what it shows is of Dags that the user may read."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import quote
+
+from airflow.api_fastapi.app import get_auth_manager
+from airflow.api_fastapi.core_api.security import GetUserDep, requires_access_dag
+from botocore.exceptions import BotoCoreError, ClientError
+from fastapi import APIRouter, Depends, FastAPI, HTTPException, Query, Request, Response
+from fastapi.responses import JSONResponse
+from fastapi.staticfiles import StaticFiles
+
+from sluice.aws import s3
+from sluice.aws.tables.definitions import TableMissing
+from sluice.core.commands import explain
+from sluice.environment import web_url
+from sluice.errors import SluiceError
+from sluice.lake_views import charts, files, overview, quality, quarantine, tables
+from sluice.lake_views.places import ZONES, OutsideTheLake, pipeline_of, table_owners
+from sluice.monitoring.pipelines import pipelines
+from sluice.monitoring.runs import utc_now
+from sluice.settings import Settings, load_settings
+from sluice_airflow.lake.deadline import within
+
+log = logging.getLogger(__name__)
+
+STATIC = Path(__file__).parent / "static"
+
+DOWNLOAD_BYTES = 64 * 1024 * 1024
+"""Size of an object that can be downloaded through the API server."""
+
+HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+
+MISSING = (s3.ObjectMissing, quality.GateUnknown, OutsideTheLake, TableMissing)
+"""What a request asks for does not exist."""
+
+
+def readable_dags(user: GetUserDep) -> set[str]:
+    """Ids of the Dags of this project that the user may read."""
+    known = {dag.dag_id for pipeline in pipelines(load_settings()) for dag in pipeline.dags}
+    return known & get_auth_manager().get_authorized_dag_ids(user=user, method="GET")
+
+
+Readable = Annotated[set[str], Depends(readable_dags)]
+
+
+def require_pipeline(settings: Settings, name: str, dag_ids: set[str]) -> None:
+    """The user may read a Dag of the pipeline.
+
+    Raises:
+        HTTPException: 403, the user may not.
+    """
+    if name not in {pipeline.name for pipeline in overview.readable_pipelines(settings, dag_ids)}:
+        raise HTTPException(403, "Forbidden")
+
+
+def require_key(settings: Settings, key: str, dag_ids: set[str]) -> None:
+    """The key is in the lake, and the user may read a Dag of its pipeline.
+
+    Raises:
+        OutsideTheLake: it is not in the lake.
+        HTTPException: 403, the user may not read it.
+    """
+    if key and (name := pipeline_of(settings, key)):
+        require_pipeline(settings, name, dag_ids)
+
+
+api = APIRouter(prefix="/api", dependencies=[Depends(requires_access_dag("GET"))])
+
+
+@api.get("/overview")
+def get_overview(dag_ids: Readable) -> Any:
+    """What is wrong, and a row for each pipeline."""
+    settings = load_settings()
+    return within(partial(overview.read_overview, settings, dag_ids, utc_now(), web_url(settings)))
+
+
+@api.get("/quality")
+def get_quality(dag_ids: Readable) -> Any:
+    """The newest result of every gate."""
+    return {"gates": within(partial(quality.read_newest_documents, load_settings(), dag_ids))}
+
+
+@api.get("/quality/{pipeline}/{step}")
+def get_gate(pipeline: str, step: str, dag_ids: Readable, run: str = "") -> Any:
+    """History of a gate, and the report of one run."""
+    settings = load_settings()
+    require_pipeline(settings, pipeline, dag_ids)
+    return within(partial(quality.read_gate, settings, f"{pipeline}/{step}", run))
+
+
+def require_table(settings: Settings, table: str, dag_ids: set[str]) -> None:
+    """The user may read a Dag of the pipeline of the table.
+
+    Raises:
+        OutsideTheLake: no pipeline has such a table.
+        HTTPException: 403, the user may not.
+    """
+    owner = table_owners(settings).get(table)
+    if owner is None:
+        raise OutsideTheLake(f"no pipeline has a table {table!r}: `sluice tables list` names them")
+    require_pipeline(settings, owner, dag_ids)
+
+
+@api.get("/tables")
+def get_tables(dag_ids: Readable) -> Any:
+    """Every table, its size and when it was last published."""
+    settings = load_settings()
+    tables.import_readers()
+    names = {each.name for each in overview.readable_pipelines(settings, dag_ids)}
+    return {"at": utc_now().isoformat(), "tables": within(partial(tables.list_tables, settings, names))}
+
+
+@api.get("/tables/{table}")
+def get_table(table: str, dag_ids: Readable) -> Any:
+    """Columns, snapshots and partitions of a table."""
+    settings = load_settings()
+    require_table(settings, table, dag_ids)
+    tables.import_readers()
+    return within(partial(tables.read_table, settings, table, utc_now()))
+
+
+@api.get("/tables/{table}/rows")
+def get_rows(table: str, dag_ids: Readable) -> Any:
+    """First rows of a table, and a profile of its columns."""
+    settings = load_settings()
+    require_table(settings, table, dag_ids)
+    tables.import_readers()
+    return within(partial(tables.preview, settings, table))
+
+
+@api.get("/tables/{table}/charts")
+def get_charts(table: str, dag_ids: Readable) -> Any:
+    """Charts of a table."""
+    settings = load_settings()
+    require_table(settings, table, dag_ids)
+    tables.import_readers()
+    return {"charts": within(partial(charts.read_charts, settings, table, utc_now()))}
+
+
+@api.get("/quarantine")
+def get_quarantine(
+    dag_ids: Readable,
+    pipeline: str = "",
+    reason: str = "",
+    day: Annotated[str, Query(pattern=r"^(\d{4}-\d{2}-\d{2})?$")] = "",
+    key: str = "",
+) -> Any:
+    """Counts of the newest rejected records, and those that match."""
+    settings = load_settings()
+    if key:
+        require_key(settings, key, dag_ids)
+        pipeline = pipeline_of(settings, key)
+    if pipeline:
+        require_pipeline(settings, pipeline, dag_ids)
+    names = [each.name for each in overview.readable_pipelines(settings, dag_ids)]
+    read = partial(quarantine.read_quarantine, pipeline=pipeline, reason=reason, day=day, key=key)
+    return within(partial(read, settings, names))
+
+
+@api.get("/files")
+def get_folder(dag_ids: Readable, prefix: str = "", token: str = "") -> Any:
+    """One page of a folder of the lake."""
+    settings = load_settings()
+    require_key(settings, prefix, dag_ids)
+    found = within(partial(files.list_folder, settings, prefix, token))
+    if prefix in ZONES:
+        found["folders"] = [each for each in found["folders"] if _may_read(settings, each["prefix"], dag_ids)]
+    return found
+
+
+def _may_read(settings: Settings, prefix: str, dag_ids: set[str]) -> bool:
+    try:
+        require_key(settings, prefix, dag_ids)
+    except (OutsideTheLake, HTTPException):
+        return False
+    return True
+
+
+@api.get("/files/preview")
+def get_preview(key: str, dag_ids: Readable) -> Any:
+    """The beginning of an object."""
+    settings = load_settings()
+    require_object(settings, key, dag_ids)
+    return within(partial(files.preview, settings, key))
+
+
+@api.get("/files/download")
+def download(key: str, dag_ids: Readable) -> Response:
+    """An object as it is, as an attachment."""
+    settings = load_settings()
+    require_object(settings, key, dag_ids)
+    body = within(partial(_read_whole, settings, key), seconds=30)
+    name = quote(key.rpartition("/")[2])
+    disposition = {"Content-Disposition": f"attachment; filename*=UTF-8''{name}"}
+    return Response(body, media_type="application/octet-stream", headers=HEADERS | disposition)
+
+
+def require_object(settings: Settings, key: str, dag_ids: set[str]) -> None:
+    """The key names an object of a pipeline that the user may read.
+
+    Raises:
+        OutsideTheLake: it names none.
+        HTTPException: 403, the user may not read it.
+    """
+    if not pipeline_of(settings, key):
+        raise OutsideTheLake(f"{key!r} belongs to no pipeline")
+    require_key(settings, key, dag_ids)
+
+
+def _read_whole(settings: Settings, key: str) -> bytes:
+    found = s3.find_object(settings.lake_bucket, key)
+    if found and found.size_bytes > DOWNLOAD_BYTES:
+        raise TooLarge(settings.lake_bucket, key, found.size_bytes)
+    return s3.read_object(settings.lake_bucket, key).body
+
+
+class TooLarge(SluiceError):
+    """An object is too large to go through the API server."""
+
+    def __init__(self, bucket: str, key: str, size_bytes: int) -> None:
+        address = f"s3://{bucket}/{key}"
+        super().__init__(
+            f"{address} has {size_bytes:,} bytes, more than the web UI sends: run `aws s3 cp {address} .` instead"
+        )
+
+
+def make_app() -> FastAPI:
+    """The application: pages' files and their data, for signed-in users only."""
+    # Before somebody opens a table, and waits for the imports.
+    threading.Thread(target=tables.import_readers, daemon=True).start()
+    app = FastAPI(title="Lake", docs_url=None, redoc_url=None, openapi_url=None)
+    app.include_router(api)
+    static = StaticFiles(directory=STATIC)
+
+    @app.get("/static/{path:path}")
+    async def get_static(path: str, request: Request, user: GetUserDep) -> Response:  # noqa: ARG001
+        answer = await static.get_response(path, request.scope)
+        # Asked for again each time, and answered by 304: a page is never of two versions.
+        answer.headers.update({"Cache-Control": "no-cache", "X-Content-Type-Options": "nosniff"})
+        return answer
+
+    for error in (SluiceError, LookupError, ClientError, BotoCoreError):
+        app.add_exception_handler(error, _error_state)
+    return app
+
+
+async def _error_state(request: Request, error: Exception) -> JSONResponse:
+    """An error as the pages show it: what, where, and a command where there is one."""
+    if not isinstance(error, (SluiceError, s3.ObjectMissing, ClientError, BotoCoreError)):
+        raise error
+    said = str(error) if isinstance(error, s3.ObjectMissing) else explain(error)
+    log.warning("%s: %s", request.url.path, said)
+    status = 404 if isinstance(error, MISSING) else 503
+    return JSONResponse({"what": said, "where": _place(load_settings())}, status, HEADERS)
+
+
+def _place(settings: Settings) -> str:
+    return f"{settings.endpoint_url or 'AWS'} ({settings.aws_region}, environment {settings.environment})"

@@ -1,0 +1,270 @@
+"""The page Lake in a real browser, on what the pipelines of a running stack made. Its stack is that of test_web_ui."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import jwt
+import pyarrow.parquet as pq
+import pytest
+from playwright.sync_api import Browser, BrowserContext, Page, expect
+from tests.browser.conftest import RunningStack, eventually
+from tests.browser.inputs import find_outputs, outputs_of_inputs, put_inputs
+
+from accommodations_world import a_record, json_lines
+from datasets_world import csv_of, row
+from sluice_dev.stack.airflow_api import AirflowApi, DagRun
+
+AXE = (Path(__file__).parent / "vendor" / "axe.js").read_text()
+PAGES = (
+    "",
+    "/tables",
+    "/tables/accommodations_current",
+    "/quality",
+    "/quality/datasets/aggregate",
+    "/quarantine",
+    "/files?prefix=quality/datasets/aggregate/",
+)
+SCRIPT = "<script>document.title='stolen'</script>"
+
+
+@pytest.fixture(scope="module")
+def filled(stack: RunningStack) -> RunningStack:
+    """The stack, once three pipelines have published and rejected something."""
+    stack.sluice("partners", "set-priority", "A")
+    put_inputs(stack, "lake", 0)
+    s3 = stack.client("s3")
+    s3.put_object(
+        Bucket="sluice-landing", Key="datasets/rejects.csv", Body=csv_of(row(memory=7), row(memory="x"), row(dp=SCRIPT))
+    )
+    partner_file = json_lines([a_record("lake-x", SCRIPT)]) + SCRIPT.encode() + b"\n"
+    s3.put_object(Bucket="sluice-landing", Key="accommodations/rejects.jsonl", Body=partner_file)
+    eventually(lambda: find_outputs(stack, "lake") == outputs_of_inputs("lake", 1), timeout_seconds=180)
+    eventually(lambda: len(quarantined(stack)) >= 2 and "datasets/rejects" in published(stack))
+    api = AirflowApi(stack.url, stack.user, stack.password)
+    # The last figure of a run is noted at its end.
+    dags = ("datasets_aggregate", "accommodations_consolidate", "dockerhub_aggregate")
+    eventually(lambda: not api.runs(dags, ["queued", "running"]))
+    return stack
+
+
+def quarantined(stack: RunningStack) -> list[dict[str, Any]]:
+    """Every rejected record of the lake."""
+    s3 = stack.client("s3")
+    listed = s3.list_objects_v2(Bucket="sluice-lake", Prefix="quarantine/").get("Contents", [])
+    bodies = [s3.get_object(Bucket="sluice-lake", Key=each["Key"])["Body"].read() for each in listed]
+    return [json.loads(line) for body in bodies for line in body.splitlines()]
+
+
+def published(stack: RunningStack) -> dict[str, int]:
+    """Rows that went into each published dataset."""
+    s3 = stack.client("s3")
+    listed = s3.list_objects_v2(Bucket="sluice-lake", Prefix="curated/datasets/").get("Contents", [])
+    found = {}
+    for each in listed:
+        body = s3.get_object(Bucket="sluice-lake", Key=each["Key"])["Body"].read()
+        name = each["Key"].removeprefix("curated/").removesuffix(".parquet")
+        found[name] = sum(line["memory_count"] for line in pq.read_table(io.BytesIO(body)).to_pylist())
+    return found
+
+
+def signed_in(browser: Browser, stack: RunningStack, role: str | None, **options: Any) -> BrowserContext:
+    """A browser in which a user with a role is signed in; Airflow's simple auth manager believes what it signed."""
+    token = AirflowApi(stack.url, stack.user, stack.password).client.headers["Authorization"].removeprefix("Bearer ")
+    claims = jwt.decode(token, options={"verify_signature": False}) | {"sub": "somebody", "role": role}
+    secret = (stack.home / "airflow" / "secret").read_text()
+    mine = jwt.encode(claims, secret, algorithm=jwt.get_unverified_header(token)["alg"])
+    context = browser.new_context(base_url=stack.url, **options)
+    context.add_cookies([{"name": "_token", "value": mine, "url": stack.url}])
+    return context
+
+
+@pytest.fixture(scope="module")
+def viewer(browser: Browser, filled: RunningStack) -> Iterator[Page]:
+    """The Lake as a user sees it who may only read; fails where anything is asked of another machine."""
+    context = signed_in(browser, filled, "viewer", viewport={"width": 1280, "height": 900})
+    asked: list[str] = []
+    context.on("request", lambda request: asked.append(request.url))
+    opened = context.new_page()
+    errors: list[str] = []
+    opened.on("pageerror", lambda error: errors.append(str(error)))
+    yield opened
+    context.close()
+    assert errors == []
+    elsewhere = {urlsplit(url).hostname for url in asked if url.startswith("http")} - {"127.0.0.1"}
+    assert elsewhere == set()
+
+
+def open_lake(page: Page, path: str = "") -> None:
+    """Open a page of the Lake, and wait for what it shows."""
+    page.goto(f"/plugin/lake{path}")
+    expect(page.get_by_test_id("lake")).to_be_visible()
+    expect(page.get_by_test_id("lake-loading")).to_have_count(0)
+
+
+def test_the_overview_shows_what_the_pipelines_counted(filled: RunningStack, page: Page) -> None:
+    page.get_by_role("link", name="Lake").click()
+    datasets = page.get_by_test_id("pipeline-datasets")
+    expect(datasets.get_by_test_id("published")).to_have_text(str(sum(published(filled).values())))
+    rejected = [each for each in quarantined(filled) if each["source"].startswith("s3://sluice-landing/datasets/")]
+    expect(datasets.get_by_test_id("quarantined")).to_have_text(str(len(rejected)))
+    expect(datasets.get_by_text("passed").or_(datasets.get_by_text("warned"))).to_be_visible()
+    expect(page.get_by_text("Embedded AWS on this machine")).to_be_visible()
+    expect(page).to_have_title("Overview · Lake")
+
+
+def test_the_newest_gate_is_opened_and_says_in_words_what_it_found(filled: RunningStack, viewer: Page) -> None:
+    open_lake(viewer, "/quality")
+    viewer.get_by_role("link", name="datasets/aggregate").click()
+    expectations = viewer.get_by_role("region", name="Expectations")
+    expect(expectations.get_by_text("records in equals records accounted for")).to_be_visible()
+    s3 = filled.client("s3")
+    viewer.get_by_role("link", name="stored report").click()
+    expect(viewer.get_by_test_id("path")).to_contain_text(".html")
+    key = dict(part.split("=") for part in urlsplit(viewer.url).query.split("&"))["key"].replace("%2F", "/")
+    stored = json.loads(s3.get_object(Bucket="sluice-lake", Key=key.replace(".html", ".json"))["Body"].read())
+    frame = viewer.frame_locator("iframe")
+    expect(frame.get_by_role("heading", name="Gate datasets/aggregate")).to_be_visible()
+    assert frame.locator("table").first.locator("tbody tr").count() == len(stored["findings"])
+
+
+def test_a_table_shows_the_rows_columns_and_snapshot_that_it_has(filled: RunningStack, viewer: Page) -> None:
+    open_lake(viewer, "/tables")
+    viewer.get_by_role("link", name="accommodations_current").click()
+    described = json.loads(filled.sluice("tables", "list", "--json").splitlines()[1])
+    assert described["table"] == "accommodations_current"
+    expect(viewer.get_by_test_id("rows")).to_have_text(f"{described['rows']:,}")
+    columns = viewer.get_by_role("region", name="Columns")
+    expect(columns.get_by_text("the partner that comes first for it")).to_be_visible()
+    newest = json.loads(filled.sluice("tables", "history", "accommodations_current", "--json").splitlines()[0])
+    expect(viewer.get_by_role("row").filter(has_text="this one")).to_contain_text(str(newest["snapshot"]))
+    expect(viewer.get_by_role("img", name="Accommodations by winning partner")).to_be_visible()
+
+
+def test_rejected_records_are_counted_filtered_by_address_and_shown_as_text(filled: RunningStack, viewer: Page) -> None:
+    records = quarantined(filled)
+    open_lake(viewer, "/quarantine")
+    expect(viewer.get_by_role("heading", name=f"{len(records)} rejected records")).to_be_visible()
+    counts = Counter(each["reason"] for each in records)
+    open_lake(viewer, "/quarantine?pipeline=accommodations&reason=not_json")
+    expect(viewer.get_by_test_id("quarantined")).to_have_count(counts["not_json"])
+    expect(viewer.get_by_text(SCRIPT).first).to_be_visible()
+    expect(viewer).to_have_title("Quarantine · Lake")
+    with viewer.expect_download() as downloaded:
+        viewer.get_by_role("link", name="download").first.click()
+    assert SCRIPT in Path(downloaded.value.path()).read_text()
+
+
+def test_a_file_is_found_by_clicks_and_its_rows_are_shown(filled: RunningStack, viewer: Page) -> None:
+    open_lake(viewer, "/files")
+    for name in ("curated/", "datasets/", "rejects.parquet"):
+        viewer.get_by_role("link", name=name, exact=True).click()
+    rows = viewer.get_by_role("region", name="Rows")
+    expect(rows.get_by_role("columnheader", name="memory_count")).to_be_visible()
+    expect(rows.get_by_role("row")).to_have_count(3)
+    expect(rows.get_by_text(SCRIPT)).to_be_visible()
+
+
+def test_only_a_signed_in_user_who_may_read_dags_gets_an_answer(filled: RunningStack, browser: Browser) -> None:
+    paths = ("overview", "quality", "quality/datasets/aggregate", "quarantine", "files?prefix=raw/")
+    paths += (
+        "tables",
+        "tables/events",
+        "tables/events/rows",
+        "tables/events/charts",
+        "files/preview?key=raw/events/x",
+        "files/download?key=raw/events/x",
+    )
+    for role, status in (("anonymous", 401), (None, 403)):
+        context = browser.new_context(base_url=filled.url) if role else signed_in(browser, filled, role)
+        assert {context.request.get(f"/lake/api/{path}").status for path in paths} == {status}
+        context.close()
+    context = browser.new_context(base_url=filled.url)
+    assert context.request.get("/lake/static/lake.js").status == 401
+    context.close()
+
+
+def test_no_address_leads_out_of_the_lake(viewer: Page) -> None:
+    for path in ("files?prefix=../", "files/preview?key=raw/../../x", "files/download?key=/etc/passwd", "quality/a/b"):
+        answer = viewer.request.get(f"/lake/api/{path}")
+        assert answer.status in (403, 404), path
+    open_lake(viewer, "/files?prefix=elsewhere/")
+    expect(viewer.get_by_role("alert")).to_contain_text("is in no zone of the lake")
+
+
+def test_a_dead_aws_is_said_with_the_command_and_stalls_nothing(filled: RunningStack, viewer: Page) -> None:
+    aws = filled.part("embedded AWS")
+    aws.suspend()
+    try:
+        open_lake(viewer, "/quality")
+        expect(viewer.get_by_role("alert")).to_contain_text("AWS did not answer within 2.5 s", timeout=8_000)
+        assert viewer.request.get("/api/v2/version").ok
+    finally:
+        aws.resume()
+    viewer.get_by_role("button", name="Try again").click()
+    expect(viewer.get_by_role("link", name="datasets/aggregate")).to_be_visible()
+
+
+def test_a_failed_gate_is_found_from_the_overview_by_one_click(filled: RunningStack, viewer: Page) -> None:
+    api = AirflowApi(filled.url, filled.user, filled.password)
+    run = next(each for each in api.runs(["datasets_aggregate"], ["success"]) if staged_files(filled, each))
+    break_staging(filled, run)
+    clear = {"dry_run": False, "task_ids": ["check"], "dag_run_id": run.run_id, "only_failed": False}
+    api.client.post("/api/v2/dags/datasets_aggregate/clearTaskInstances", json=clear).raise_for_status()
+    eventually(lambda: api.task_states(run)["check"] == "failed")
+    try:
+        open_lake(viewer)
+        card = viewer.get_by_role("listitem").filter(has_text="datasets_aggregate.check failed")
+        expect(card.locator("code")).to_contain_text("sluice airflow")
+        card.get_by_role("link", name="Report of the gate").click()
+        broken = viewer.get_by_role("row").filter(has_text="sum of memory_count equals accepted rows")
+        expect(broken.first).to_contain_text("failed")
+    finally:
+        # Tests after this one expect that no run has failed.
+        api.client.delete(f"/api/v2/dags/datasets_aggregate/dagRuns/{run.run_id}").raise_for_status()
+
+
+def staged_files(stack: RunningStack, run: DagRun) -> str:
+    """Key of the list of what a run staged; "" where it found nothing to do."""
+    slug = run.run_id.replace("+", "_").replace(":", "-")
+    listed = stack.client("s3").list_objects_v2(Bucket="sluice-lake", Prefix=f"staging/datasets/{slug}/")
+    keys = [each["Key"] for each in listed.get("Contents", [])]
+    return next((key for key in keys if key.endswith("/files.jsonl")), "")
+
+
+def break_staging(stack: RunningStack, run: DagRun) -> None:
+    """Let a run have accepted one row more than its aggregates hold."""
+    s3, key = stack.client("s3"), staged_files(stack, run)
+    lines = [json.loads(line) for line in s3.get_object(Bucket="sluice-lake", Key=key)["Body"].read().splitlines()]
+    for line in lines:
+        if "accepted" in line:
+            line["accepted"] += 1
+    s3.put_object(Bucket="sluice-lake", Key=key, Body="".join(json.dumps(line) + "\n" for line in lines).encode())
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_every_page_is_accessible_and_fits_a_telephone(filled: RunningStack, browser: Browser, theme: str) -> None:
+    context = signed_in(browser, filled, "viewer", viewport={"width": 390, "height": 844})
+    context.add_init_script(f"localStorage.setItem('theme', '{theme}')")
+    page = context.new_page()
+    for path in PAGES:
+        open_lake(page, path)
+        assert page.evaluate("document.documentElement.className").split()[0] == theme
+        inner = page.get_by_test_id("lake")
+        assert inner.evaluate("each => each.scrollWidth <= each.clientWidth"), f"{path} is wider than the screen"
+        page.evaluate(AXE)
+        found = page.evaluate("axe.run('[data-testid=lake]', {resultTypes: ['violations']})")
+        serious = [
+            (path, each["id"], node["html"][:200], node.get("failureSummary"))
+            for each in found["violations"]
+            if each["impact"] in ("serious", "critical")
+            for node in each["nodes"]
+        ]
+        assert serious == []
+    context.close()

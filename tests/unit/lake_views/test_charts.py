@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from sluice.lake_views.charts import (
+    EVENT_HOURS,
+    POINTS,
+    TYPES_SHOWN,
+    by_partner,
+    dropped,
+    events_by_type,
+    popularity,
+    shares,
+    success_rates,
+)
+from sluice.monitoring.history import RunRecord
+
+NOW = datetime(2026, 11, 27, 15, tzinfo=UTC)
+
+
+def pull(minute: int, name: str, pulls: int) -> dict[str, Any]:
+    at = NOW + timedelta(minutes=minute)
+    return {"observed_at": at, "namespace": "library", "name": name, "star_count": 1, "pull_count": pulls}
+
+
+def test_a_line_a_repository_has_no_value_where_it_was_not_pulled() -> None:
+    pulls, stars = popularity([pull(5, "a", 11), pull(0, "a", 10), pull(5, "b", 7)])
+    assert pulls["labels"] == ["2026-11-27 15:00", "2026-11-27 15:05"]
+    assert pulls["series"] == {"library/a": [10, 11], "library/b": [None, 7]}
+    assert stars["title"] == "Stars by repository"
+
+
+def test_a_long_history_is_drawn_with_few_points_and_its_newest_one() -> None:
+    pulls, _ = popularity(pull(minute, "a", minute) for minute in range(5 * POINTS + 3))
+    assert len(pulls["labels"]) <= POINTS + 1
+    assert pulls["series"]["library/a"][-1] == 5 * POINTS + 2
+
+
+def test_rare_event_types_are_drawn_together_and_no_event_is_left_out() -> None:
+    start = NOW - timedelta(hours=EVENT_HOURS)
+    rows = [
+        {"hour": start + timedelta(hours=40 + place % 2), "event_type": f"type-{place}", "count_all": 100 - place}
+        for place in range(TYPES_SHOWN + 3)
+    ]
+    found = events_by_type(rows, start)
+    assert "others" in found["series"]
+    assert sum(map(sum, found["series"].values())) == sum(row["count_all"] for row in rows)
+    assert found["labels"][0] == f"{start + timedelta(hours=40):%m-%d %H:00}"
+
+
+def test_an_hour_that_was_processed_again_shows_the_share_of_its_newest_run() -> None:
+    def ran(minute: int, duplicates: int) -> RunRecord:
+        tally = {"records_in": 100, "published": 100 - duplicates, "duplicates": duplicates, "quarantined": 0}
+        at = NOW + timedelta(minutes=minute)
+        return RunRecord("events_hourly", f"run-{minute}", at, at, "succeeded", tally, "2026-11-27T14:00+00:00")
+
+    found = shares([ran(9, 8), ran(0, 5)])
+    assert found["series"] == {"duplicates, % of records": [8.0], "times processed again": [1]}
+
+
+def test_of_a_diagnostic_the_newest_rate_counts_and_the_worst_modules_are_named() -> None:
+    def rate(module: str, timestamp: int, value: float, minute: int = 0) -> dict[str, Any]:
+        at = NOW + timedelta(minutes=minute)
+        return {"module": module, "timestamp": timestamp, "success_rate": value, "published_at": at}
+
+    bins, worst = success_rates([rate("a", 1, 100), rate("b", 1, 10), rate("b", 1, 50, minute=5), rate("b", 2, 4.9)])
+    assert sum(bins["series"]["diagnostics"]) == 3
+    assert (bins["series"]["diagnostics"][0], bins["series"]["diagnostics"][-1]) == (1, 1)
+    assert worst["series"] == {"b": [50, 4.9], "a": [100, None]}
+
+
+def test_partners_and_dropped_records_are_counted() -> None:
+    assert by_partner(["b", "a", "b"])["series"] == {"accommodations": [2, 1]}
+    found = dropped([{"duplicates": 2, "unlisted": 1}, {"duplicates": 3}, {}])
+    assert dict(zip(found["labels"], found["series"]["records"], strict=True)) == {
+        "a better record won": 5,
+        "partner on no list": 1,
+        "partner blocked": 0,
+        "rejected": 0,
+    }

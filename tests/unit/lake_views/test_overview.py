@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from sluice.lake_views.overview import due_by, hours_document, readable_pipelines
+from sluice.monitoring.history import RunRecord
+from sluice.monitoring.pipelines import Pipeline, WatchedDag
+from sluice.settings import load_settings
+
+NOW = datetime(2026, 11, 27, 15, 30, tzinfo=UTC)
+INGEST = WatchedDag("events_ingest", "*/5 * * * *", deadline_seconds=900)
+HOURLY = WatchedDag("events_hourly", "0 * * * *", deadline_seconds=1800, tables=("events",))
+EVENTS = Pipeline("events", (INGEST, HOURLY))
+
+
+def ran(dag_id: str, at: datetime, outcome: str = "succeeded", **tally: int) -> RunRecord:
+    counts = {"records_in": 0, "published": 0, "duplicates": 0, "quarantined": 0} | tally if tally else {}
+    return RunRecord(dag_id, f"run-{at:%H%M}", at, at, outcome, counts)
+
+
+def test_the_chart_counts_each_hour_once_in_and_once_out() -> None:
+    hour = timedelta(hours=1)
+    runs = {
+        "events_ingest": [
+            ran("events_ingest", NOW, records_in=10, published=9, quarantined=1),
+            ran("events_ingest", NOW - 2 * hour, records_in=5, published=5),
+        ],
+        "events_hourly": [ran("events_hourly", NOW - hour, records_in=9, published=7, duplicates=2)],
+    }
+    found = hours_document(EVENTS, NOW, runs)
+    assert found["start"] == "2026-11-26T16:00:00+00:00"
+    assert found["records_in"][-3:] == [5, 0, 10]
+    assert found["published"][-3:] == [0, 7, 0]
+    assert found["duplicates"][-3:] == [0, 2, 0]
+    assert found["quarantined"][-3:] == [0, 0, 1]
+
+
+def test_a_run_of_yesterday_is_not_in_the_chart_and_a_failed_one_is_counted() -> None:
+    runs = {
+        "events_ingest": [
+            ran("events_ingest", NOW - timedelta(hours=25), records_in=5, published=5),
+            ran("events_ingest", NOW, outcome="failed"),
+        ],
+    }
+    found = hours_document(EVENTS, NOW, runs)
+    assert sum(found["records_in"]) == 0
+    assert found["failed"] == 1
+
+
+def test_freshness_has_a_deadline_the_next_time_of_the_schedule_and_its_margin() -> None:
+    assert due_by(INGEST, NOW) == datetime(2026, 11, 27, 15, 50, tzinfo=UTC)
+    assert due_by(HOURLY, NOW) == datetime(2026, 11, 27, 16, 30, tzinfo=UTC)
+    assert due_by(WatchedDag("events_rebuild", None), NOW) is None
+
+
+def test_a_person_sees_the_pipelines_of_the_dags_that_they_may_read() -> None:
+    (found,) = readable_pipelines(load_settings(), {"events_ingest"})
+    assert (found.name, [dag.dag_id for dag in found.dags]) == ("events", ["events_ingest"])
