@@ -53,7 +53,7 @@ lint: $(TEST_SETUP) ## check style, spelling, types, templates, workflows, and t
 	@$(RUN) zizmor --offline --no-progress --quiet --pedantic .github
 	@$(RUN) sluice docs --check
 
-docs: $(SETUP) ## write docs/dags.md anew from the Dags
+docs: $(SETUP) ## write the generated pages of docs/ anew
 	@$(RUN) sluice docs
 
 vendor: $(SETUP) ## fetch the JavaScript libraries of the page Lake from npm, as their lock files say; they are checked in

@@ -1,4 +1,4 @@
-"""`sluice docs`: the page docs/dags.md, written from the Dags."""
+"""`sluice docs`: the pages of docs/ that are written from the code."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ from sluice.core.scratch import scratch_folder
 from sluice.environment import airflow_environment
 from sluice.errors import SluiceError
 from sluice.settings import PROJECT_ROOT, Settings
+from sluice_dev import reference
 
-PAGE = PROJECT_ROOT / "docs" / "dags.md"
+FOLDER = PROJECT_ROOT / "docs"
 DAGS = PROJECT_ROOT / "dags"
 
 
 class DocsFailed(SluiceError):
-    """A Dag cannot be read, or the page is not what the Dags say."""
+    """A Dag cannot be read, or a page is not what the code says."""
 
 
 def render(dags_folder: Path = DAGS) -> str:
@@ -61,23 +62,45 @@ def _environment(home: Path, dags_folder: Path) -> dict[str, str]:
     )
 
 
-def difference(before: str, after: str) -> str:
-    """What changes between two pages, as a unified diff; empty where nothing does."""
+def pages() -> dict[str, str]:
+    """Path below docs/ of every generated page -> its text.
+
+    Raises:
+        DocsFailed: a Dag cannot be read.
+    """
+    from sluice.cli import main
+
+    return {
+        "dags.md": render(),
+        "settings.md": reference.settings_page(),
+        "commands.md": reference.commands_page(main),
+        "tables.md": reference.tables_page(),
+        "decisions/index.md": reference.decisions_page(),
+    }
+
+
+def difference(name: str, before: str, after: str) -> str:
+    """What changes between two versions of a page, as a unified diff; empty where nothing does."""
     lines = difflib.unified_diff(
-        before.splitlines(keepends=True), after.splitlines(keepends=True), "docs/dags.md", "what the Dags say"
+        before.splitlines(keepends=True), after.splitlines(keepends=True), f"docs/{name}", "what the code says"
     )
     return "".join(lines)
 
 
 @click.command(name="docs")
-@click.option("--check", is_flag=True, help="Write nothing; exit code 1 and a diff when the page is stale.")
+@click.option("--check", is_flag=True, help="Write nothing; exit code 1 and a diff when a page is stale.")
 def docs(check: bool) -> None:
-    """Write docs/dags.md anew from the Dags."""
-    text = render()
-    before = PAGE.read_text(encoding="utf-8") if PAGE.exists() else ""
-    if check:
-        if changes := difference(before, text):
-            raise DocsFailed(f"docs/dags.md is stale, run `make docs`:\n{changes}")
-        return
-    PAGE.parent.mkdir(parents=True, exist_ok=True)
-    PAGE.write_text(text, encoding="utf-8")
+    """Write the generated pages of docs/ anew: Dags, settings, commands, tables, index of decisions."""
+    stale = []
+    for name, text in pages().items():
+        file = FOLDER / name
+        before = file.read_text(encoding="utf-8") if file.exists() else ""
+        if before == text:
+            continue
+        if check:
+            stale.append(difference(name, before, text))
+        else:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(text, encoding="utf-8")
+    if stale:
+        raise DocsFailed("pages of docs/ are stale, run `make docs`:\n" + "\n".join(stale))

@@ -1,0 +1,75 @@
+"""Entries of the data dictionary: what a pipeline publishes and keeps, field by field.
+
+Each pipeline's `dictionary.py` declares its own; `sluice.monitoring.dictionary` has all of them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from sluice.aws.tables.definitions import TableDefinition
+
+
+@dataclass(frozen=True)
+class Field:
+    """A field of a record or an attribute of an item: its name, its type, and what it holds, with the unit."""
+
+    name: str
+    type: str
+    description: str
+    key: Literal["", "partition key", "sort key"] = ""
+
+
+@dataclass(frozen=True)
+class Collection:
+    """Records of one shape: a table, or files below a prefix.
+
+    Attributes:
+        name: of the table, or of the files.
+        kind: what it is stored as.
+        holds: what one record is.
+        place: where it is: setting of the table's name, or the prefix in the lake bucket.
+        fields: its fields, keys first.
+        written_by: Dags that write it; the owner is their pipeline.
+        fresh: how soon new data is in it.
+        kept: how long a record stays.
+        partitioning: by which records are kept apart; "" for none.
+    """
+
+    name: str
+    kind: Literal[
+        "Iceberg table", "Glue table of parquet files", "DynamoDB table", "JSON Lines", "JSON", "parquet file"
+    ]
+    holds: str
+    place: str
+    fields: tuple[Field, ...]
+    written_by: tuple[str, ...]
+    fresh: str
+    kept: str
+    partitioning: str = ""
+
+
+def iceberg(definition: TableDefinition, *, key: str, written_by: tuple[str, ...], fresh: str) -> Collection:
+    """The entry of an Iceberg table, whose columns its definition declares.
+
+    Args:
+        definition: the table.
+        key: columns of which no two rows have the same values, for a person.
+        written_by: Dags that write it.
+        fresh: how soon new data is in it.
+    """
+    partition = f"{definition.partition_by} of `{definition.partition_column}`"
+    if definition.partition_by == "identity":
+        partition = f"`{definition.partition_column}`"
+    return Collection(
+        definition.name,
+        "Iceberg table",
+        f"{definition.description}. Key: {key}.",
+        f"Glue database `SLUICE_GLUE_DATABASE`, files below `{definition.prefix}`",
+        tuple(Field(column.name, column.type, column.description) for column in definition.columns),
+        written_by,
+        fresh,
+        "for ever; snapshots for `SLUICE_TABLE_RETENTION_HOURS`",
+        partition,
+    )

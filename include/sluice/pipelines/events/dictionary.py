@@ -1,0 +1,87 @@
+"""What the pipeline publishes and keeps, field by field (docs/tables.md)."""
+
+from sluice.core.dictionary import Collection, Field, iceberg
+from sluice.pipelines.events.storage import EVENTS
+
+_RAW_TYPES = {"created_datetime": "string", "arrived_at": "timestamp"}
+
+COLLECTIONS = (
+    Collection(
+        "raw_events",
+        "Glue table of parquet files",
+        "Every accepted record of the stream, duplicates included. Additional fields of events become further columns"
+        " ([decision 15](decisions/0015-rescued-data.md))",
+        "`raw/events/year=YYYY/month=MM/day=DD/hour=HH/<shard>-<first>-<last sequence number>.parquet`",
+        (
+            *(
+                Field(column.name, _RAW_TYPES.get(column.name, column.type), column.description)
+                for column in EVENTS.columns
+            ),
+            Field("year, month, day, hour", "string", "of `created_at` in UTC, padded with zeros; in the path only"),
+        ),
+        ("events_ingest",),
+        "5 minutes after the record came into the stream",
+        "365 days",
+        "hour of `created_at`",
+    ),
+    iceberg(
+        EVENTS,
+        key="`event_uuid`, in an hour and the `SLUICE_DEDUP_LOOKBACK_HOURS` before it",
+        written_by=("events_hourly", "events_rebuild"),
+        fresh="30 minutes after the hour is over; late events within minutes of their ingest",
+    ),
+    Collection(
+        "stream_checkpoints: shards",
+        "DynamoDB table",
+        "How far one shard was ingested",
+        "`SLUICE_EVENTS_CHECKPOINT_TABLE`",
+        (
+            Field("stream", "S", "name of the stream", "partition key"),
+            Field("shard_id", "S", "the shard", "sort key"),
+            Field("sequence_number", "S", "of the last record that is in `raw/` or in quarantine"),
+            Field("published_by", "S", "run that moved the checkpoint here"),
+            Field(
+                "pending_until", "S", "last record of a batch that a run began to publish; the next run drains it again"
+            ),
+            Field("pending_run", "S", "run that began to publish that batch"),
+            Field("closed", "BOOL", "true once the shard was split or merged and all of it was read"),
+        ),
+        ("events_ingest",),
+        "5 minutes",
+        "for ever",
+    ),
+    Collection(
+        "stream_checkpoints: hours",
+        "DynamoDB table",
+        "How one hour was last published",
+        "`SLUICE_EVENTS_CHECKPOINT_TABLE`",
+        (
+            Field("stream", "S", "`<stream>#hours`", "partition key"),
+            Field("shard_id", "S", "the hour, such as `2024-04-07T17`", "sort key"),
+            Field("raw_files", "N", "raw files that it was made from"),
+            Field("rows", "N", "events in it"),
+            Field("run", "S", "run that published it"),
+            Field("published_at", "S", "when, ISO 8601 in UTC"),
+        ),
+        ("events_hourly", "events_rebuild"),
+        "as for `events`",
+        "while the hour has raw files",
+    ),
+    Collection(
+        "stream_checkpoints: dirty hours",
+        "DynamoDB table",
+        "An hour whose raw data changed since it was published; deleted by the publication that includes the change",
+        "`SLUICE_EVENTS_CHECKPOINT_TABLE`",
+        (
+            Field("stream", "S", "`<stream>#touched`", "partition key"),
+            Field("shard_id", "S", "the hour, such as `2024-04-07T17`", "sort key"),
+            Field("revision", "S", "run that changed it last; only a publication that knows it may delete the item"),
+            Field("because", "S", "what changed, one sentence"),
+            Field("requested_by", "S", "run that asked for it to be processed again"),
+            Field("requested_at", "S", "when that was, ISO 8601 in UTC"),
+        ),
+        ("events_ingest", "events_hourly", "events_rebuild"),
+        "5 minutes",
+        "until the hour is published again",
+    ),
+)
