@@ -73,8 +73,9 @@ def airflow_environment(settings: Settings, database_url: str, secret: str) -> d
         "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "30",
         "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "60",
         "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "30",
-        # A Dag file that was edited is read at once; one that was not, only for what it takes from the settings.
-        "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "120",
+        # A Dag file that was edited is read in the next half minute; one that was not, only for what it takes from the
+        # settings. A round costs three seconds of CPU.
+        "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "600",
         # A second: at the default of five a deferred task that resumes at once can be failed falsely.
         "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "1",
         "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
