@@ -53,8 +53,11 @@ lint: $(TEST_SETUP) ## check style, spelling, types, templates, workflows, and t
 	@$(RUN) zizmor --offline --no-progress --quiet --pedantic .github
 	@$(RUN) sluice docs --check
 
-docs: $(SETUP) ## write the generated pages of docs/ anew
+docs: $(SETUP) ## write the generated pages of docs/ anew, and build the site into site/
+	@$(UV) sync --frozen --inexact --group docs $(QUIET)
 	@$(RUN) sluice docs
+	@NO_MKDOCS_2_WARNING=1 $(RUN) mkdocs build --strict --quiet
+	@echo "open site/index.html, or with a search: python3 -m http.server --bind 127.0.0.1 --directory site"
 
 vendor: $(SETUP) ## fetch the JavaScript libraries of the page Lake from npm, as their lock files say; they are checked in
 	@$(RUN) python -m sluice_dev.vendor
@@ -81,7 +84,7 @@ package: $(SETUP) ## build what AWS runs besides Airflow into dist/: the wheel o
 
 clean: ## stop everything and remove all that was made here, data included
 	@if [ -x .venv/bin/sluice ]; then .venv/bin/sluice down; fi
-	@rm -rf .venv .sluice
+	@rm -rf .venv .sluice site
 
 $(SETUP): pyproject.toml uv.lock $(UV)
 	@echo "getting the locked packages, about 1 GB"

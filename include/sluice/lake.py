@@ -1,4 +1,4 @@
-"""Zones of the lake bucket and the keys in them (contract, Shared ground)."""
+"""Zones of the lake bucket and the keys in them (docs/pipelines.md, Shared ground)."""
 
 from __future__ import annotations
 

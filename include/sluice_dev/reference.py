@@ -11,10 +11,16 @@ from typing import Any, Literal, get_args, get_origin
 import click
 
 from sluice.core.dictionary import Collection
+from sluice.errors import SluiceError
 from sluice.monitoring.dictionary import collections
 from sluice.settings import PROJECT_ROOT, Settings
 
 DECISIONS = PROJECT_ROOT / "docs" / "decisions"
+
+
+class RecordUnreadable(SluiceError):
+    """A decision record lacks its title or its status."""
+
 
 GENERATED = "Written by `make docs` from {source}: edit that, not this page."
 
@@ -190,7 +196,7 @@ def _collection(each: Collection, owner: str) -> str:
     if not any(field.key for field in each.fields):
         heads, fields = heads[:3], [row[:3] for row in fields]
     return "\n\n".join(
-        [f"### `{each.name}`", each.holds.rstrip(":.") + ".", table(["", ""], facts), table(heads, fields)]
+        [f"### `{each.name}`", each.holds.rstrip(":.") + ".", table(facts[0], facts[1:]), table(heads, fields)]
     )
 
 
@@ -212,7 +218,7 @@ def decisions_page(folder: Path = DECISIONS) -> str:
     """The index of the decision records: number, title, date and status.
 
     Raises:
-        ValueError: a record has no title, or no line `Status: <status>, <date>.`
+        RecordUnreadable: a record has no title, or no line `Status: <status>, <date>.`
     """
     rows = []
     for file in sorted(folder.glob("[0-9]*.md")):
@@ -220,6 +226,6 @@ def decisions_page(folder: Path = DECISIONS) -> str:
         title = re.match(r"# (\d+)\. (.+)\n", text)
         status = re.search(r"^Status: (.+?), (\d{4}-\d{2}-\d{2})\b", text, re.MULTILINE)
         if not title or not status:
-            raise ValueError(f"{file}: begin with `# <number>. <title>` and a line `Status: <status>, <date>.`")
+            raise RecordUnreadable(f"{file}: begin with `# <number>. <title>` and a line `Status: <status>, <date>.`")
         rows.append([title[1], f"[{title[2]}]({file.name})", status[2], status[1]])
     return page("Decisions", "the records in `docs/decisions/`", table(["", "decision", "date", "status"], rows))

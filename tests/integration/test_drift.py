@@ -165,7 +165,7 @@ def test_a_stack_is_back_after_all_of_it_was_deleted_by_hand(deployed: Settings)
 
     assert said.exit_code == 0, said.output
     assert f"{deployed.dockerhub_table}" in said.output
-    assert "docs/operations.md" in said.output
+    assert "docs/how-to/restore.md" in said.output
     for resources in everything.values():
         for resource in resources:
             assert resource.logical_id in said.output

@@ -1,4 +1,4 @@
-"""The sum every run must show: records in = published + duplicates + quarantined (contract, Shared ground)."""
+"""The sum every run must show: records in = published + duplicates + quarantined (docs/pipelines.md, Shared ground)."""
 
 from __future__ import annotations
 

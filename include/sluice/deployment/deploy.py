@@ -370,5 +370,5 @@ def deploy_command() -> None:
     if emptied := [name for stack in deployed for name in stack.emptied]:
         click.echo(
             f"These were deleted by hand and are empty now: {', '.join(emptied)}.\n"
-            'How to fill each again: docs/operations.md, "Deleted by hand".'
+            "How to fill each again: docs/how-to/restore.md."
         )

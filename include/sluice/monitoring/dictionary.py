@@ -15,6 +15,28 @@ def _time(name: str, description: str) -> Field:
     return Field(name, "S", f"{description}, ISO 8601 in UTC")
 
 
+def _record(name: str, holds: str, kind: str, *fields: Field, kept: str) -> Collection:
+    keys = (
+        Field("kind", "S", f"`{kind}`", "partition key"),
+        Field("name", "S", "`<start of the run, ISO 8601 in UTC>/<run id>`", "sort key"),
+    )
+    return Collection(
+        f"pipeline_runs: {name} of runs", "DynamoDB table", holds, _TABLE, keys + fields, _ALL, "at once", kept
+    )
+
+
+_EXPIRES = Field("expires_at", "N", "seconds since 1970 at which DynamoDB deletes the item")
+_GATE = (
+    _time("at", "when the gate ended"),
+    Field("outcome", "S", "`passed`, `warned` or `failed`"),
+    Field("dag_id", "S", "the Dag"),
+    Field("task_id", "S", "the task that ran the gate"),
+    Field("run_id", "S", "the run"),
+    _time("started_at", "start of the run"),
+    Field("report", "S", "address of the report"),
+    Field("message", "S", "what failed or was warned of, at most 4,000 characters; empty where all holds"),
+)
+
 COLLECTIONS = (
     Collection(
         "quarantine",
@@ -94,6 +116,19 @@ COLLECTIONS = (
         Field("sent", "BOOL", "false while the message is being sent"),
         kept="until it is over",
     ),
+    _record(
+        "history",
+        "What one run counted, or that it failed",
+        "history/<Dag>",
+        _time("at", "when it counted or failed"),
+        Field("outcome", "S", "`succeeded` or `failed`"),
+        Field("partition", "S", "hour, day or month of the run, or empty"),
+        Field("tally", "M", "its counts; missing where it failed before it counted"),
+        _EXPIRES,
+        kept="30 days",
+    ),
+    _record("gate", "What one gate found of one run", "gate/<gate>", *_GATE, _EXPIRES, kept="90 days"),
+    _items("gate", "The newest result of one gate", "`<pipeline>/<step>`", *_GATE, _EXPIRES, kept="90 days"),
     _items("queue", "When one queue was last seen empty", "queue", _time("empty_at", "that time")),
     _items(
         "depth",

@@ -1,4 +1,4 @@
-"""The producer of the contract: events with known shares of duplicates, late and malformed ones, repeatable by a seed.
+"""A producer of events with known shares of duplicates, late and malformed ones, repeatable by a seed.
 
 `generate` is pure and tells of each record what it is, so that a test knows the truth; `produce` puts it into Kinesis.
 """

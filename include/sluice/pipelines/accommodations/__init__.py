@@ -1,3 +1,3 @@
-"""Partner catalogues consolidated (contract, section 4)."""
+"""Partner catalogues consolidated (docs/pipelines.md, accommodations)."""
 
 PIPELINE = "accommodations"

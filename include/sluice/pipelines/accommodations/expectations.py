@@ -1,4 +1,4 @@
-"""Gate of the pipeline (contract, section 4), on measures: one row for a batch of any size.
+"""Gate of the pipeline (docs/pipelines.md, accommodations), on measures: one row for a batch of any size.
 
 Built inside a task: Great Expectations takes seconds to import.
 """

@@ -15,7 +15,7 @@ LANDING_PREFIX = "accommodations/"
 CURATED_PREFIX = "curated/accommodations/"
 
 MAX_BYTES = 500_000
-"""Of one output file, and so of one line with its newline (contract, section 4)."""
+"""Of one output file, and so of one line with its newline (docs/pipelines.md, accommodations)."""
 
 MAX_RAW_BYTES = 16 * MAX_BYTES
 """Of one line or array element as a partner wrote it: bounds the memory for it. Indentation takes two or three times

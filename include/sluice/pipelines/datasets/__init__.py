@@ -1,3 +1,3 @@
-"""CSV in, aggregated parquet out (contract, section 5)."""
+"""CSV in, aggregated parquet out (docs/pipelines.md, datasets)."""
 
 PIPELINE = "datasets"

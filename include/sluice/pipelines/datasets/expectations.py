@@ -1,4 +1,4 @@
-"""The gate of the pipeline (contract, section 5). Built inside a task: Great Expectations takes seconds to import."""
+"""The gate of the pipeline (docs/pipelines.md, datasets). Built inside a task: its import takes seconds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A source and its name, a row of its CSV, and the reason codes of `datasets` (contract, section 5). Pure."""
+"""A source and its name, a row of its CSV, and the reason codes of `datasets` (docs/pipelines.md, datasets). Pure."""
 
 from __future__ import annotations
 

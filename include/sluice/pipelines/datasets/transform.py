@@ -187,7 +187,7 @@ def _write_rejections(rejected: Sequence[RejectedRow], address: str, quarantine:
 
 
 def output_schema() -> pa.Schema:
-    """Types of the published file (contract, section 5)."""
+    """Types of the published file (docs/pipelines.md, datasets)."""
     import pyarrow as pa
 
     kinds = [pa.string(), pa.int16(), pa.int16(), pa.int64(), pa.float64(), pa.float64(), pa.float64()]

@@ -1,3 +1,3 @@
-"""How popular is an image, over time (contract, section 1)."""
+"""How popular is an image, over time (docs/pipelines.md, dockerhub)."""
 
 PIPELINE = "dockerhub"

@@ -12,7 +12,7 @@ COLLECTIONS = (
     Collection(
         "raw/dockerhub",
         "JSON",
-        "The answer of Docker Hub about one repository, whole, one object for each push (`last_updated`). Fields used:",
+        "The answer of Docker Hub about one repository, whole, one object for each push; these of its fields are used",
         "`raw/dockerhub/namespace=<namespace>/name=<name>/year=YYYY/month=MM/day=DD/YYYY_MM_DD_HHMMSS.json`",
         (
             Field("user", "string", "user that owns the repository"),

@@ -1,4 +1,4 @@
-"""Gates of the pipeline (contract, section 1). Built inside a task: Great Expectations takes seconds to import."""
+"""Gates of the pipeline (docs/pipelines.md, dockerhub). Built inside a task: its import takes seconds."""
 
 from __future__ import annotations
 

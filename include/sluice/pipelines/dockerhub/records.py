@@ -1,4 +1,4 @@
-"""Docker Hub's answer as a record, its raw key, and the reason codes of `dockerhub` (contract, section 1). Pure."""
+"""Docker Hub's answer as a record, its raw key, and the reason codes (docs/pipelines.md, dockerhub). Pure."""
 
 from __future__ import annotations
 
@@ -162,7 +162,7 @@ def parse_stats(document: object, *, now: datetime, expected: Repository | None 
 
 
 def raw_key(stats: Stats) -> str:
-    """Key of the raw object, from `last_updated` alone: all pulls between two pushes share it (contract, section 1)."""
+    """Key of the raw object, from `last_updated` alone: all pulls between two pushes share it."""
     pushed = stats.last_updated_at
     return (
         f"{RAW_PREFIX}namespace={stats.namespace}/name={stats.name}/{day_partition(pushed)}"

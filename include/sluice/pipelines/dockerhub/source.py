@@ -1,4 +1,4 @@
-"""Ask Docker Hub for many repositories at once (contract, section 1).
+"""Ask Docker Hub for many repositories at once (docs/pipelines.md, dockerhub).
 
 A repository that cannot be had never holds back the others: it becomes an `Answer` with a reason code.
 """

@@ -126,7 +126,7 @@ def _parse_answers(
 
 
 def _stats_row(stats: Stats) -> dict[str, Any]:
-    """Fields of the contract, and the time of the push as a number."""
+    """Fields that docs/pipelines.md names, and the time of the push as a number."""
     row: dict[str, Any] = {field: getattr(stats, field) for field in FIELDS}
     return row | {"last_updated_us": epoch_microseconds(stats.last_updated_at)}
 

@@ -92,7 +92,7 @@ class MonthlyState:
     months: dict[str, dict[str, Any]]
 
     def aggregated_metrics(self) -> dict[str, Any]:
-        """`aggregated_metrics_by_year_month` of the contract, in DynamoDB's JSON."""
+        """`aggregated_metrics_by_year_month` (docs/pipelines.md, dockerhub), in DynamoDB's JSON."""
         return {
             "M": {
                 month: {"L": [{"M": {name: entry[name] for name in ("star_count", "pull_count")}}]}

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from sluice.pipelines.dockerhub.records import Stats
 
 TTL_SECONDS = 60 * 24 * 3600
-"""Items of the table live 60 days after their last write (contract, section 1)."""
+"""Items of the table live 60 days after their last write (docs/pipelines.md, dockerhub)."""
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MARKER_SK = "#latest_version"

@@ -1,3 +1,3 @@
-"""An event stream into a deduplicated, catalogued lake (contract, section 2)."""
+"""An event stream into a deduplicated, catalogued lake (docs/pipelines.md, events)."""
 
 PIPELINE = "events"

@@ -1,4 +1,4 @@
-"""Gates of the pipeline (contract, section 2), on measures: one row for a batch or an hour of any size.
+"""Gates of the pipeline (docs/pipelines.md, events), on measures: one row for a batch or an hour of any size.
 
 Built inside a task: Great Expectations takes seconds to import.
 """

@@ -1,4 +1,4 @@
-"""An event as received and as a row, further fields as columns, and the reason codes (contract, section 2). Pure."""
+"""An event as received and as a row, further fields, and the reason codes (docs/pipelines.md, events). Pure."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ RAW_COLUMNS = {
 """
 
 PARTITION_COLUMNS = ("year", "month", "day", "hour")
-"""In the path only (contract, section 2)."""
+"""In the path only (docs/pipelines.md, events)."""
 
 ENGINE_COLUMNS = ("file_index", "file_row_number", "rowid")
 """Columns that DuckDB adds to a parquet file or a table; one of the data would hide them."""

@@ -1,3 +1,3 @@
-"""Success rate of IoT transmissions (contract, section 3)."""
+"""Success rate of IoT transmissions (docs/pipelines.md, modules)."""
 
 PIPELINE = "modules"

@@ -1,4 +1,4 @@
-"""The gate of the pipeline (contract, section 3), on measures: one row for a batch of any size.
+"""The gate of the pipeline (docs/pipelines.md, modules), on measures: one row for a batch of any size.
 
 Built inside a task: Great Expectations takes seconds to import.
 """

@@ -1,4 +1,4 @@
-"""A message and a weekly diagnostic as received, and the reason codes of `modules` (contract, section 3). Pure."""
+"""A message and a weekly diagnostic as received, and the reason codes (docs/pipelines.md, modules). Pure."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """What the pipeline reads and writes: messages, diagnostics and what was made of each in DynamoDB; rates in Iceberg.
 
-An item of the diagnostic table has `moduleId`, `timestamp` and `attempts` (contract, section 3), and beside them:
+An item of the diagnostic table has `moduleId`, `timestamp` and `attempts` (docs/pipelines.md), and:
 
 * `version`: of two diagnostics of one key, the greater version stays;
 * `judged_attempts`, `judged_reset`, `received`, `success_rate`, `judged_rule_version`: the `Judgement`, written after

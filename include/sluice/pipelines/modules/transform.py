@@ -1,4 +1,4 @@
-"""The rule of the success rate (contract, section 3): where a module was reset, and which rates are due. Pure."""
+"""The rule of the success rate (docs/pipelines.md, modules): resets, and which rates are due. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
--- The rule of the pipeline (contract, section 4): of each accommodation the record of the highest-priority partner, of
+-- The rule of the pipeline (docs/pipelines.md, accommodations): of each accommodation the record of the highest-priority partner, of
 -- each partner its newest record.
 --
 -- Relations  lines(record_id, text, flaw): lines of the partners' files; record_id grows with the age of the file and

@@ -1,4 +1,4 @@
--- The rule of the datasets (contract, section 5): rows of text become typed rows or get a reason code, and are aggregated.
+-- The rule of the datasets (docs/pipelines.md, datasets): rows of text become typed rows or get a reason code, and are aggregated.
 --
 -- Relations  records(line, memory, percentage, ratio, dp, recovered), all text but the line,
 --            and what the queries before gave, by their names

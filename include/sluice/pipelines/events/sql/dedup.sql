@@ -1,4 +1,4 @@
--- The rule of an hour (contract, section 2): one row for each event_uuid, the earliest by created_at, arrived_at and
+-- The rule of an hour (docs/pipelines.md, events): one row for each event_uuid, the earliest by created_at, arrived_at and
 -- sequence_number; none where the previous hours have the uuid. Keys first; the payload is read once, at the end.
 --
 -- Relations  raw: the hour's rows, each with an id of its own (__row_id) that orders copies of one record

@@ -1,4 +1,4 @@
--- The rule of the ingest (contract, section 2): a record as received becomes a typed row, or gets a reason code.
+-- The rule of the ingest (docs/pipelines.md, events): a record as received becomes a typed row, or gets a reason code.
 --
 -- Relations  envelopes(shard_id, sequence_number, arrived_at, record), and what the queries before gave, by their names
 -- Functions that read JSON, made by `transform.py` from the planned columns:
