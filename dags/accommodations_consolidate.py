@@ -45,12 +45,13 @@ from airflow.sdk import AssetOrTimeSchedule, CronTriggerTimetable, Param, dag, t
 
 from sluice.lake import run_slug
 from sluice.settings import load_settings
-from sluice_airflow import assets
 from sluice_airflow.alerts import after_failed_run
+from sluice_airflow.assets import assets
 from sluice_airflow.defaults import START, TASK_DEFAULTS
 from sluice_airflow.doorbell import doorbell
 from sluice_airflow.gates import GateOperator
 
+ASSETS = assets("accommodations")
 QUEUE = load_settings().accommodations_queue
 NEW_PARTNER_FILES = doorbell(QUEUE, "accommodations_consolidate", "accommodations")
 
@@ -92,8 +93,8 @@ def accommodations_consolidate():
         return steps.consolidate(run_slug(run_id))
 
     @task(
-        inlets=[assets.PARTNER_FILES],
-        outlets=[assets.ACCOMMODATIONS, assets.ACCOMMODATIONS_CANDIDATES, assets.ACCOMMODATIONS_CURRENT],
+        inlets=[ASSETS["partner_files"]],
+        outlets=[ASSETS["accommodations"], ASSETS["accommodations_candidates"], ASSETS["accommodations_current"]],
     )
     def publish(run_id: str):
         """Announce the batch, write its files, commit its tables, delete the messages last."""

@@ -43,12 +43,13 @@ from airflow.sdk import AssetOrTimeSchedule, CronTriggerTimetable, Param, dag, t
 from sluice.lake import run_slug
 from sluice.pipelines.datasets.records import source_pattern
 from sluice.settings import load_settings
-from sluice_airflow import assets
 from sluice_airflow.alerts import after_failed_run
+from sluice_airflow.assets import assets
 from sluice_airflow.defaults import START, TASK_DEFAULTS
 from sluice_airflow.doorbell import doorbell
 from sluice_airflow.gates import GateOperator
 
+ASSETS = assets("datasets")
 QUEUE = load_settings().datasets_queue
 NEW_FILES = doorbell(QUEUE, "datasets_aggregate", "datasets")
 
@@ -95,7 +96,7 @@ def datasets_aggregate():
         source, force = _asked(dag_run.conf)
         return steps.aggregate(run_slug(run_id), source, force=force)
 
-    @task(inlets=[assets.DATASET_FILES], outlets=[assets.DATASETS])
+    @task(inlets=[ASSETS["dataset_files"]], outlets=[ASSETS["datasets"]])
     def publish(collected: dict[str, int], run_id: str, dag_run):
         """One conditional request a file, then delete the messages."""
         from sluice.pipelines.datasets import steps

@@ -35,12 +35,13 @@ from airflow.sdk import AssetOrTimeSchedule, CronTriggerTimetable, Param, dag, t
 
 from sluice.lake import run_slug
 from sluice.settings import load_settings
-from sluice_airflow import assets
 from sluice_airflow.alerts import after_failed_run
+from sluice_airflow.assets import assets
 from sluice_airflow.defaults import START, TASK_DEFAULTS
 from sluice_airflow.doorbell import doorbell
 from sluice_airflow.gates import GateOperator
 
+ASSETS = assets("dockerhub")
 QUEUE = load_settings().dockerhub_queue
 NEW_RAW_OBJECTS = doorbell(QUEUE, "dockerhub_aggregate", "dockerhub")
 
@@ -68,7 +69,7 @@ def dockerhub_aggregate():
 
         return (steps.collect_all if params["rebuild"] else steps.collect)(run_slug(run_id))
 
-    @task(inlets=[assets.RAW_DOCKERHUB], outlets=[assets.DOCKERHUB_STATS])
+    @task(inlets=[ASSETS["raw_dockerhub"]], outlets=[ASSETS["dockerhub_stats"]])
     def publish_aggregates(collected: dict[str, int], run_id: str, params: dict):
         """Write the items, then delete the messages."""
         from sluice.pipelines.dockerhub import steps

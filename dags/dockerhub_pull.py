@@ -32,10 +32,12 @@ from airflow.sdk import CronTriggerTimetable, dag, task
 
 from sluice.lake import run_slug
 from sluice.settings import load_settings
-from sluice_airflow import assets
 from sluice_airflow.alerts import after_failed_run
+from sluice_airflow.assets import assets
 from sluice_airflow.defaults import START, TASK_DEFAULTS
 from sluice_airflow.gates import GateOperator
+
+ASSETS = assets("dockerhub")
 
 
 @dag(
@@ -56,7 +58,7 @@ def dockerhub_pull():
 
         return steps.fetch(run_slug(run_id))
 
-    @task(inlets=[assets.DOCKER_HUB], outlets=[assets.DOCKERHUB_HISTORY, assets.RAW_DOCKERHUB])
+    @task(inlets=[ASSETS["docker_hub"]], outlets=[ASSETS["dockerhub_history"], ASSETS["raw_dockerhub"]])
     def publish_answers(fetched: dict[str, int], run_id: str):
         """History rows first, then the raw objects."""
         from sluice.pipelines.dockerhub import steps

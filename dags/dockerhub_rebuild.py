@@ -29,8 +29,8 @@ from __future__ import annotations
 from airflow.sdk import dag, task
 
 from sluice.lake import run_slug
-from sluice_airflow import assets
 from sluice_airflow.alerts import after_failed_run
+from sluice_airflow.assets import assets
 from sluice_airflow.defaults import START, TASK_DEFAULTS
 from sluice_airflow.gates import GateOperator
 from sluice_airflow.timetable import StartOfIntervalTimetable
@@ -39,6 +39,9 @@ from sluice_airflow.timetable import StartOfIntervalTimetable
 def _run_name(run_id: str) -> str:
     """Not that of a run of `dockerhub_aggregate`, which uses the same prefixes and may start at the same moment."""
     return run_slug(f"rebuild__{run_id}")
+
+
+ASSETS = assets("dockerhub")
 
 
 @dag(
@@ -59,7 +62,7 @@ def dockerhub_rebuild():
 
         return steps.collect_month(_run_name(run_id), logical_date)
 
-    @task(inlets=[assets.RAW_DOCKERHUB], outlets=[assets.DOCKERHUB_STATS])
+    @task(inlets=[ASSETS["raw_dockerhub"]], outlets=[ASSETS["dockerhub_stats"]])
     def publish_aggregates(collected: dict[str, int], run_id: str):
         """Write the items of the month again."""
         from sluice.pipelines.dockerhub import steps

@@ -39,13 +39,14 @@ from airflow.sdk import Param, dag, task
 
 from sluice.lake import run_slug, staging_key
 from sluice.settings import load_settings
-from sluice_airflow import assets
 from sluice_airflow.alerts import after_failed_run
+from sluice_airflow.assets import assets
 from sluice_airflow.defaults import START, TASK_DEFAULTS
 from sluice_airflow.gates import GateOperator
 from sluice_airflow.skipping import return_and_skip
 from sluice_airflow.timetable import StartOfIntervalTimetable
 
+ASSETS = assets("events")
 HOUR_PATTERN = r"^\d{4}-\d{2}-\d{2}[T ]\d{2}(:\d{2}(:\d{2}(\.\d+)?)?)?(Z|[+-]\d{2}:?\d{2})?$"
 """ISO 8601; without a zone it is UTC. Airflow checks it when a run is triggered, `format` it does not check."""
 
@@ -116,7 +117,9 @@ def events_hourly():
     )
 
     # One at a time: commits to one table that meet are done again, with growing pauses.
-    @task(inlets=[assets.RAW_EVENTS], outlets=[assets.EVENTS], max_active_tis_per_dag=1, trigger_rule="none_failed")
+    @task(
+        inlets=[ASSETS["raw_events"]], outlets=[ASSETS["events"]], max_active_tis_per_dag=1, trigger_rule="none_failed"
+    )
     def publish_hour(run_id: str, dag_run):
         """One commit that replaces the hour in the table `events`."""
         from sluice.pipelines.events import steps

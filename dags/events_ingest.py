@@ -40,11 +40,13 @@ from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOpe
 from airflow.sdk import CronTriggerTimetable, dag, task
 
 from sluice.lake import run_slug
-from sluice_airflow import assets
 from sluice_airflow.alerts import after_failed_run
+from sluice_airflow.assets import assets
 from sluice_airflow.defaults import START, TASK_DEFAULTS
 from sluice_airflow.gates import GateOperator
 from sluice_airflow.skipping import return_and_skip
+
+ASSETS = assets("events")
 
 
 @dag(
@@ -66,7 +68,7 @@ def events_ingest():
         counts = steps.drain(run_slug(run_id))
         return counts if counts["shards"] else return_and_skip(ti, counts, ["check_batch", "publish_batch"])
 
-    @task(inlets=[assets.EVENT_STREAM], outlets=[assets.RAW_EVENTS])
+    @task(inlets=[ASSETS["event_stream"]], outlets=[ASSETS["raw_events"]])
     def publish_batch(run_id: str):
         """Announce the batch, write quarantine and raw files, move the checkpoints last."""
         from sluice.pipelines.events import steps

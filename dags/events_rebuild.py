@@ -39,11 +39,13 @@ from datetime import timedelta
 from airflow.sdk import Param, dag, task
 
 from sluice.lake import run_slug
-from sluice_airflow import assets
 from sluice_airflow.alerts import after_failed_run
+from sluice_airflow.assets import assets
 from sluice_airflow.defaults import START, TASK_DEFAULTS
 from sluice_airflow.gates import GateOperator
 from sluice_airflow.timetable import BackfillTimetable
+
+ASSETS = assets("events")
 
 
 @dag(
@@ -73,7 +75,7 @@ def events_rebuild():
 
         return rebuild.dedup_day(run_slug(run_id), rebuild.day_to_process(dag_run.logical_date, dag_run.conf))
 
-    @task(inlets=[assets.RAW_EVENTS], outlets=[assets.EVENTS])
+    @task(inlets=[ASSETS["raw_events"]], outlets=[ASSETS["events"]])
     def publish_day(run_id: str):
         """One commit that replaces the hours of the day in the table `events`."""
         from sluice.pipelines.events import rebuild

@@ -40,12 +40,13 @@ from airflow.sdk import AssetOrTimeSchedule, CronTriggerTimetable, Param, dag, t
 
 from sluice.lake import run_slug
 from sluice.settings import load_settings
-from sluice_airflow import assets
 from sluice_airflow.alerts import after_failed_run
+from sluice_airflow.assets import assets
 from sluice_airflow.defaults import START, TASK_DEFAULTS
 from sluice_airflow.doorbell import doorbell
 from sluice_airflow.gates import GateOperator
 
+ASSETS = assets("modules")
 DIAGNOSTICS = load_settings().weekly_diagnostic_queue
 MESSAGES = load_settings().recv_message_queue
 DAG_ID = "modules_diagnostics"
@@ -91,8 +92,8 @@ def modules_diagnostics():
         return steps.compute_rates(run_slug(run_id), rebuild=params["rebuild"])
 
     @task(
-        inlets=[assets.RECV_MESSAGE, assets.WEEKLY_DIAGNOSTIC],
-        outlets=[assets.MODULE_SUCCESS_RATES, assets.SUCCESS_RATE],
+        inlets=[ASSETS["recv_message"], ASSETS["weekly_diagnostic"]],
+        outlets=[ASSETS["module_success_rates"], ASSETS["success_rate"]],
     )
     def publish_rates(collected: dict[str, int], run_id: str):
         """Append new rates to their table, publish and note them, then delete the diagnostics."""

@@ -17,6 +17,7 @@ from urllib.parse import quote
 
 from sluice.core.tally import COUNTS
 from sluice.errors import SluiceError
+from sluice.lake import StagingExpired
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -250,7 +251,13 @@ def run_again(context: Context, dag_id: str, task_id: str) -> str:
     back in the queue when their visibility timeout ends, and a new run takes them. The error of a task that cannot run
     again names what does its work instead.
     """
-    instead: str = getattr(context.get("exception"), "instead", "")
+    error = context.get("exception")
+    instead: str = getattr(error, "instead", "")
+    if isinstance(error, StagingExpired) and not instead:
+        from sluice.monitoring.pipelines import instead_of_expired
+        from sluice.settings import load_settings
+
+        instead = instead_of_expired(load_settings(), error.key)
     if instead:
         return instead
     run = context.get("dag_run")

@@ -7,6 +7,7 @@ what was published. A Dag of another team is scheduled on one by its name: `sche
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import Asset
@@ -14,113 +15,31 @@ from airflow.sdk import Asset
 from sluice import lake
 from sluice.core.tally import COUNTS
 from sluice.lake import run_slug
+from sluice.pipelines import declaration
 from sluice.settings import load_settings
 from sluice_airflow.alerts import partition_of
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-SETTINGS = load_settings()
-LAKE, LANDING = f"s3://{SETTINGS.lake_bucket}", f"s3://{SETTINGS.landing_bucket}"
 
+@cache
+def assets(pipeline: str) -> dict[str, Asset]:
+    """Name -> asset of a pipeline, as it declares them (`sluice/pipelines/<name>/pipeline.py`).
 
-def _asset(name: str, uri: str, pipeline: str, kind: str, description: str, gate: str = "") -> Asset:
-    """An asset of a pipeline; `gate` is the one that passes what is published, as in the key of its reports."""
-    place = {"target": SETTINGS.target, "region": SETTINGS.aws_region}
-    about = {"description": description, "format": kind, "pipeline": pipeline, "gate": gate}
-    asset = Asset(name=name, group=pipeline, extra=about | place)
-    # Not by its argument: Airflow would look for a normalizer of the scheme among its providers, and import that of
-    # Amazon, in each task and whenever a Dag file is read (0.2 s of CPU).
-    object.__setattr__(asset, "uri", uri)
-    return asset
-
-
-# Not SLUICE_DOCKERHUB_URL: the stand-in has another port after each start, and Airflow fails a task whose asset has an
-# address that the dag processor has not stored yet.
-DOCKER_HUB = _asset("docker_hub", "https://hub.docker.com/v2/repositories", "dockerhub", "http", "Docker Hub's API")
-RAW_DOCKERHUB = _asset(
-    "raw_dockerhub", f"{LAKE}/raw/dockerhub", "dockerhub", "json", "Answers of Docker Hub", "dockerhub/pull"
-)
-DOCKERHUB_HISTORY = _asset(
-    "dockerhub_history",
-    f"{LAKE}/curated/dockerhub_history",
-    "dockerhub",
-    "iceberg",
-    "One row for each repository and pull",
-    "dockerhub/pull",
-)
-DOCKERHUB_STATS = _asset(
-    "dockerhub_stats",
-    f"dynamodb://{SETTINGS.dockerhub_table}/items",
-    "dockerhub",
-    "dynamodb",
-    "Stars and pulls of each repository by month",
-    "dockerhub/aggregate",
-)
-
-EVENT_STREAM = _asset(
-    "event_stream", f"kinesis://{SETTINGS.event_stream}/shards", "events", "kinesis", "Events as sent"
-)
-RAW_EVENTS = _asset(
-    "raw_events", f"{LAKE}/raw/events", "events", "parquet", "Events as received, duplicates included", "events/ingest"
-)
-EVENTS = _asset("events", f"{LAKE}/curated/events", "events", "iceberg", "Every event once, by hour", "events/hourly")
-
-RECV_MESSAGE = _asset(
-    "recv_message", f"sns://{SETTINGS.recv_message_queue}/topic", "modules", "sns", "Messages of IoT modules"
-)
-WEEKLY_DIAGNOSTIC = _asset(
-    "weekly_diagnostic", f"sns://{SETTINGS.weekly_diagnostic_queue}/topic", "modules", "sns", "Diagnostics of modules"
-)
-SUCCESS_RATE = _asset(
-    "success_rate",
-    f"sns://{SETTINGS.success_rate_topic}/topic",
-    "modules",
-    "sns",
-    "Success rate of each diagnostic",
-    "modules/rates",
-)
-MODULE_SUCCESS_RATES = _asset(
-    "module_success_rates",
-    f"{LAKE}/curated/module_success_rates",
-    "modules",
-    "iceberg",
-    "Every success rate that was published",
-    "modules/rates",
-)
-
-PARTNER_FILES = _asset(
-    "partner_files", f"{LANDING}/accommodations", "accommodations", "json", "Catalogues as partners drop them off"
-)
-ACCOMMODATIONS = _asset(
-    "accommodations",
-    f"{LAKE}/curated/accommodations",
-    "accommodations",
-    "json",
-    "Consolidated accommodations of each batch",
-    "accommodations/consolidate",
-)
-ACCOMMODATIONS_CANDIDATES = _asset(
-    "accommodations_candidates",
-    f"{LAKE}/curated/accommodations_candidates",
-    "accommodations",
-    "iceberg",
-    "The newest record of every accommodation and partner",
-    "accommodations/consolidate",
-)
-ACCOMMODATIONS_CURRENT = _asset(
-    "accommodations_current",
-    f"{LAKE}/curated/accommodations_current",
-    "accommodations",
-    "iceberg",
-    "The latest consolidated record of every accommodation",
-    "accommodations/consolidate",
-)
-
-DATASET_FILES = _asset("dataset_files", f"{LANDING}/datasets", "datasets", "csv", "Datasets as they are dropped off")
-DATASETS = _asset(
-    "datasets", f"{LAKE}/curated/datasets", "datasets", "parquet", "One aggregate a dataset", "datasets/aggregate"
-)
+    Of the settings that the process had at first: one asset has one address in the database of Airflow.
+    """
+    settings = load_settings()
+    place = {"target": settings.target, "region": settings.aws_region}
+    made = {}
+    for each in declaration(pipeline, settings).assets:
+        about = {"description": each.description, "format": each.format, "pipeline": pipeline, "gate": each.gate}
+        asset = Asset(name=each.name, group=pipeline, extra=about | place)
+        # Not by its argument: Airflow would look for a normalizer of the scheme among its providers, and import that of
+        # Amazon, in each task and whenever a Dag file is read (0.2 s of CPU).
+        object.__setattr__(asset, "uri", each.uri)
+        made[each.name] = asset
+    return made
 
 
 def note_publication(context: Context, result: Any = None) -> None:

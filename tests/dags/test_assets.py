@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +10,7 @@ import pytest
 
 from dockerhub_account import DockerHubAccount
 from sluice.aws.tables import reading
-from sluice.deployment.deploy import TABLES
+from sluice.deployment.deploy import iceberg_tables
 from sluice.monitoring.pipelines import pipelines
 from sluice.settings import PROJECT_ROOT, load_settings
 from sluice_dev.dockerhub import DockerHubStandIn
@@ -33,7 +32,7 @@ def assets_in(condition: Any) -> list[Any]:
 
 def test_every_published_table_is_the_outlet_of_a_task_and_is_described(dags: dict[str, DAG]) -> None:
     published = {asset.name: asset for dag in dags.values() for asset in assets_of(dag, "outlets")}
-    for table in TABLES:
+    for table in iceberg_tables(load_settings()):
         asset = published[table.name]
         assert asset.uri == f"s3://{load_settings().lake_bucket}/{table.prefix.rstrip('/')}"
         assert asset.extra["format"] == "iceberg"
@@ -82,16 +81,7 @@ def test_the_report_of_an_asset_event_is_that_of_the_gate_before_it(dags: dict[s
 
 
 def test_every_declared_asset_is_used(dags: dict[str, DAG]) -> None:
-    from sluice_airflow import assets
-
-    tree = ast.parse(Path(str(assets.__file__)).read_text())
-    declared = {
-        getattr(assets, target.id).name
-        for node in tree.body
-        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Call)
-        for target in node.targets
-        if isinstance(target, ast.Name) and target.id.isupper() and hasattr(getattr(assets, target.id), "uri")
-    }
+    declared = {asset.name for pipeline in pipelines(load_settings()) for asset in pipeline.assets}
     used = {each.name for dag in dags.values() for kind in ("inlets", "outlets") for each in assets_of(dag, kind)}
     assert declared == used
 

@@ -56,12 +56,13 @@ def test_a_run_says_from_which_source_to_which_table_and_objects_it_went(
 
 
 def test_every_asset_has_a_dataset_of_its_own_in_a_namespace_of_the_field(account: DockerHubAccount) -> None:
-    from airflow.sdk import Asset
 
-    from sluice_airflow import assets, lineage
+    from sluice import pipelines
+    from sluice_airflow import lineage
+    from sluice_airflow.assets import assets
 
     lineage._account_id.cache_clear()
-    declared = [each for each in vars(assets).values() if isinstance(each, Asset)]
+    declared = [asset for name in pipelines.names() for asset in assets(name).values()]
     found = [lineage.dataset_of(each) for each in declared]
     assert len({(each.namespace, each.name) for each in found}) == len(declared)
     services = {"http": "https://", "iceberg": "arn:aws:glue:", "json": "s3://", "parquet": "s3://", "csv": "s3://"}

@@ -332,9 +332,10 @@ def test_the_last_lines_tell_what_failed_where_to_look_and_how_to_run_it_again(
 
 def test_a_task_that_cannot_run_again_names_what_does_its_work() -> None:
     error = StagingExpired("lake", "staging/dockerhub/run/objects.jsonl")
-    assert alerts.last_lines(ContextOf(exception=error))[-1] == f"run again: {error.instead}"
+    instead = """run `sluice airflow dags trigger dockerhub_aggregate --conf '{"rebuild": true}'`"""
+    assert alerts.last_lines(ContextOf(exception=error))[-1] == f"run again: {instead}"
     # As the alert and `sluice status` print it.
-    assert alerts.run_again(ContextOf(exception=error), "d", "t") == error.instead
+    assert alerts.run_again(ContextOf(exception=error), "d", "t") == instead
 
 
 def test_a_try_that_is_retried_ends_its_log_the_same_way_and_sends_no_alert(

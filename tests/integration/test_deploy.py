@@ -459,7 +459,7 @@ def test_glue_maintains_the_tables_of_an_account_until_airflow_does_again(
     sessions.client("glue").create_database(DatabaseInput={"Name": settings.glue_database})
     airflow = emulated_real_account(settings, monkeypatch, tmp_path)
     monkeypatch.setattr(deploy, "STACKS", ("platform",))
-    monkeypatch.setattr(deploy, "TABLES", (EVENTS,))
+    monkeypatch.setattr(deploy, "iceberg_tables", lambda _: [EVENTS])
     glue = airflow.model_copy(update={"table_maintenance": "glue"})
     longer = glue.model_copy(update={"table_retention_hours": 100})
     optimizers = TableOptimizers(airflow, glue, longer)

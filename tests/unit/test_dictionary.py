@@ -7,10 +7,11 @@ import re
 import pytest
 
 from sluice.core.dictionary import Collection
-from sluice.deployment.deploy import TABLES, TEMPLATES
+from sluice.deployment.deploy import TEMPLATES, iceberg_tables
 from sluice.deployment.template import load_template
 from sluice.monitoring.dictionary import collections
 from sluice.pipelines.events.records import PARTITION_COLUMNS
+from sluice.settings import load_settings
 
 ALL = [each for group in collections().values() for each in group]
 DYNAMODB = [each for each in ALL if each.kind == "DynamoDB table"]
@@ -50,7 +51,9 @@ def test_every_dynamodb_table_is_in_the_dictionary_with_its_keys() -> None:
 
 
 def test_every_iceberg_table_that_is_deployed_is_in_the_dictionary() -> None:
-    assert {each.name for each in ALL if each.kind == "Iceberg table"} == {table.name for table in TABLES}
+    assert {each.name for each in ALL if each.kind == "Iceberg table"} == {
+        table.name for table in iceberg_tables(load_settings())
+    }
 
 
 def test_the_columns_of_raw_events_are_those_of_its_template() -> None:

@@ -7,28 +7,29 @@ from importlib.util import find_spec
 
 import click
 
+from sluice import pipelines
 from sluice.core.commands import ReportingGroup
 
 PRODUCT = {
-    "datasets": "sluice.pipelines.datasets.commands:datasets",
     "dead-letters": "sluice.cli.dead_letters:dead_letters",
     "deploy": "sluice.deployment.deploy:deploy_command",
-    "dockerhub": "sluice.pipelines.dockerhub.commands:dockerhub",
     "migrate": "sluice.deployment.migrate:migrate",
-    "modules": "sluice.pipelines.modules.commands:modules",
-    "partners": "sluice.pipelines.accommodations.commands:partners",
     "quality": "sluice.cli.lake_views:quality",
     "quarantine": "sluice.cli.lake_views:quarantine",
     "status": "sluice.cli.status:status",
     "tables": "sluice.cli.tables:tables",
 }
-"""Commands of the product, loaded when they are asked for."""
+"""Commands that belong to no pipeline, loaded when they are asked for."""
 
 
 def installed_commands() -> dict[str, str]:
-    """Name -> `<module>:<attribute>` of every command: the product's, and those of a checkout (`sluice_dev`)."""
+    """Name -> `<module>:<attribute>` of every command; those of `sluice_dev` are in a checkout only."""
     entries = distribution("sluice").entry_points.select(group="sluice.commands")
-    return PRODUCT | {entry.name: entry.value for entry in entries if find_spec(entry.module.partition(".")[0])}
+    return (
+        PRODUCT
+        | pipelines.commands()
+        | {entry.name: entry.value for entry in entries if find_spec(entry.module.partition(".")[0])}
+    )
 
 
 class _Commands(ReportingGroup):

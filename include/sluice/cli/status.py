@@ -12,12 +12,13 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from sluice.aws.account import account_id
 from sluice.aws.sessions import as_terminal, giving_up_soon
+from sluice.core.pipeline import Dag, Pipeline
 from sluice.core.tally import COUNTS
 from sluice.environment import web_url
 from sluice.errors import SluiceError
 from sluice.monitoring.canary import records as canary_records
 from sluice.monitoring.observation import Observation, QueueState, look
-from sluice.monitoring.pipelines import Pipeline, WatchedDag, pipelines
+from sluice.monitoring.pipelines import pipelines
 from sluice.monitoring.problems import Problem, at_text, duration_text, find_problems, state_of, trend_text
 from sluice.monitoring.runs import LastRun, Running, utc_now
 from sluice.settings import Settings, load_settings
@@ -96,9 +97,7 @@ def document(
     }
 
 
-def _dag_document(
-    pipeline: Pipeline, dag: WatchedDag, seen: Observation, problems: Sequence[Problem]
-) -> dict[str, Any]:
+def _dag_document(pipeline: Pipeline, dag: Dag, seen: Observation, problems: Sequence[Problem]) -> dict[str, Any]:
     last = seen.runs.dags.get(dag.dag_id, LastRun())
     return {
         "dag": dag.dag_id,
@@ -177,7 +176,7 @@ def canary_line(seen: Observation) -> str:
     return f"canary: {canary_records.summary(latencies)}; {ago} ago"
 
 
-def _row(pipeline: Pipeline, dag: WatchedDag, seen: Observation, problems: Sequence[Problem]) -> list[str]:
+def _row(pipeline: Pipeline, dag: Dag, seen: Observation, problems: Sequence[Problem]) -> list[str]:
     state = state_of(dag, seen, problems)
     colour = {"ok": "green", "first run": "green", "never ran": "dim"}.get(state, "bold red")
     last = seen.runs.dags.get(dag.dag_id, LastRun())

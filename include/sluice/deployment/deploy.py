@@ -20,12 +20,13 @@ import click
 from botocore.exceptions import ClientError
 from rich.table import Table
 
+from sluice import pipelines
 from sluice.aws.account import account_id
 from sluice.aws.emulator import EmbeddedServerError, save
 from sluice.aws.glue import add_columns
 from sluice.aws.sessions import NOT_FOUND, client_of, error_code
 from sluice.aws.tables import optimizers
-from sluice.aws.tables.definitions import create_missing
+from sluice.aws.tables.definitions import TableDefinition, create_missing
 from sluice.core.console import console
 from sluice.core.notifications import is_test_event
 from sluice.deployment import DeployError
@@ -37,21 +38,15 @@ from sluice.deployment.drift import (
 )
 from sluice.deployment.repair import repair
 from sluice.deployment.template import load_template
-from sluice.pipelines.accommodations import catalogue as accommodations
-from sluice.pipelines.dockerhub import storage as dockerhub
-from sluice.pipelines.events import storage as events
-from sluice.pipelines.modules import storage as modules
 from sluice.settings import PROJECT_ROOT, Settings, load_settings
 
 if TYPE_CHECKING:
     from mypy_boto3_cloudformation import CloudFormationClient
 
 TEMPLATES = PROJECT_ROOT / "infra"
-STACKS = ("dockerhub", "events", "platform", "accommodations", "modules", "datasets", "lake")
-"""Templates in the order of their deployment; `lake` is last, because S3 tries the topics that it shall notify."""
-
-TABLES = (dockerhub.HISTORY, events.EVENTS, modules.RATES, accommodations.CANDIDATES, accommodations.CURRENT)
-"""Iceberg tables: not in the templates, as CloudFormation would reset the columns and snapshots that writers add."""
+LAKE = "lake"
+STACKS = (*pipelines.names(), "platform", LAKE)
+"""Templates in the order of their deployment; `lake` is last, because S3 tries what it shall notify."""
 
 UPDATABLE = (
     "CREATE_COMPLETE",
@@ -96,14 +91,16 @@ def deploy(settings: Settings, templates: Path = TEMPLATES, stacks: tuple[str, .
     with (settings.home / "deploy.lock").open("w") as lock:
         # CloudFormation lets the second of two deployments fail, and the emulator may fail both.
         fcntl.flock(lock, fcntl.LOCK_EX)
-        optimizer_changes = optimizers.remove_unwanted(settings, TABLES, account)
+        declared = pipelines.declared(settings)
+        tables = iceberg_tables(settings)
+        optimizer_changes = optimizers.remove_unwanted(settings, tables, account)
         # CloudFormation resets the columns of a table whose definition it changes.
-        columns = events.columns_added(settings) if "events" in stacks else {}
-        deployed = [deploy_template(settings, name, (templates / f"{name}.yaml").read_text()) for name in stacks]
-        if columns and (kept := add_columns(settings.glue_database, events.RAW_TABLE, columns, settings)):
-            changes = tuple(f"Restore column {name} of {events.RAW_TABLE}" for name in kept)
-            deployed.append(Deployed("columns", changes))
-        if any(stack.changes for stack in deployed if stack.stack_name == f"{settings.resource_prefix}-lake"):
+        added = [each.keep_columns(settings) for each in declared if each.keep_columns and each.name in stacks]
+        deployed = [deploy_template(settings, name, template_of(settings, templates, name)) for name in stacks]
+        for table, columns in added:
+            if columns and (kept := add_columns(settings.glue_database, table, columns, settings)):
+                deployed.append(Deployed("columns", tuple(f"Restore column {name} of {table}" for name in kept)))
+        if any(stack.changes for stack in deployed if stack.stack_name == f"{settings.resource_prefix}-{LAKE}"):
             discard_test_events(settings)
         if settings.target == "embedded" and any(stack.changes for stack in deployed):
             # A crash of the emulator keeps its buckets: without their stack, which is the last, they would be in the
@@ -113,11 +110,39 @@ def deploy(settings: Settings, templates: Path = TEMPLATES, stacks: tuple[str, .
             except EmbeddedServerError as error:
                 raise DeployError(str(error)) from None
         if set(STACKS) <= set(stacks):
-            deployed.append(Deployed("tables", tuple(create_missing(settings, TABLES))))
-            optimizer_changes += optimizers.create_wanted(settings, TABLES, account)
+            deployed.append(Deployed("tables", tuple(create_missing(settings, tables))))
+            optimizer_changes += optimizers.create_wanted(settings, tables, account)
         if settings.target == "aws":
             deployed.append(Deployed("table optimizers", tuple(optimizer_changes)))
         return deployed
+
+
+def iceberg_tables(settings: Settings) -> list[TableDefinition]:
+    """Iceberg tables that the pipelines declare.
+
+    Not in the templates: CloudFormation would reset the columns and snapshots that writers add.
+    """
+    return [table for pipeline in pipelines.declared(settings) for table in pipeline.tables()]
+
+
+def template_of(settings: Settings, templates: Path, name: str) -> str:
+    """The template of a stack; that of the lake with the S3 notifications that the pipelines declare, as JSON."""
+    text = (templates / f"{name}.yaml").read_text()
+    if name != LAKE:
+        return text
+    template = load_template(text)
+    buckets = {"lake": template["Resources"]["Lake"], "landing": template["Resources"]["Landing"]}
+    for pipeline in pipelines.declared(settings):
+        for each in pipeline.notifications:
+            kind, service, target = ("Topic", "sns", each.topic) if each.topic else ("Queue", "sqs", each.queue)
+            arn = f"arn:${{AWS::Partition}}:{service}:${{AWS::Region}}:${{AWS::AccountId}}:{target}"
+            rules = [{"Name": "prefix", "Value": each.prefix}]
+            rules += [{"Name": "suffix", "Value": each.suffix}] if each.suffix else []
+            configuration = buckets[each.bucket]["Properties"].setdefault("NotificationConfiguration", {})
+            configuration.setdefault(f"{kind}Configurations", []).append(
+                {kind: {"Fn::Sub": arn}, "Event": "s3:ObjectCreated:*", "Filter": {"S3Key": {"Rules": rules}}}
+            )
+    return json.dumps(template)
 
 
 def deploy_template(settings: Settings, name: str, template: str) -> Deployed:
@@ -173,7 +198,8 @@ def discard_test_events(settings: Settings) -> None:
     """
     sqs = client_of("sqs", settings)
     wait_seconds = TEST_EVENT_WAIT_SECONDS if settings.target == "aws" else 0
-    for name in (settings.dockerhub_queue, settings.accommodations_queue, settings.datasets_queue):
+    names = [each.queue for pipeline in pipelines.declared(settings) for each in pipeline.notifications]
+    for name in names:
         try:
             url = sqs.get_queue_url(QueueName=name)["QueueUrl"]
         except ClientError as error:

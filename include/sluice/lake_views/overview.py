@@ -9,11 +9,12 @@ from functools import partial
 from typing import Any
 
 from sluice.aws.threads import in_parallel
+from sluice.core.pipeline import Dag, Pipeline
 from sluice.core.tally import COUNTS
 from sluice.monitoring import history
 from sluice.monitoring.history import GateRecord, RunRecord
 from sluice.monitoring.observation import Observation, look
-from sluice.monitoring.pipelines import Pipeline, WatchedDag, pipelines
+from sluice.monitoring.pipelines import pipelines
 from sluice.monitoring.problems import Problem, find_problems, overdue, state_of
 from sluice.monitoring.runs import LastRun
 from sluice.settings import Settings
@@ -135,7 +136,7 @@ def pipeline_document(
     }
 
 
-def dag_document(dag: WatchedDag, seen: Observation, problems: Sequence[Problem]) -> dict[str, Any]:
+def dag_document(dag: Dag, seen: Observation, problems: Sequence[Problem]) -> dict[str, Any]:
     """One Dag as plain values."""
     last = seen.runs.dags.get(dag.dag_id, LastRun())
     running = seen.runs.running.get(dag.dag_id)
@@ -153,7 +154,7 @@ def dag_document(dag: WatchedDag, seen: Observation, problems: Sequence[Problem]
     }
 
 
-def due_by(dag: WatchedDag, success_at: datetime) -> datetime | None:
+def due_by(dag: Dag, success_at: datetime) -> datetime | None:
     """When a Dag becomes stale if no run succeeds after the last one (UTC); None without a schedule."""
     if dag.schedule is None:
         return None

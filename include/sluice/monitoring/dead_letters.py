@@ -4,26 +4,29 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
+from pathlib import Path
 
 from sluice.aws import s3, sqs
 from sluice.aws.sessions import ResourceMissing
 from sluice.aws.threads import in_parallel
 from sluice.core.notifications import parse_notification
+from sluice.core.pipeline import Explanation, Pipeline
 from sluice.core.quarantine import RejectedRecord, printable
+from sluice.core.scratch import scratch_folder
 from sluice.errors import TerminalError
-from sluice.monitoring.pipelines import Pipeline, pipelines
+from sluice.monitoring.pipelines import pipelines
 from sluice.monitoring.runs import Failure, read_runs, utc_now
-from sluice.pipelines.modules.records import parse_diagnostic, parse_message
 from sluice.settings import Settings
 
 log = logging.getLogger(__name__)
 
 BODY_SHOWN_CHARACTERS = 200
 HEAD_BYTES = 4096
-"""Of a partner's file: what is looked at to say why it cannot be read."""
+"""Of an object: what is looked at to say why it cannot be read."""
 
 
 class NoDeadLetters(TerminalError):
@@ -74,7 +77,8 @@ def list_letters(settings: Settings, name: str, max_messages: int) -> list[Lette
             if not sum(sqs.queue_counts(queue + sqs.DEAD_LETTERS)):
                 continue
             letters = sqs.look_at_dead_letters(sqs.queue_url(queue + sqs.DEAD_LETTERS), max_messages)
-            found += in_parallel(partial(_describe, settings, queue, dag_failures), letters)
+            explanation = pipeline.explanations.get(queue, Explanation())
+            found += in_parallel(partial(_describe, explanation, queue, dag_failures), letters)
     return found
 
 
@@ -133,22 +137,17 @@ def _failures(settings: Settings) -> tuple[Failure, ...]:
         return ()
 
 
-def _describe(settings: Settings, queue: str, failures: list[Failure], letter: sqs.DeadLetter) -> Letter:
+def _describe(explanation: Explanation, queue: str, failures: list[Failure], letter: sqs.DeadLetter) -> Letter:
     exists: bool | None = None
     about = letter.body[:BODY_SHOWN_CHARACTERS]
     try:
-        if queue == settings.recv_message_queue:
-            message = parse_message(letter.body)
-            about = f"message of module {message.module_id} at {message.timestamp}"
-        elif queue == settings.weekly_diagnostic_queue:
-            diagnostic = parse_diagnostic(letter.body, letter.sent_at_ms)
-            about = f"diagnostic of module {diagnostic.module_id} at {diagnostic.timestamp}"
-            about += f", {diagnostic.attempts} attempts"
+        if explanation.about:
+            about = explanation.about(letter.body, letter.sent_at_ms)
         else:
             about, exists = _objects_of(letter.body)
         reason = "an object was deleted" if exists is False else _last_failure(failures)
-        if exists and queue == settings.accommodations_queue:
-            reason = _why_unreadable(letter.body) or reason
+        if exists and explanation.unreadable:
+            reason = _why_unreadable(letter.body, explanation.unreadable) or reason
     except RejectedRecord as rejected:
         reason = f"{rejected.reason}: {rejected.detail}"
     sent_at = datetime.fromtimestamp(letter.sent_at_ms / 1000, UTC)
@@ -172,19 +171,14 @@ def _objects_of(body: str) -> tuple[str, bool | None]:
     return "; ".join(lines) or "s3:TestEvent", all(found) if found else None
 
 
-def _why_unreadable(body: str) -> str:
-    """Why a partner's file cannot be read, where its first bytes tell."""
-    from sluice.core.scratch import scratch_folder
-    from sluice.pipelines.accommodations.source import UnreadableFile, detect_format
-
+def _why_unreadable(body: str, unreadable: Callable[[Path], str]) -> str:
+    """Why an object that a notification names cannot be read, where its first bytes tell; "" where they do not."""
     for each in parse_notification(body):
         with scratch_folder("dead-letters") as folder:
             path = folder / "head"
             path.write_bytes(s3.read_head(each.bucket, each.key, HEAD_BYTES))
-            try:
-                detect_format(path)
-            except UnreadableFile as unreadable:
-                return f"{unreadable.flaw}: {unreadable.flaw.detail}"
+            if why := unreadable(path):
+                return why
     return ""
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from sluice.aws import kinesis, sqs
 from sluice.aws.sessions import ResourceMissing
 from sluice.aws.threads import in_parallel
-from sluice.monitoring.pipelines import Pipeline, Stream, WatchedDag
+from sluice.core.pipeline import Dag, Pipeline, Stream
 from sluice.monitoring.runs import Depth, Runs, read_runs
 from sluice.settings import Settings
 
@@ -62,7 +62,7 @@ class Observation:
     queues: dict[str, QueueState]
     lags: dict[str, float | None]
 
-    def freshness_seconds(self, dags: Iterable[WatchedDag], table: str) -> float | None:
+    def freshness_seconds(self, dags: Iterable[Dag], table: str) -> float | None:
         """Seconds since a Dag last published a record to a curated table; None when none ever did."""
         last = [self.runs.dags.get(dag.dag_id) for dag in dags if table in dag.tables]
         times = [each.published_at for each in last if each and each.published_at]
@@ -98,7 +98,7 @@ def _state(
     counts: tuple[int, int] | None,
     dead: tuple[int, int] | None,
     runs: Runs,
-    dags: Iterable[WatchedDag],
+    dags: Iterable[Dag],
     now: datetime,
 ) -> QueueState:
     dead_letters = sum(dead) if dead else None
@@ -125,7 +125,7 @@ def _counts(queue: str) -> tuple[int, int] | None:
         return None
 
 
-def _last_empty(runs: Runs, dags: Iterable[WatchedDag], queue: str) -> datetime:
+def _last_empty(runs: Runs, dags: Iterable[Dag], queue: str) -> datetime:
     """A time at which no message of the queue had arrived that is still there.
 
     It was seen empty, or a run began that emptied it and succeeded. SQS tells the age of its oldest message to

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from sluice.aws.sqs import DEAD_LETTERS
+from sluice.core.pipeline import Dag, Pipeline, Stream
 from sluice.monitoring.observation import Observation, QueueState
-from sluice.monitoring.pipelines import QUEUE_AGE_MAX_SECONDS, STREAM_LAG_MAX_SECONDS, Pipeline, Stream, WatchedDag
+from sluice.monitoring.pipelines import QUEUE_AGE_MAX_SECONDS, STREAM_LAG_MAX_SECONDS
 from sluice.monitoring.runs import Failure, failure_name
 
 
@@ -60,7 +61,7 @@ def find_problems(watched: Sequence[Pipeline], seen: Observation, web_url: str) 
     ]
 
 
-def state_of(dag: WatchedDag, seen: Observation, problems: Sequence[Problem]) -> str:
+def state_of(dag: Dag, seen: Observation, problems: Sequence[Problem]) -> str:
     """`failing`, `stale`, another kind of problem, `first run` while that works, `never ran`, or `ok`."""
     kinds = [problem.kind for problem in problems if problem.dag_id == dag.dag_id]
     if kinds:
@@ -71,7 +72,7 @@ def state_of(dag: WatchedDag, seen: Observation, problems: Sequence[Problem]) ->
     return "first run" if dag.dag_id in seen.runs.running else "never ran"
 
 
-def _of_dag(pipeline: str, dag: WatchedDag, seen: Observation, page: str) -> Iterator[Problem]:
+def _of_dag(pipeline: str, dag: Dag, seen: Observation, page: str) -> Iterator[Problem]:
     failures = [failure for failure in seen.runs.failures if failure.dag_id == dag.dag_id]
     for failure in failures:
         yield failing(pipeline, failure)
@@ -85,7 +86,7 @@ def _of_dag(pipeline: str, dag: WatchedDag, seen: Observation, page: str) -> Ite
         yield from _of_stream(pipeline, dag, stream, seen.lags[stream.name], page)
 
 
-def overdue(dag: WatchedDag, seen: Observation) -> datetime | None:
+def overdue(dag: Dag, seen: Observation) -> datetime | None:
     """The time of the schedule for which a run should have succeeded by now, and none did.
 
     A Dag that never ran is measured from the deployment of the table of runs.
@@ -112,7 +113,7 @@ def failing(pipeline: str, failure: Failure) -> Problem:
     )
 
 
-def _stale(pipeline: str, dag: WatchedDag, seen: Observation, due: datetime, page: str) -> Problem:
+def _stale(pipeline: str, dag: Dag, seen: Observation, due: datetime, page: str) -> Problem:
     last, running = seen.runs.dags.get(dag.dag_id), seen.runs.running.get(dag.dag_id)
     deadline = at_text(due + timedelta(seconds=dag.deadline_seconds))
     since = f"the last one ended {at_text(last.success_at)}" if last and last.success_at else "none ever has"
@@ -130,13 +131,13 @@ def _stale(pipeline: str, dag: WatchedDag, seen: Observation, due: datetime, pag
     )
 
 
-def _again(dag: WatchedDag, seen: Observation) -> str:
+def _again(dag: Dag, seen: Observation) -> str:
     """The command that starts a run, or where one is at work the one that shows it: another would only wait for it."""
     command = "list-runs" if dag.dag_id in seen.runs.running else "trigger"
     return f"sluice airflow dags {command} {dag.dag_id}"
 
 
-def _of_queue(pipeline: str, dag: WatchedDag, queue: str, seen: Observation, page: str) -> Iterator[Problem]:
+def _of_queue(pipeline: str, dag: Dag, queue: str, seen: Observation, page: str) -> Iterator[Problem]:
     state = seen.queues[queue]
     missing = [
         name for name, count in ((queue, state.depth), (queue + DEAD_LETTERS, state.dead_letters)) if count is None
@@ -166,9 +167,7 @@ def _of_queue(pipeline: str, dag: WatchedDag, queue: str, seen: Observation, pag
         )
 
 
-def _of_stream(
-    pipeline: str, dag: WatchedDag, stream: Stream, lag_seconds: float | None, page: str
-) -> Iterator[Problem]:
+def _of_stream(pipeline: str, dag: Dag, stream: Stream, lag_seconds: float | None, page: str) -> Iterator[Problem]:
     if lag_seconds is None:
         yield _missing(pipeline, dag, f"stream {stream.name}", stream.name)
     elif lag_seconds > STREAM_LAG_MAX_SECONDS:
@@ -184,7 +183,7 @@ def _of_stream(
         )
 
 
-def _missing(pipeline: str, dag: WatchedDag, what: str, name: str) -> Problem:
+def _missing(pipeline: str, dag: Dag, what: str, name: str) -> Problem:
     return Problem(
         f"missing/{name}",
         pipeline,

@@ -11,11 +11,12 @@ from typing import Any
 
 from sluice import lake
 from sluice.aws import s3
+from sluice.core.pipeline import Pipeline
 from sluice.core.tally import COUNTS
 from sluice.monitoring import PIPELINE, alerts, history, metrics, runs
 from sluice.monitoring.history import GateRecord, RunRecord
 from sluice.monitoring.observation import Observation, look
-from sluice.monitoring.pipelines import WATCH_DAG, Pipeline, find_dag, pipelines
+from sluice.monitoring.pipelines import WATCH_DAG, find_dag, pipelines
 from sluice.monitoring.problems import Problem, failing, find_problems
 from sluice.monitoring.runs import Failure, utc_now
 from sluice.settings import Settings, load_settings

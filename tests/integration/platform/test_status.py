@@ -20,8 +20,9 @@ from sluice import cli
 from sluice.aws import sessions, sqs
 from sluice.aws.sessions import client
 from sluice.cli import status as status_cli
+from sluice.core.pipeline import Stream
 from sluice.monitoring import observation, runs, steps
-from sluice.monitoring.pipelines import Stream, pipelines
+from sluice.monitoring.pipelines import pipelines
 from sluice.monitoring.runs import CanaryResult, Failure, record_canary
 from sluice.settings import Settings
 

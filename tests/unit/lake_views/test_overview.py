@@ -2,14 +2,14 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
+from sluice.core.pipeline import Dag, Pipeline
 from sluice.lake_views.overview import due_by, hours_document, readable_pipelines
 from sluice.monitoring.history import RunRecord
-from sluice.monitoring.pipelines import Pipeline, WatchedDag
 from sluice.settings import load_settings
 
 NOW = datetime(2026, 11, 27, 15, 30, tzinfo=UTC)
-INGEST = WatchedDag("events_ingest", "*/5 * * * *", deadline_seconds=900)
-HOURLY = WatchedDag("events_hourly", "0 * * * *", deadline_seconds=1800, tables=("events",))
+INGEST = Dag("events_ingest", "*/5 * * * *", deadline_seconds=900)
+HOURLY = Dag("events_hourly", "0 * * * *", deadline_seconds=1800, tables=("events",))
 EVENTS = Pipeline("events", (INGEST, HOURLY))
 
 
@@ -50,7 +50,7 @@ def test_a_run_of_yesterday_is_not_in_the_chart_and_a_failed_one_is_counted() ->
 def test_freshness_has_a_deadline_the_next_time_of_the_schedule_and_its_margin() -> None:
     assert due_by(INGEST, NOW) == datetime(2026, 11, 27, 15, 50, tzinfo=UTC)
     assert due_by(HOURLY, NOW) == datetime(2026, 11, 27, 16, 30, tzinfo=UTC)
-    assert due_by(WatchedDag("events_rebuild", None), NOW) is None
+    assert due_by(Dag("events_rebuild", None), NOW) is None
 
 
 def test_a_person_sees_the_pipelines_of_the_dags_that_they_may_read() -> None:

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from sluice.deployment.deploy import TABLES
+from sluice.deployment.deploy import iceberg_tables
 from sluice.deployment.template import load_template
 from sluice.lake_views.places import ZONES, OutsideTheLake, expires_at, pipeline_of, zone_of
 from sluice.settings import PROJECT_ROOT, load_settings
@@ -52,7 +52,7 @@ def test_a_key_of_no_pipeline_is_shown_to_nobody() -> None:
 
 
 def test_every_table_has_a_pipeline() -> None:
-    assert all(pipeline_of(load_settings(), table.prefix) for table in TABLES)
+    assert all(pipeline_of(load_settings(), table.prefix) for table in iceberg_tables(load_settings()))
 
 
 def test_an_object_expires_with_its_zone() -> None:

@@ -10,28 +10,22 @@ from croniter import croniter
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from sluice.core.pipeline import Dag, Pipeline, Stream
 from sluice.monitoring import alerts
 from sluice.monitoring.observation import Observation, QueueState
-from sluice.monitoring.pipelines import (
-    QUEUE_AGE_MAX_SECONDS,
-    STREAM_LAG_MAX_SECONDS,
-    Pipeline,
-    Stream,
-    WatchedDag,
-    find_dag,
-)
+from sluice.monitoring.pipelines import QUEUE_AGE_MAX_SECONDS, STREAM_LAG_MAX_SECONDS, find_dag
 from sluice.monitoring.problems import Problem, duration_text, find_problems, overdue
 from sluice.monitoring.runs import Failure, LastRun, Runs
 from sluice.settings import load_settings
 
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
-HOURLY = WatchedDag("d", "0 * * * *", deadline_seconds=1800)
+HOURLY = Dag("d", "0 * * * *", deadline_seconds=1800)
 
 moments = st.datetimes(datetime(2020, 1, 1), datetime(2040, 1, 1), timezones=st.just(UTC))
 schedules = st.sampled_from(["*/5 * * * *", "*/30 * * * *", "0 * * * *", "0 6 * * 1-5", "0 0 1 * *", "15 3 29 2 *"])
 
 
-def seen(dag: WatchedDag, at: datetime, success_at: datetime | None, *failures: Failure, **more: object) -> Observation:
+def seen(dag: Dag, at: datetime, success_at: datetime | None, *failures: Failure, **more: object) -> Observation:
     """An observation of one Dag, deployed a day before noon."""
     runs = Runs(
         NOON - timedelta(days=1),
@@ -43,7 +37,7 @@ def seen(dag: WatchedDag, at: datetime, success_at: datetime | None, *failures: 
     return replace(Observation(at, runs, {}, {}), **more)  # type: ignore[arg-type]
 
 
-def kinds(dag: WatchedDag, observation: Observation) -> list[str]:
+def kinds(dag: Dag, observation: Observation) -> list[str]:
     return [each.kind for each in find_problems([Pipeline("p", (dag,))], observation, "http://airflow/")]
 
 
@@ -52,7 +46,7 @@ def kinds(dag: WatchedDag, observation: Observation) -> list[str]:
 def test_what_is_due_is_the_latest_time_of_the_schedule_whose_deadline_has_passed(
     schedule: str, deadline_seconds: int, now: datetime
 ) -> None:
-    due = WatchedDag("d", schedule, deadline_seconds).due(now)
+    due = Dag("d", schedule, deadline_seconds).due(now)
     assert due is not None
     assert croniter.match(schedule, due)
     deadline = timedelta(seconds=deadline_seconds)
@@ -64,7 +58,7 @@ def test_what_is_due_is_the_latest_time_of_the_schedule_whose_deadline_has_passe
 def test_a_dag_that_ran_at_its_last_time_is_never_overdue_and_one_that_stopped_always_is(
     schedule: str, deadline_seconds: int, now: datetime
 ) -> None:
-    dag = WatchedDag("d", schedule, deadline_seconds)
+    dag = Dag("d", schedule, deadline_seconds)
     due = dag.due(now)
     assert due is not None
     assert overdue(dag, seen(dag, now, due)) is None
@@ -80,13 +74,13 @@ def test_a_dag_is_stale_once_its_deadline_has_passed(now: str, stale: bool) -> N
 
 
 def test_a_dag_that_never_ran_is_wrong_only_when_it_should_have_run_since_it_was_deployed() -> None:
-    monthly = WatchedDag("d", "0 0 1 * *", deadline_seconds=3600)
+    monthly = Dag("d", "0 0 1 * *", deadline_seconds=3600)
     assert kinds(monthly, seen(monthly, NOON, None)) == []
     assert kinds(monthly, seen(monthly, datetime(2026, 12, 1, 1, tzinfo=UTC), None)) == ["stale"]
 
 
 def test_a_dag_without_a_schedule_is_never_stale() -> None:
-    by_hand = WatchedDag("d", None)
+    by_hand = Dag("d", None)
     assert kinds(by_hand, seen(by_hand, NOON + timedelta(days=999), None)) == []
 
 
@@ -111,7 +105,7 @@ def test_a_failure_before_the_missed_time_does_not_hide_that_nothing_runs() -> N
 def test_a_queue_is_wrong_when_it_is_old_when_it_has_dead_letters_or_when_it_is_gone(
     state: QueueState, expected: list[str]
 ) -> None:
-    dag = WatchedDag("d", None, queues=("q",))
+    dag = Dag("d", None, queues=("q",))
     assert kinds(dag, seen(dag, NOON, None, queues={"q": state})) == expected
 
 
@@ -120,7 +114,7 @@ def test_a_queue_is_wrong_when_it_is_old_when_it_has_dead_letters_or_when_it_is_
     [(0.0, []), (STREAM_LAG_MAX_SECONDS, []), (STREAM_LAG_MAX_SECONDS + 1, ["stream-lag"]), (None, ["missing"])],
 )
 def test_a_stream_is_wrong_when_it_lags_or_is_gone(lag: float | None, expected: list[str]) -> None:
-    dag = WatchedDag("d", None, streams=(Stream("s", "t"),))
+    dag = Dag("d", None, streams=(Stream("s", "t"),))
     assert kinds(dag, seen(dag, NOON, None, lags={"s": lag})) == expected
 
 
