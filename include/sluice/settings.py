@@ -1,31 +1,30 @@
 """Typed settings: the one place that reads the environment.
 
-Every setting is an environment variable `SLUICE_<NAME>` or a line of `.env`; `.env.example` lists them all.
+Every setting is an environment variable `SLUICE_<NAME>` or a line of `.env`; `.env.example` lists them all. Those of a
+pipeline are a model of its own, `sluice/pipelines/<name>/settings.py`.
 """
 
 from __future__ import annotations
 
 import difflib
 import os
-import re
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from dotenv import dotenv_values
 from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from sluice.base_settings import CronExpression
 from sluice.errors import TerminalError
+from sluice.pipelines.accommodations.settings import AccommodationsSettings
+from sluice.pipelines.datasets.settings import DatasetsSettings
+from sluice.pipelines.dockerhub.settings import DockerHubSettings
+from sluice.pipelines.events.settings import EventsSettings
+from sluice.pipelines.modules.settings import ModulesSettings
 
 PROJECT_ROOT = Path(__file__).resolve().parents[2]
-
-REPOSITORY_PATTERN = re.compile(r"[a-z0-9][a-z0-9_-]*/[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*")
-"""`namespace/name` as Docker Hub allows it."""
-
-
-CANARY = "sluice-canary"
-"""Reserved for `platform_canary`: the name of each of its records (docs/decisions/0033)."""
 
 SECRETS = ("database_url", "web_password", "airflow_secret", "fernet_key")
 """Settings whose value no message shows."""
@@ -35,7 +34,9 @@ class SettingsError(TerminalError):
     """A setting has a value that it may not have; the message names the variable and what it may be."""
 
 
-class Settings(BaseSettings):
+class Settings(
+    DockerHubSettings, EventsSettings, ModulesSettings, AccommodationsSettings, DatasetsSettings, BaseSettings
+):
     """All settings of sluice, read from the environment and from `.env` in the project's folder."""
 
     model_config = SettingsConfigDict(
@@ -44,9 +45,6 @@ class Settings(BaseSettings):
 
     # Where things run
     target: Literal["embedded", "aws"] = Field("embedded", description="`embedded` emulator, or a real `aws` account")
-    environment: str = Field(
-        "dev", pattern=r"^[a-z][a-z0-9-]{0,15}$", description="name of this deployment, part of stack and queue names"
-    )
     home: Path = Field(
         PROJECT_ROOT / ".sluice", description="state of everything that runs here: emulator, Airflow, PostgreSQL, logs"
     )
@@ -89,10 +87,12 @@ class Settings(BaseSettings):
 
     # The lake
     landing_bucket: str = Field(
-        "sluice-landing", pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$", description="what others drop off"
+        "sluice-landing",
+        pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$",
+        description="bucket that partners and users put their files in",
     )
     lake_bucket: str = Field(
-        "sluice-lake", pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$", description="what the pipelines make"
+        "sluice-lake", pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$", description="bucket of what the pipelines make"
     )
     glue_database: str = Field(
         "sluice", pattern=r"^[a-z0-9_]{1,252}$", description="Glue database of the tables of the lake"
@@ -108,150 +108,26 @@ class Settings(BaseSettings):
         1_000, ge=10, le=10_000, description="messages that one run takes from its queue at the most"
     )
 
-    # dockerhub
-    dockerhub_url: str = Field(
-        "https://hub.docker.com", pattern=r"^https?://[^/]+$", description="Docker Hub, or the stand-in"
-    )
-    dockerhub_repositories: Annotated[tuple[str, ...], NoDecode] = Field(
-        ("localstack/localstack",), description="repositories to watch, `namespace/name`, comma separated"
-    )
-    dockerhub_pull_schedule: str = Field("*/5 * * * *", description="cron expression (UTC) of dockerhub_pull")
-    dockerhub_concurrency: int = Field(8, ge=1, le=64, description="requests to Docker Hub at the same time")
-    dockerhub_timeout_seconds: float = Field(10.0, gt=0, le=300, description="time one request may take")
-    dockerhub_attempts: int = Field(4, ge=1, le=10, description="times a repository is asked before it is given up")
-    dockerhub_retry_max_seconds: float = Field(
-        60.0, gt=0, le=600, description="longest wait between two attempts, `Retry-After` included"
-    )
-    dockerhub_table: str = Field(
-        "dockerhub_stats", pattern=r"^[A-Za-z0-9_.-]{3,255}$", description="DynamoDB table of the aggregates"
-    )
-
-    # events
-    event_stream: str = Field(
-        "sluice-events", pattern=r"^[A-Za-z0-9_.-]{1,128}$", description="Kinesis stream of the events"
-    )
-    events_checkpoint_table: str = Field(
-        "stream_checkpoints",
-        pattern=r"^[A-Za-z0-9_.-]{3,255}$",
-        description="DynamoDB table of stream checkpoints and of the state of hours",
-    )
-    events_max_records: int = Field(
-        100_000, ge=1_000, le=10_000_000, description="records that one ingest takes at the most"
-    )
-    dedup_lookback_hours: int = Field(1, ge=0, le=168, description="hours before in which a uuid counts as seen")
-    events_max_columns: int = Field(
-        500, ge=0, le=5_000, description="columns of additional fields of events; fields beyond them are rescued"
-    )
-    events_schema_contract: Literal["evolve", "freeze"] = Field(
-        "evolve", description="new fields of events: get columns (evolve), or go into rescued_data (freeze)"
-    )
-    events_known_types: Annotated[tuple[str, ...], NoDecode] = Field(
-        ("account", "job", "lesson", "order", "payment", "session"),
-        description="event types that are expected, comma separated; others only warn",
-    )
-    events_engine: Literal["duckdb", "glue", "spark"] = Field("duckdb", description="who runs the SQL of an hour")
-    events_firehose: bool = Field(False, description="also deliver the stream through Firehose and a Lambda; AWS only")
-    events_rebuild_processes: int = Field(
-        2, ge=1, le=64, description="hours of a day that one run of events_rebuild deduplicates at the same time"
-    )
-    events_memory_limit_mb: int = Field(2048, ge=256, description="memory of the engine before it spills to disk, MiB")
-    events_target_file_bytes: int = Field(
-        128 * 1024 * 1024, ge=1024 * 1024, description="size of a published file, about"
-    )
-
-    # accommodations
-    batch_size: int = Field(
-        10, ge=1, le=10_000, description="messages that one run of accommodations_consolidate takes at the most"
-    )
-    partner_priority_table: str = Field(
-        "partner_priority",
-        pattern=r"^[A-Za-z0-9_.-]{3,255}$",
-        description="DynamoDB table of the priority list and of blocked partners",
-    )
-    partner_priority_billing: Literal["provisioned", "on_demand"] = Field(
-        "provisioned", description="5 read and 2 write units of that table, or paid by request"
-    )
-    accommodations_ledger_table: str = Field(
-        "accommodations_ledger",
-        pattern=r"^[A-Za-z0-9_.-]{3,255}$",
-        description="DynamoDB table of the files that were published and of the batch being published",
-    )
-    accommodations_memory_limit_mb: int = Field(
-        2048, ge=256, description="memory of the engine before it spills to disk, MiB"
-    )
-
-    # datasets
-    datasets_max_files: int = Field(
-        25, ge=1, le=10_000, description="messages that one run of datasets_aggregate takes at the most"
-    )
-    datasets_memory_limit_mb: int = Field(
-        1024, ge=256, description="memory of the engine before it spills to disk, MiB"
-    )
-    datasets_url_timeout_seconds: float = Field(
-        600.0, gt=0, le=1800, description="time that the download of a dataset from a URL may take"
-    )
-    datasets_url_max_bytes: int = Field(
-        5 * 1024 * 1024 * 1024, ge=1, description="largest dataset that is taken from a URL, once decoded"
-    )
-    datasets_url_allow_private: bool = Field(
-        False, description="also fetch datasets from URLs whose host has a private, loopback or link-local address"
-    )
-
-    # modules
-    modules_message_table: str = Field(
-        "message_recv", pattern=r"^[A-Za-z0-9_.-]{3,255}$", description="DynamoDB table of the messages of modules"
-    )
-    modules_diagnostic_table: str = Field(
-        "weekly_diagnostic",
-        pattern=r"^[A-Za-z0-9_.-]{3,255}$",
-        description="DynamoDB table of weekly diagnostics and of the rates that were published",
-    )
-    modules_max_messages: int = Field(
-        50_000, ge=10, le=100_000, description="messages that one run takes from each queue at the most"
-    )
-
-    # The platform's senses
+    # Monitoring
     runs_table: str = Field(
         "pipeline_runs",
         pattern=r"^[A-Za-z0-9_.-]{3,255}$",
-        description="DynamoDB table of the last run of every Dag and of what was announced",
+        description="DynamoDB table of the last run of every Dag and of the alerts that were sent",
     )
     alert_email: str = Field(
-        "", pattern=r"^([^@\s]+@[^@\s]+)?$", description="who gets the alerts by e-mail; nobody when unset"
+        "", pattern=r"^([^@\s]+@[^@\s]+)?$", description="e-mail address that alerts are sent to; none when unset"
     )
     alert_repeat_hours: int = Field(
         6, ge=1, le=168, description="hours after which an alert is sent again while it lasts"
     )
 
-    # The canary
-    canary_schedule: str = Field("", description="cron expression (UTC) of platform_canary; only by hand when unset")
+    # Canary
+    canary_schedule: CronExpression = Field(
+        "", description="cron expression (UTC) of platform_canary; only by hand when unset"
+    )
     canary_timeout_seconds: int = Field(
         300, ge=10, le=3600, description="time that the canary gives each pipeline to publish its record"
     )
-
-    @field_validator("dockerhub_repositories", mode="before")
-    @classmethod
-    def _split_repositories(cls, value: object) -> object:
-        """Comma separated, blanks and duplicates dropped, order kept."""
-        if not isinstance(value, str):
-            return value
-        names = dict.fromkeys(part.strip() for part in value.split(",") if part.strip())
-        wrong = [name for name in names if not REPOSITORY_PATTERN.fullmatch(name)]
-        if wrong:
-            raise ValueError(f"{wrong[0]!r} is not namespace/name")
-        if not names:
-            raise ValueError("names no repository")
-        if any(name.startswith(f"{CANARY}/") for name in names):
-            raise ValueError(f"{CANARY} is reserved for platform_canary")
-        return tuple(names)
-
-    @field_validator("events_known_types", mode="before")
-    @classmethod
-    def _split_types(cls, value: object) -> object:
-        """Comma separated, blanks dropped."""
-        if not isinstance(value, str):
-            return value
-        return tuple(part.strip() for part in value.split(",") if part.strip())
 
     @field_validator("table_maintenance")
     @classmethod
@@ -265,18 +141,6 @@ class Settings(BaseSettings):
     def _absolute_home(cls, value: Path) -> Path:
         return value.expanduser() if value.is_absolute() else (PROJECT_ROOT / value.expanduser()).resolve()
 
-    @field_validator("dockerhub_pull_schedule", "canary_schedule")
-    @classmethod
-    def _five_cron_fields(cls, value: str) -> str:
-        from croniter import croniter
-
-        # The default of the canary, which may be unset.
-        if not value:
-            return value
-        if len(value.split()) != 5 or not croniter.is_valid(value):
-            raise ValueError("not a cron expression of five fields, such as '*/5 * * * *'")
-        return value
-
     @property
     def endpoint_url(self) -> str | None:
         """Endpoint of every AWS client: the emulator's, or None for AWS itself."""
@@ -285,49 +149,9 @@ class Settings(BaseSettings):
         return self.aws_endpoint_url or f"http://127.0.0.1:{self.aws_port}"
 
     @property
-    def dockerhub_queue(self) -> str:
-        """Name of the queue that hears of every new raw object (infra/dockerhub.yaml)."""
-        return f"{self.resource_prefix}-dockerhub-raw"
-
-    @property
-    def recv_message_queue(self) -> str:
-        """Name of the topic of the messages of modules and of its queue (infra/modules.yaml)."""
-        return f"{self.resource_prefix}-recv_message"
-
-    @property
-    def weekly_diagnostic_queue(self) -> str:
-        """Name of the topic of weekly diagnostics and of its queue (infra/modules.yaml)."""
-        return f"{self.resource_prefix}-weekly_diagnostic"
-
-    @property
-    def success_rate_topic(self) -> str:
-        """Name of the topic that rates are published to (infra/modules.yaml)."""
-        return f"{self.resource_prefix}-success_rate"
-
-    @property
-    def canary_queue(self) -> str:
-        """Name of the queue that gets the success rates of the canary's module (infra/modules.yaml)."""
-        return f"{self.resource_prefix}-canary"
-
-    @property
     def alerts_topic(self) -> str:
         """Name of the topic that tells people what is wrong (infra/platform.yaml)."""
         return f"{self.resource_prefix}-alerts"
-
-    @property
-    def accommodations_queue(self) -> str:
-        """Name of the queue that hears of every partner file (infra/accommodations.yaml)."""
-        return f"{self.resource_prefix}-accommodations"
-
-    @property
-    def datasets_queue(self) -> str:
-        """Name of the queue that hears of every dataset that was dropped off (infra/datasets.yaml)."""
-        return f"{self.resource_prefix}-datasets"
-
-    @property
-    def resource_prefix(self) -> str:
-        """Prefix of stack, topic and queue names, one for each environment."""
-        return f"sluice-{self.environment}"
 
 
 @lru_cache(maxsize=1)

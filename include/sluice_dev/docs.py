@@ -76,6 +76,7 @@ def pages() -> dict[str, str]:
         "commands.md": reference.commands_page(main),
         "tables.md": reference.tables_page(),
         "decisions/index.md": reference.decisions_page(),
+        "../.env.example": reference.env_example(),
     }
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import inspect
 import re
+import textwrap
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 import click
 
+from sluice.base_settings import PipelineSettings
 from sluice.core.dictionary import Collection
 from sluice.errors import SluiceError
 from sluice.monitoring.dictionary import collections
@@ -23,6 +25,41 @@ class RecordUnreadable(SluiceError):
 
 
 GENERATED = "Written by `make docs` from {source}: edit that, not this page."
+
+ENV_EXAMPLE_HEAD = """\
+# All settings of this project, each with its default. Written by `make docs` from the code.
+#
+# To change one, put its line without the leading `#` into `.env` (this file copied, or one of your own), or set the
+# variable in the shell, which wins over `.env`. A value that is not allowed is refused with what it may be.
+"""
+ENV_EXAMPLE_COMPOSE = """\
+# === Docker Compose ===
+
+# `make secrets` makes these where they are missing, and never changes one that is there.
+
+# Password of the user `airflow` of PostgreSQL. It is set when the database is made: to change it later, change it
+# there too. May be: letters and digits, since it becomes part of a URL.
+# POSTGRES_PASSWORD=
+"""
+
+_WORDS = {
+    r"^[a-z][a-z0-9-]{0,15}$": "a lower-case letter, then up to 15 of `a-z 0-9 -`",
+    r"^(postgresql\+psycopg2|sqlite)://": (
+        "`postgresql+psycopg2://user:password@host/name`, or `sqlite:///path` for tests"
+    ),
+    r"^[0-9a-fA-F.:]+$": "an IP address",
+    r"^https?://.+/execution/$": "`http(s)://host:port/execution/`",
+    r"^[a-z]{2}(-[a-z]+)+-\d$": "a region, such as `eu-central-1`",
+    r"^https?://": "`http(s)://host:port`",
+    r"^https?://[^/]+$": "`http(s)://host:port` without a path",
+    r"^\d{12}$": "12 digits",
+    r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$": "a bucket name: 3 to 63 of `a-z 0-9 . -`",
+    r"^[a-z0-9_]{1,252}$": "1 to 252 of `a-z 0-9 _`",
+    r"^[A-Za-z0-9_.-]{3,255}$": "3 to 255 of `A-Z a-z 0-9 _ . -`",
+    r"^[A-Za-z0-9_.-]{1,128}$": "1 to 128 of `A-Z a-z 0-9 _ . -`",
+    r"^([^@\s]+@[^@\s]+)?$": "an e-mail address",
+}
+"""Pattern of a setting -> the same in words."""
 
 _SECTION = re.compile(r"^    # (.+)$")
 _FIELD = re.compile(r"^    (\w+): ")
@@ -51,7 +88,7 @@ def settings_page() -> str:
     ]
     return page(
         "Settings",
-        "`include/sluice/settings.py`",
+        "`include/sluice/settings.py` and the `settings.py` of each pipeline",
         "A setting is a variable of the environment, or a line `NAME=value` of the file `.env` in the project's folder;"
         " the environment wins. A value that is not allowed is refused with what it may be, and an unknown `SLUICE_...`"
         " name is a warning with the nearest setting. `.env.example` is a file to start from. Tasks read `.env` again"
@@ -61,7 +98,10 @@ def settings_page() -> str:
 
 
 def setting_sections() -> Iterator[tuple[str, list[str]]]:
-    """Title of each section of the settings and the names of its settings, in the order of the code."""
+    """Title of each section of the settings and the names of its settings, in the order of the code.
+
+    First those of no pipeline, by the comments between them, then the model of each pipeline.
+    """
     title, names = "", list[str]()
     for line in inspect.getsource(Settings).splitlines():
         if (field := _FIELD.match(line)) and field[1] in Settings.model_fields:
@@ -69,8 +109,29 @@ def setting_sections() -> Iterator[tuple[str, list[str]]]:
         elif section := _SECTION.match(line):
             if names:
                 yield title, names
-            title, names = section[1], []
+            # A field of the base of all models.
+            title, names = section[1], [] if title else ["environment"]
     yield title, names
+    for model in Settings.__mro__:
+        if issubclass(model, PipelineSettings) and model not in (PipelineSettings, Settings):
+            pipeline = model.__module__.split(".")[-2]
+            yield f"Pipeline {pipeline}", [name for name in inspect.get_annotations(model) if name != "model_config"]
+
+
+def env_example() -> str:
+    """`.env.example`: every setting with its default, as a comment."""
+    lines = [ENV_EXAMPLE_HEAD]
+    for title, names in setting_sections():
+        lines.append(f"# === {title} ===\n")
+        for name in names:
+            field = Settings.model_fields[name]
+            about = (field.description or "").strip().rstrip(".")
+            allowed = _allowed(field).replace("`", "")
+            text = f"{about[:1].upper()}{about[1:]}." + (f" May be: {allowed}." if allowed else "")
+            default = _default(field.default).strip("`").replace("unset", "")
+            lines += [f"# {line}" for line in textwrap.wrap(text, 118, break_long_words=False)]
+            lines.append(f"# SLUICE_{name.upper()}={default}\n")
+    return "\n".join([*lines, ENV_EXAMPLE_COMPOSE])
 
 
 def _setting(name: str) -> list[str]:
@@ -101,10 +162,10 @@ def _allowed(field: Any) -> str:
         if (value := getattr(rule, name, None)) is not None
     }
     if pattern := limits.pop("pattern", None):
-        return f"text like `{pattern}`"
+        return _WORDS.get(pattern, f"text like `{pattern}`")
     if {"ge", "le"} <= limits.keys():
-        return f"{limits['ge']:,} to {limits['le']:,}"
-    words = {"ge": "at least {:,}", "gt": "more than {:,}", "le": "at most {:,}", "lt": "less than {:,}"}
+        return f"{limits['ge']} to {limits['le']}"
+    words = {"ge": "at least {}", "gt": "more than {}", "le": "at most {}", "lt": "less than {}"}
     return ", ".join(words[name].format(value) for name, value in limits.items())
 
 

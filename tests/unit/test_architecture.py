@@ -80,6 +80,7 @@ def test_no_module_imports_airflow_anywhere(file: Path) -> None:
     assert "sluice_airflow" not in imported
 
 
+SETTINGS_OF_PIPELINES = tuple(module for module in MODULES if re.fullmatch(r"sluice\.pipelines\.\w+\.settings", module))
 LAYERS = (
     ("sluice_dev",),
     ("sluice.__main__",),
@@ -92,6 +93,8 @@ LAYERS = (
     ("sluice.aws", "sluice.engines"),
     ("sluice.lake",),
     ("sluice.settings",),
+    SETTINGS_OF_PIPELINES,
+    ("sluice.base_settings",),
     ("sluice.errors",),
 )
 """Packages and modules from the top down: an import goes down, or stays within one of them."""
@@ -99,6 +102,8 @@ LAYERS = (
 
 def layer(module: str) -> tuple[int, str]:
     """Index of the layer of a module in `LAYERS`, and the package there that it belongs to."""
+    if module in SETTINGS_OF_PIPELINES:
+        return LAYERS.index(SETTINGS_OF_PIPELINES), module
     for index, names in enumerate(LAYERS):
         for name in names:
             if module == name or module.startswith(f"{name}."):

@@ -8,12 +8,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
+from sluice.base_settings import CANARY
 from sluice.pipelines.accommodations.records import LANDING_PREFIX as PARTNER_FILES_PREFIX
 from sluice.pipelines.datasets.records import COLUMNS, OUTPUT_PREFIX, SOURCE_PREFIX
 from sluice.pipelines.dockerhub.records import Stats, raw_key
 from sluice.pipelines.dockerhub.transform import partition_key
 from sluice.pipelines.events.storage import hour_text
-from sluice.settings import CANARY
 
 NAME = CANARY
 """User, repository, module, accommodation, partner and dataset of the canary; also the type of its event."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from sluice import lake
 from sluice.aws import s3
 from sluice.aws.threads import THREADS, in_parallel
+from sluice.base_settings import CANARY
 from sluice.core.notifications import Announced
 from sluice.core.quarantine import Rejection
 from sluice.core.staging import content_digest
@@ -30,7 +31,7 @@ from sluice.pipelines.accommodations.current import (
 )
 from sluice.pipelines.accommodations.records import PartnerFile, Reason, usable_partners
 from sluice.pipelines.accommodations.storage import Catalogue
-from sluice.settings import CANARY, Settings
+from sluice.settings import Settings
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
