@@ -137,13 +137,15 @@ class QueueDepthTrigger(BaseEventTrigger):
         """When a run of the Dag last processed something, as noted in the table of runs; "" where nothing says so."""
         from botocore.exceptions import BotoCoreError, ClientError
 
-        key = {"kind": {"S": "dag"}, "name": {"S": self.dag_id}}
+        from sluice.aws.dynamodb import from_attributes, to_attributes
+
+        key = to_attributes({"kind": "dag", "name": self.dag_id})
         try:
             noted = await dynamodb.get_item(TableName=self.runs_table, Key=key, ConsistentRead=True)
         except (BotoCoreError, ClientError, OSError):
             # The bell does without: it rings again when its silence is over.
             return ""
-        found: str = noted.get("Item", {}).get("tally_at", {}).get("S", "")
+        found: str = from_attributes(noted.get("Item", {})).get("tally_at", "")
         return found
 
 

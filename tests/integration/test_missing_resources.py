@@ -20,12 +20,12 @@ CALLS: dict[str, Callable[[Settings], Any]] = {
     "SNS topic {0.success_rate_topic}": lambda its: sns.publish_batch(sns.topic_arn(its.success_rate_topic), ["a"]),
     "SNS topic {0.alerts_topic}": lambda its: alerts.publish(its, "subject", "body"),
     "DynamoDB table {0.runs_table}": lambda _: steps.observe("run", "http://airflow.test"),
-    "DynamoDB table {0.dockerhub_table}": lambda its: dynamodb.get_items(its.dockerhub_table, [{"PK": {"S": "a"}}]),
+    "DynamoDB table {0.dockerhub_table}": lambda its: dynamodb.get_items(its.dockerhub_table, [{"PK": "a"}]),
     "DynamoDB table {0.modules_message_table}": lambda its: dynamodb.put_items(
-        its.modules_message_table, [{"moduleId": {"S": "a"}}]
+        its.modules_message_table, [{"moduleId": "a"}]
     ),
-    "DynamoDB table {0.events_checkpoint_table}": lambda its: client("dynamodb").transact_write_items(
-        TransactItems=[{"Delete": {"TableName": its.events_checkpoint_table, "Key": {"a": {"S": "a"}}}}]
+    "DynamoDB table {0.events_checkpoint_table}": lambda its: dynamodb.transact(
+        [dynamodb.Delete(its.events_checkpoint_table, {"a": "a"})]
     ),
     "Kinesis stream {0.event_stream}": lambda its: kinesis.list_shards(its.event_stream),
     "S3 bucket {0.lake_bucket}": lambda its: s3.write_object(its.lake_bucket, "key", b""),

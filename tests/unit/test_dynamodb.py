@@ -1,12 +1,59 @@
-"""What DynamoDB leaves undone is sent again; the emulator leaves nothing, so its answers are made here."""
+"""Plain values and type tags; and what DynamoDB leaves undone, which the emulator never does: answered here."""
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from sluice.aws import dynamodb
+from sluice.aws.dynamodb import from_attributes, to_attributes
+
+NUMBERS = st.integers(-(10**38) + 1, 10**38 - 1) | st.decimals(allow_nan=False, allow_infinity=False, places=6).filter(
+    lambda number: len(number.as_tuple().digits) <= 38 and number.adjusted() < 30
+)
+SETS = st.sets(st.text(), min_size=1) | st.sets(st.integers(-9, 9), min_size=1)
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.text() | NUMBERS | SETS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@settings(max_examples=60)
+@given(st.dictionaries(st.text(), VALUES, max_size=4))
+def test_an_item_comes_back_as_it_was_written(item: dict[str, Any]) -> None:
+    assert from_attributes(to_attributes(item)) == item
+
+
+@pytest.mark.parametrize(
+    ("value", "attribute"),
+    [
+        ("a", {"S": "a"}),
+        (2**64 - 1, {"N": "18446744073709551615"}),
+        (Decimal("33.333333333333336"), {"N": "33.333333333333336"}),
+        (Decimal("1.500"), {"N": "1.500"}),
+        (True, {"BOOL": True}),
+        (None, {"NULL": True}),
+        ({"a"}, {"SS": ["a"]}),
+        ([1, "a"], {"L": [{"N": "1"}, {"S": "a"}]}),
+        ({"a": {"b": 1}}, {"M": {"a": {"M": {"b": {"N": "1"}}}}}),
+    ],
+)
+def test_a_value_has_the_tag_that_items_in_tables_have(value: Any, attribute: dict[str, Any]) -> None:
+    assert to_attributes({"name": value}) == {"name": attribute}
+
+
+def test_integers_come_back_as_int_and_no_digit_is_lost() -> None:
+    found = from_attributes({name: {"N": name} for name in ("7", "18446744073709551615", "0.1", "100.0", "1E+3")})
+    assert [type(each) for each in found.values()] == [int, int, Decimal, Decimal, Decimal]
+    assert [str(each) for each in found.values()] == list(found)
+    with pytest.raises(TypeError, match="Float"):
+        to_attributes({"rate": 0.1})
 
 
 class Table:
@@ -52,7 +99,7 @@ def use(monkeypatch: pytest.MonkeyPatch, table: Table) -> Table:
 
 
 def items(count: int) -> list[dict[str, Any]]:
-    return [{"id": {"S": str(number)}} for number in range(count)]
+    return [{"id": str(number)} for number in range(count)]
 
 
 def test_items_go_out_25_to_a_request(monkeypatch: pytest.MonkeyPatch, pauses: list[float]) -> None:
@@ -96,7 +143,23 @@ def test_items_are_read_100_to_a_request_and_what_is_left_out_again(
 ) -> None:
     table = use(monkeypatch, Table(0, {str(number): {"id": {"S": str(number)}} for number in range(0, 250, 2)}))
     found = dynamodb.get_items("t", items(250))
-    assert sorted(int(each["id"]["S"]) for each in found) == list(range(0, 250, 2))
+    assert sorted(int(each["id"]) for each in found) == list(range(0, 250, 2))
     table.leaves = 99
     with pytest.raises(dynamodb.ItemsRefused, match="not read"):
         dynamodb.get_items("t", items(99))
+
+
+def test_a_transaction_cancelled_for_no_condition_or_conflict_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    codes = ["TransactionConflict"]
+
+    class Cancelling:
+        def transact_write_items(self, TransactItems: list[Any]) -> None:
+            reasons = [{"Code": code} for code, _ in zip(codes, TransactItems, strict=True)]
+            error = {"Error": {"Code": "TransactionCanceledException", "Message": ""}, "CancellationReasons": reasons}
+            raise ClientError(error, "TransactWriteItems")  # type: ignore[arg-type]
+
+    monkeypatch.setattr(dynamodb, "client", lambda _: Cancelling())
+    assert dynamodb.transact([dynamodb.Delete("t", {"id": "a"})]) is False
+    codes[0] = "ThrottlingError"
+    with pytest.raises(ClientError):
+        dynamodb.transact([dynamodb.Delete("t", {"id": "a"})])

@@ -1,10 +1,18 @@
-"""DynamoDB: items in batches, whole queries, and counts."""
+"""DynamoDB in plain Python values: items, batches, whole queries, and one function for every write.
+
+An item is a `dict` with text, int, Decimal, bool, None, bytes, lists, maps and sets; the type tags of DynamoDB's JSON
+(`{"N": "1"}`) are written and read here alone. Numbers are exact: an integer comes back as int, any other as Decimal,
+and a float is refused.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any
 
+from boto3.dynamodb.types import TypeDeserializer, TypeSerializer
 from botocore.exceptions import ClientError
 
 from sluice.aws.retries import until_done
@@ -13,11 +21,15 @@ from sluice.aws.threads import in_parallel
 from sluice.errors import SluiceError
 
 Item = dict[str, Any]
-"""An item, or a key, in DynamoDB's JSON: `{"moduleId": {"S": "a"}}`."""
+"""An item, a key, or the values of an expression: name -> plain value."""
 
 WRITE_ITEMS = 25
 READ_ITEMS = 100
-"""Items of one BatchWriteItem and of one BatchGetItem at the most."""
+TRANSACTION_ITEMS = 100
+"""Items of one BatchWriteItem, of one BatchGetItem and of one TransactWriteItems at the most."""
+
+NUMBER_LIMIT = 10**38
+"""DynamoDB keeps 38 digits."""
 
 ATTEMPTS = 10
 FIRST_PAUSE_SECONDS = 0.05
@@ -25,6 +37,67 @@ FIRST_PAUSE_SECONDS = 0.05
 
 class ItemsRefused(SluiceError):
     """DynamoDB left items of a batch undone, each time that they were sent."""
+
+
+# Values
+
+
+class _Serializer(TypeSerializer):
+    """The serializer of boto3 with the frequent types first: it compares each value with twelve types in turn."""
+
+    def serialize(self, value: Any) -> Any:
+        kind = type(value)
+        if kind is str:
+            return {"S": value}
+        if kind is int and -NUMBER_LIMIT < value < NUMBER_LIMIT:
+            return {"N": str(value)}
+        if kind is dict:
+            return {"M": {name: self.serialize(each) for name, each in value.items()}}
+        if kind is list:
+            return {"L": [self.serialize(each) for each in value]}
+        return super().serialize(value)
+
+
+class _Deserializer(TypeDeserializer):
+    """The deserializer of boto3 with the frequent types first, and integers as int, which boto3 reads as Decimal."""
+
+    def deserialize(self, value: Any) -> Any:
+        ((tag, found),) = value.items()
+        if tag == "S":
+            return found
+        if tag == "N":
+            return self._deserialize_n(found)
+        if tag == "M":
+            return {name: self.deserialize(each) for name, each in found.items()}
+        return super().deserialize(value)
+
+    def _deserialize_n(self, value: str) -> int | Decimal:
+        try:
+            return int(value)
+        except ValueError:
+            return Decimal(value)
+
+
+_to_attribute = _Serializer().serialize
+_from_attribute = _Deserializer().deserialize
+
+
+def to_attributes(item: Mapping[str, Any]) -> dict[str, Any]:
+    """An item as DynamoDB's JSON.
+
+    Raises:
+        TypeError: a value is a float, or of a type that DynamoDB does not have.
+        decimal.DecimalException: a number has more than 38 digits.
+    """
+    return {name: _to_attribute(value) for name, value in item.items()}
+
+
+def from_attributes(attributes: Mapping[str, Any]) -> Item:
+    """An item from DynamoDB's JSON."""
+    return {name: _from_attribute(value) for name, value in attributes.items()}
+
+
+# Whole items
 
 
 def put_items(table: str, items: Sequence[Item]) -> None:
@@ -43,15 +116,21 @@ def put_items(table: str, items: Sequence[Item]) -> None:
 
 
 def _put_batch(table: str, items: Sequence[Item]) -> None:
-    waiting: Any = {table: [{"PutRequest": {"Item": item}} for item in items]}
+    waiting: Any = {table: [{"PutRequest": {"Item": to_attributes(item)}} for item in items]}
 
-    def write() -> bool | None:
+    def write_some() -> bool | None:
         nonlocal waiting
         waiting = client("dynamodb").batch_write_item(RequestItems=waiting)["UnprocessedItems"]
         return None if waiting else True
 
-    if not until_done(write, attempts=ATTEMPTS, first_pause_seconds=FIRST_PAUSE_SECONDS):
+    if not until_done(write_some, attempts=ATTEMPTS, first_pause_seconds=FIRST_PAUSE_SECONDS):
         raise _refused(table, len(waiting[table]), "written")
+
+
+def get_item(table: str, key: Item) -> Item | None:
+    """One item as of now; None when there is none."""
+    answer = client("dynamodb").get_item(TableName=table, Key=to_attributes(key), ConsistentRead=True)
+    return from_attributes(answer["Item"]) if "Item" in answer else None
 
 
 def get_items(table: str, keys: Sequence[Item]) -> list[Item]:
@@ -67,17 +146,17 @@ def get_items(table: str, keys: Sequence[Item]) -> list[Item]:
 
 
 def _get_batch(table: str, keys: Sequence[Item]) -> list[Item]:
-    waiting: Any = {table: {"Keys": list(keys), "ConsistentRead": True}}
+    waiting: Any = {table: {"Keys": [to_attributes(key) for key in keys], "ConsistentRead": True}}
     found: list[Item] = []
 
-    def read() -> bool | None:
+    def read_some() -> bool | None:
         nonlocal waiting
         answer = client("dynamodb").batch_get_item(RequestItems=waiting)
-        found.extend(answer["Responses"].get(table, []))
+        found.extend(map(from_attributes, answer["Responses"].get(table, [])))
         waiting = answer["UnprocessedKeys"]
         return None if waiting else True
 
-    if not until_done(read, attempts=ATTEMPTS, first_pause_seconds=FIRST_PAUSE_SECONDS):
+    if not until_done(read_some, attempts=ATTEMPTS, first_pause_seconds=FIRST_PAUSE_SECONDS):
         raise _refused(table, len(waiting[table]["Keys"]), "read")
     return found
 
@@ -89,94 +168,143 @@ def _refused(table: str, items: int, done: str) -> ItemsRefused:
     )
 
 
-class Update(NamedTuple):
-    """What became of a conditional update: whether the condition held, and the item as it is now, {} where none is."""
+# Single writes, with or without a condition
+
+
+@dataclass(frozen=True)
+class _Write:
+    """What every write has.
+
+    Attributes:
+        table: name of the table.
+        key: of the item; for a `Put` the whole item.
+        condition: condition expression; "" for none.
+        values: what the expressions name `:...`.
+        names: what they name `#...`.
+    """
+
+    table: str
+    key: Item
+    condition: str = field(default="", kw_only=True)
+    values: Item = field(default_factory=dict, kw_only=True)
+    names: dict[str, str] = field(default_factory=dict, kw_only=True)
+
+    def arguments(self) -> dict[str, Any]:
+        """As boto3 takes it, in a transaction too; DynamoDB refuses empty maps."""
+        found: dict[str, Any] = {"TableName": self.table, "Key": to_attributes(self.key)}
+        if self.condition:
+            found["ConditionExpression"] = self.condition
+        if self.values:
+            found["ExpressionAttributeValues"] = to_attributes(self.values)
+        if self.names:
+            found["ExpressionAttributeNames"] = self.names
+        return found
+
+
+@dataclass(frozen=True)
+class Put(_Write):
+    """Write a whole item, `key` and all, replacing what was there."""
+
+    def arguments(self) -> dict[str, Any]:
+        """See `_Write`."""
+        found = super().arguments()
+        return {"Item": found.pop("Key"), **found}
+
+
+@dataclass(frozen=True)
+class Update(_Write):
+    """Change attributes of an item by an update expression; makes the item where there is none."""
+
+    update: str
+
+    def arguments(self) -> dict[str, Any]:
+        """See `_Write`."""
+        return {"UpdateExpression": self.update, **super().arguments()}
+
+
+@dataclass(frozen=True)
+class Delete(_Write):
+    """Delete an item, if there is one."""
+
+
+@dataclass(frozen=True)
+class Written:
+    """What became of a write.
+
+    Attributes:
+        is_written: whether the condition held, and the write took place.
+        attributes: the item, as DynamoDB's JSON.
+    """
 
     is_written: bool
-    item: Item
+    attributes: dict[str, Any]
+
+    @property
+    def item(self) -> Item:
+        """After an `Update` the item as it is now; what a `Delete` deleted; {} after a `Put`.
+
+        Where the condition failed, the item that is there. {} where there is none.
+        """
+        return from_attributes(self.attributes)
 
 
-def update_where(
-    table: str,
-    key: Item,
-    update: str,
-    condition: str,
-    values: Item,
-    names: dict[str, str] | None = None,
-    *,
-    hasty: bool = False,
-) -> Update:
-    """Update one item, or make it, where a condition on it holds; nothing changes where it does not.
+_OPERATIONS: dict[type[_Write], tuple[str, dict[str, str]]] = {
+    Put: ("put_item", {}),
+    Update: ("update_item", {"ReturnValues": "ALL_NEW"}),
+    Delete: ("delete_item", {"ReturnValues": "ALL_OLD"}),
+}
 
-    Args:
-        table: name of the table.
-        key: of the item.
-        update: update expression.
-        condition: condition expression.
-        values: what both expressions name `:...`.
-        names: what they name `#...`.
-        hasty: give up within seconds, for what goes beside a run.
+
+def write(what: Put | Update | Delete, *, hasty: bool = False) -> Written:
+    """Do one write, where its condition holds; nothing changes where it does not.
+
+    With `hasty`, AWS has seconds to answer (see `sluice.aws.sessions.hasty_client`).
     """
-    wanted = {"UpdateExpression": update, "ReturnValues": "ALL_NEW"}
-    answer = _write_where("update_item", table, key, condition, values, names, wanted, hasty=hasty)
-    return Update("Attributes" in answer, answer.get("Attributes") or answer.get("Item", {}))
-
-
-def delete_where(
-    table: str, key: Item, condition: str, values: Item, names: dict[str, str] | None = None, *, hasty: bool = False
-) -> Item:
-    """Delete one item where a condition on it holds; the item that was deleted, {} where none was.
-
-    The arguments are those of `update_where`.
-    """
-    wanted = {"ReturnValues": "ALL_OLD"}
-    deleted: Item = _write_where("delete_item", table, key, condition, values, names, wanted, hasty=hasty).get(
-        "Attributes", {}
-    )
-    return deleted
-
-
-def _write_where(
-    operation: str,
-    table: str,
-    key: Item,
-    condition: str,
-    values: Item,
-    names: dict[str, str] | None,
-    wanted: dict[str, str],
-    *,
-    hasty: bool,
-) -> dict[str, Any]:
-    """The answer, with `Attributes` as wanted; where the condition fails `Item`, if there is one, and no Attributes."""
-    dynamodb_client = hasty_client("dynamodb") if hasty else client("dynamodb")
-    arguments: dict[str, Any] = {"ExpressionAttributeNames": names} if names else {}
+    operation, wanted = _OPERATIONS[type(what)]
+    if what.condition:
+        wanted = wanted | {"ReturnValuesOnConditionCheckFailure": "ALL_OLD"}
     try:
-        answer: dict[str, Any] = getattr(dynamodb_client, operation)(
-            TableName=table,
-            Key=key,
-            ConditionExpression=condition,
-            ExpressionAttributeValues=values,
-            ReturnValuesOnConditionCheckFailure="ALL_OLD",
-            **wanted,
-            **arguments,
-        )
+        answer = getattr((hasty_client if hasty else client)("dynamodb"), operation)(**what.arguments(), **wanted)
     except ClientError as failure:
         if error_code(failure) != "ConditionalCheckFailedException":
             raise
-        item: Any = failure.response.get("Item", {})
-        return {"Item": item}
-    return answer
+        there: Any = failure.response.get("Item", {})
+        return Written(False, there)
+    return Written(True, answer.get("Attributes", {}))
+
+
+def transact(writes: Sequence[Put | Update | Delete]) -> bool:
+    """Do all writes, or none where a condition does not hold; more than a hundred go in several transactions.
+
+    Returns:
+        False where a condition did not hold, or another transaction wrote to one of the items in the same moment.
+    """
+    for start in range(0, len(writes), TRANSACTION_ITEMS):
+        batch: Any = [{type(each).__name__: each.arguments()} for each in writes[start : start + TRANSACTION_ITEMS]]
+        try:
+            client("dynamodb").transact_write_items(TransactItems=batch)
+        except ClientError as error:
+            if error_code(error) != "TransactionCanceledException":
+                raise
+            codes = {reason.get("Code") for reason in error.response.get("CancellationReasons", [])}
+            if not codes & {"ConditionalCheckFailed", "TransactionConflict"}:
+                raise
+            return False
+    return True
+
+
+# Queries
 
 
 def query_items(
-    table: str, condition: str, names: dict[str, str], values: Item, *, hasty: bool = False
+    table: str, condition: str, values: Item, names: Mapping[str, str] | None = None, *, hasty: bool = False
 ) -> Iterator[Item]:
     """Items that match a key condition as of now, in the order of their sort key, following every page.
 
     With `hasty`, AWS has seconds to answer (see `sluice.aws.sessions.hasty_client`).
     """
-    for page in _query_pages(table, condition, names, values, {}, hasty=hasty):
-        yield from page["Items"]
+    for page in _pages("query", table, {"KeyConditionExpression": condition}, values, names, hasty=hasty):
+        yield from map(from_attributes, page["Items"])
 
 
 def query_newest(table: str, key: str, value: str, sort_key: str, start: str, limit: int) -> list[Item]:
@@ -190,37 +318,48 @@ def query_newest(table: str, key: str, value: str, sort_key: str, start: str, li
         start: only items whose sort key is this or greater; "" for all.
         limit: items to read at the most, over as many pages as they need.
     """
-    condition, values = "#key = :key", {":key": {"S": value}}
-    names = {"#key": key}
+    condition, values, names = "#key = :key", {":key": value}, {"#key": key}
     if start:
         condition += " AND #sort >= :start"
-        values[":start"] = {"S": start}
+        values[":start"] = start
         names["#sort"] = sort_key
-    options = {"ScanIndexForward": False, "PaginationConfig": {"MaxItems": limit}}
-    pages = _query_pages(table, condition, names, values, options, hasty=True)
-    return [item for page in pages for item in page["Items"]]
+    operands = {
+        "KeyConditionExpression": condition,
+        "ScanIndexForward": False,
+        "PaginationConfig": {"MaxItems": limit},
+    }
+    pages = _pages("query", table, operands, values, names, hasty=True)
+    return [from_attributes(item) for page in pages for item in page["Items"]]
 
 
-def count_items(table: str, condition: str, names: dict[str, str], values: Item) -> int:
+def count_items(table: str, condition: str, values: Item, names: Mapping[str, str] | None = None) -> int:
     """How many items match a key condition as of now, over all pages; reads those items and no others."""
-    return sum(page["Count"] for page in _query_pages(table, condition, names, values, {"Select": "COUNT"}))
+    arguments = {"KeyConditionExpression": condition, "Select": "COUNT"}
+    return sum(page["Count"] for page in _pages("query", table, arguments, values, names))
 
 
-def _query_pages(
-    table: str, condition: str, names: dict[str, str], values: Item, options: dict[str, Any], *, hasty: bool = False
-) -> Iterator[Any]:
-    # An empty map is refused by DynamoDB.
-    arguments: dict[str, Any] = {"ExpressionAttributeNames": names} if names else {}
-    pages = (
-        (hasty_client if hasty else client)("dynamodb")
-        .get_paginator("query")
-        .paginate(
-            TableName=table,
-            KeyConditionExpression=condition,
-            ExpressionAttributeValues=values,
-            ConsistentRead=True,
-            **arguments,
-            **options,
-        )
-    )
-    yield from pages
+def scan_items(table: str, condition: str = "", values: Item | None = None) -> Iterator[Item]:
+    """Items of a whole table as of now, those that match a filter condition; reads all of them."""
+    arguments = {"FilterExpression": condition} if condition else {}
+    for page in _pages("scan", table, arguments, values or {}, None):
+        yield from map(from_attributes, page["Items"])
+
+
+def _pages(
+    operation: str,
+    table: str,
+    operands: Mapping[str, Any],
+    values: Item,
+    names: Mapping[str, str] | None,
+    *,
+    hasty: bool = False,
+) -> Iterable[Any]:
+    # DynamoDB refuses empty maps.
+    arguments: dict[str, Any] = {"TableName": table, "ConsistentRead": True, **operands}
+    if names:
+        arguments["ExpressionAttributeNames"] = names
+    if values:
+        arguments["ExpressionAttributeValues"] = to_attributes(values)
+    dynamodb: Any = hasty_client("dynamodb") if hasty else client("dynamodb")
+    pages: Iterable[Any] = dynamodb.get_paginator(operation).paginate(**arguments)
+    return pages

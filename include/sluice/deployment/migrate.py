@@ -85,8 +85,8 @@ def migrate_events(settings: Settings) -> tuple[int, int]:
 def _older_hours(settings: Settings) -> Iterator[tuple[str, Sequence[str]]]:
     """Each hour whose state names a version, and the keys of that version's files."""
     for item in query_items(settings.events_checkpoint_table, f"{settings.event_stream}#hours"):
-        version = item.get("version", {}).get("S", "")
-        hour_text = item["shard_id"]["S"]
+        version = item.get("version", "")
+        hour_text = item["shard_id"]
         folder = events.hour_partition(events.parse_hour(hour_text))
         keys = list(s3.list_keys(settings.lake_bucket, f"{events.EVENTS.prefix}{folder}version={version}/"))
         if version and keys:

@@ -82,29 +82,29 @@ class GateRecord:
 def record_run(table: str, record: RunRecord) -> None:
     """Note what a run counted, or that it failed; the same run again overwrites itself, and keeps what it counted."""
     values: dict[str, Any] = {
-        ":at": {"S": time_text(record.at)},
-        ":outcome": {"S": record.outcome},
-        ":partition": {"S": record.partition},
+        ":at": time_text(record.at),
+        ":outcome": record.outcome,
+        ":partition": record.partition,
         ":expires": _expiry(record.started_at, RUNS_KEPT),
     }
     update = "SET #at = :at, outcome = :outcome, #partition = :partition, expires_at = :expires"
     if record.tally:
         update += ", tally = :tally"
-        values[":tally"] = {"M": {name: {"N": str(count)} for name, count in record.tally.items()}}
+        values[":tally"] = {name: int(count) for name, count in record.tally.items()}
     _write(table, f"history/{record.dag_id}", _name(record.started_at, record.run_id), update, values)
 
 
 def record_gate(table: str, record: GateRecord) -> None:
     """Note what a gate found, in its history and as its newest result unless there is a newer one."""
     values: dict[str, Any] = {
-        ":at": {"S": time_text(record.at)},
-        ":outcome": {"S": record.outcome},
-        ":dag": {"S": record.dag_id},
-        ":task": {"S": record.task_id},
-        ":run": {"S": record.run_id},
-        ":started": {"S": time_text(record.started_at)},
-        ":report": {"S": record.report},
-        ":message": {"S": record.message[:4000]},
+        ":at": time_text(record.at),
+        ":outcome": record.outcome,
+        ":dag": record.dag_id,
+        ":task": record.task_id,
+        ":run": record.run_id,
+        ":started": time_text(record.started_at),
+        ":report": record.report,
+        ":message": record.message[:4000],
         ":expires": _expiry(record.started_at, GATES_KEPT),
     }
     update = (
@@ -118,16 +118,17 @@ def record_gate(table: str, record: GateRecord) -> None:
 def _write(table: str, kind: str, name: str, update: str, values: dict[str, Any]) -> None:
     names = {"#at": "at", "#partition": "partition", "#message": "message"}
     used = {placeholder: attribute for placeholder, attribute in names.items() if placeholder in update}
-    key = {"kind": {"S": kind}, "name": {"S": name}}
-    dynamodb.update_where(table, key, update, "attribute_not_exists(#at) OR #at <= :at", values, used, hasty=True)
+    key, is_newer = {"kind": kind, "name": name}, "attribute_not_exists(#at) OR #at <= :at"
+    what = dynamodb.Update(table, key, update, condition=is_newer, values=values, names=used)
+    dynamodb.write(what, hasty=True)
 
 
 def _name(started_at: datetime, run_id: str) -> str:
     return f"{time_text(started_at)}/{run_id}"
 
 
-def _expiry(at: datetime, kept: timedelta) -> dict[str, str]:
-    return {"N": str(int((at + kept).timestamp()))}
+def _expiry(at: datetime, kept: timedelta) -> int:
+    return int((at + kept).timestamp())
 
 
 def read_runs_of(table: str, dag_id: str, since: datetime, limit: int) -> list[RunRecord]:
@@ -144,22 +145,22 @@ def read_runs_of(table: str, dag_id: str, since: datetime, limit: int) -> list[R
 
 
 def _run(dag_id: str, item: Mapping[str, Any]) -> RunRecord:
-    started_at, _, run_id = item["name"]["S"].partition("/")
+    started_at, _, run_id = item["name"].partition("/")
     return RunRecord(
         dag_id,
         run_id,
         datetime.fromisoformat(started_at),
-        datetime.fromisoformat(item["at"]["S"]),
-        item["outcome"]["S"],
-        {name: int(count["N"]) for name, count in item.get("tally", {"M": {}})["M"].items()},
-        item["partition"]["S"],
+        datetime.fromisoformat(item["at"]),
+        item["outcome"],
+        item.get("tally", {}),
+        item["partition"],
     )
 
 
 def read_newest_gates(table: str, limit: int = 1000) -> list[GateRecord]:
     """The newest result of every gate, by its name."""
     items = dynamodb.query_newest(table, "kind", NEWEST, "name", "", limit)
-    return sorted((_gate(item["name"]["S"], item) for item in items), key=lambda each: each.gate)
+    return sorted((_gate(item["name"], item) for item in items), key=lambda each: each.gate)
 
 
 def read_gate_history(table: str, gate: str, limit: int) -> list[GateRecord]:
@@ -175,7 +176,7 @@ def read_gate_history(table: str, gate: str, limit: int) -> list[GateRecord]:
 def _gate(gate: str, item: Mapping[str, Any]) -> GateRecord:
     return GateRecord(
         gate,
-        **{name: item[name]["S"] for name in ("dag_id", "task_id", "run_id", "outcome", "report", "message")},
-        started_at=datetime.fromisoformat(item["started_at"]["S"]),
-        at=datetime.fromisoformat(item["at"]["S"]),
+        **{name: item[name] for name in ("dag_id", "task_id", "run_id", "outcome", "report", "message")},
+        started_at=datetime.fromisoformat(item["started_at"]),
+        at=datetime.fromisoformat(item["at"]),
     )

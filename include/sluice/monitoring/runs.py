@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from functools import partial
 from typing import Any
 
@@ -182,14 +183,14 @@ class Runs:
 
 def record_start(table: str, dag_id: str, run_id: str, started_at: datetime) -> None:
     """Note that a run has begun; it takes the place of what was noted of an earlier run of the Dag."""
-    values = {":at": {"S": time_text(started_at)}, ":run": {"S": run_id}}
+    values = {":at": time_text(started_at), ":run": run_id}
     _update_unless_older(table, "running", dag_id, "SET started_at = :at, run_id = :run", "started_at", values)
 
 
 def record_drain(table: str, dag_id: str, run_id: str) -> None:
     """Note that a run that has begun has emptied its queues."""
-    values = {":run": {"S": run_id}, ":yes": {"BOOL": True}}
-    dynamodb.update_where(table, _key("running", dag_id), "SET is_drained = :yes", "run_id = :run", values, hasty=True)
+    values = {":run": run_id, ":yes": True}
+    _update(table, "running", dag_id, "SET is_drained = :yes", "run_id = :run", values)
 
 
 def record_end(table: str, dag_id: str, run_id: str) -> bool:
@@ -198,8 +199,9 @@ def record_end(table: str, dag_id: str, run_id: str) -> bool:
     Returns:
         Whether it had emptied its queues; False where its end was noted before.
     """
-    ended = dynamodb.delete_where(table, _key("running", dag_id), "run_id = :run", {":run": {"S": run_id}}, hasty=True)
-    return "is_drained" in ended
+    own = dynamodb.Delete(table, _key("running", dag_id), condition="run_id = :run", values={":run": run_id})
+    ended = dynamodb.write(own, hasty=True)
+    return ended.is_written and "is_drained" in ended.item
 
 
 def record_success(
@@ -227,14 +229,14 @@ def record_success(
         False when a later one was noted already.
     """
     values: dict[str, Any] = {
-        ":at": {"S": time_text(at)},
-        ":run": {"S": run_id},
-        ":started": {"S": time_text(started_at)},
+        ":at": time_text(at),
+        ":run": run_id,
+        ":started": time_text(started_at),
     }
     update = "SET success_at = :at, success_run = :run, started_at = :started"
     if tally is not None:
         update += ", tally = :tally, tally_at = :at"
-        values[":tally"] = {"M": {name: {"N": str(count)} for name, count in tally.items()}}
+        values[":tally"] = {name: int(count) for name, count in tally.items()}
         if tally.get("published"):
             update += ", published_at = :at"
     if is_drained:
@@ -249,16 +251,16 @@ def record_failure(table: str, failure: Failure) -> bool:
         False when a later failure was noted already.
     """
     values = {
-        ":at": {"S": time_text(failure.at)},
-        ":since": {"S": time_text(failure.since)},
-        ":dag": {"S": failure.dag_id},
-        ":task": {"S": failure.task_id},
-        ":partition": {"S": failure.partition},
-        ":run": {"S": failure.run_id},
-        ":message": {"S": failure.message[:MESSAGE_MAX_CHARACTERS]},
-        ":log": {"S": failure.log_url},
-        ":again": {"S": failure.again},
-        ":one": {"N": "1"},
+        ":at": time_text(failure.at),
+        ":since": time_text(failure.since),
+        ":dag": failure.dag_id,
+        ":task": failure.task_id,
+        ":partition": failure.partition,
+        ":run": failure.run_id,
+        ":message": failure.message[:MESSAGE_MAX_CHARACTERS],
+        ":log": failure.log_url,
+        ":again": failure.again,
+        ":one": 1,
     }
     update = (
         "SET #at = :at, since = if_not_exists(since, :since), dag_id = :dag, task_id = :task, #partition = :partition,"
@@ -284,31 +286,29 @@ def clear_failures(table: str, dag_id: str, names: Container[str], at: datetime)
         names: what succeeded, as `failure_name` says it; all of that Dag.
         at: the time (UTC).
     """
-    condition, values = "attribute_not_exists(#at) OR #at <= :at", {":at": {"S": time_text(at)}}
+    condition, values = "attribute_not_exists(#at) OR #at <= :at", {":at": time_text(at)}
     for item in dynamodb.query_items(
         table,
         "#kind = :kind AND begins_with(#name, :dag)",
+        {":kind": "failure", ":dag": dag_id},
         {"#kind": "kind", "#name": "name"},
-        {":kind": {"S": "failure"}, ":dag": {"S": dag_id}},
         hasty=True,
     ):
-        if item["name"]["S"] in names:
-            key = _key("failure", item["name"]["S"])
-            dynamodb.delete_where(table, key, condition, values, {"#at": "at"}, hasty=True)
+        if item["name"] in names:
+            key = _key("failure", item["name"])
+            older = dynamodb.Delete(table, key, condition=condition, values=values, names={"#at": "at"})
+            dynamodb.write(older, hasty=True)
 
 
 def record_empty(table: str, queue: str, at: datetime) -> None:
     """Note that a queue was seen empty."""
-    _update_unless_older(table, "queue", queue, "SET empty_at = :at", "empty_at", {":at": {"S": time_text(at)}})
+    _update_unless_older(table, "queue", queue, "SET empty_at = :at", "empty_at", {":at": time_text(at)})
 
 
 def record_depth(table: str, queue: str, depth: Depth, earlier: Sequence[Depth]) -> None:
     """Note how many messages a queue has, beside the latest of what was noted before."""
-    seen = [
-        {"M": {"at": {"S": time_text(each.at)}, "messages": {"N": str(each.messages)}}}
-        for each in (depth, *earlier[:1])
-    ]
-    values = {":at": {"S": time_text(depth.at)}, ":seen": {"L": seen}}
+    seen = [{"at": time_text(each.at), "messages": each.messages} for each in (depth, *earlier[:1])]
+    values = {":at": time_text(depth.at), ":seen": seen}
     _update_unless_older(table, "depth", queue, "SET seen_at = :at, seen = :seen", "seen_at", values)
 
 
@@ -316,35 +316,38 @@ def open_canary(table: str, at: datetime) -> datetime:
     """Note that a canary begins to write (UTC); since when there may be records of canaries that were not removed."""
     update = "SET since = if_not_exists(since, :at), seen_at = :at"
     condition = "attribute_not_exists(seen_at) OR seen_at <= :at"
-    written = dynamodb.update_where(table, _key(*OPEN_CANARY), update, condition, {":at": {"S": time_text(at)}})
-    return datetime.fromisoformat(written.item["since"]["S"])
+    key, values = _key(*OPEN_CANARY), {":at": time_text(at)}
+    written = dynamodb.write(dynamodb.Update(table, key, update, condition=condition, values=values))
+    return datetime.fromisoformat(written.item["since"])
 
 
 def find_open_canary(table: str) -> OpenCanary | None:
     """What `open_canary` noted; None once `close_canary` removed it."""
-    for item in dynamodb.get_items(table, [_key(*OPEN_CANARY)]):
-        return OpenCanary(*(datetime.fromisoformat(item[name]["S"]) for name in ("since", "seen_at")))
-    return None
+    item = dynamodb.get_item(table, _key(*OPEN_CANARY))
+    if item is None:
+        return None
+    return OpenCanary(datetime.fromisoformat(item["since"]), datetime.fromisoformat(item["seen_at"]))
 
 
 def close_canary(table: str, seen_at: datetime) -> None:
     """Note that no record of a canary is left, unless another one began after `seen_at` (UTC)."""
-    dynamodb.delete_where(table, _key(*OPEN_CANARY), "seen_at <= :at", {":at": {"S": time_text(seen_at)}})
+    values = {":at": time_text(seen_at)}
+    dynamodb.write(dynamodb.Delete(table, _key(*OPEN_CANARY), condition="seen_at <= :at", values=values))
 
 
 def record_canary(table: str, pipeline: str, result: CanaryResult) -> None:
     """Note what a canary found of a pipeline."""
     values: dict[str, Any] = {
-        ":at": {"S": time_text(result.at)},
-        ":run": {"S": result.run_id},
-        ":failure": {"S": result.failure[:MESSAGE_MAX_CHARACTERS]},
+        ":at": time_text(result.at),
+        ":run": result.run_id,
+        ":failure": result.failure[:MESSAGE_MAX_CHARACTERS],
     }
     update = "SET ended_at = :at, run_id = :run, failure = :failure"
     if result.latency_seconds is None:
         update += " REMOVE latency_seconds"
     else:
         update += ", latency_seconds = :latency"
-        values[":latency"] = {"N": f"{result.latency_seconds:.3f}"}
+        values[":latency"] = Decimal(f"{result.latency_seconds:.3f}")
     _update_unless_older(table, "canary", pipeline, update, "ended_at", values)
 
 
@@ -364,35 +367,32 @@ def claim_alert(
     Returns:
         Whether it is to be sent now.
     """
-    return dynamodb.update_where(
+    return _update(
         table,
-        _key("alert", key),
+        *("alert", key),
         "SET subject = :subject, announced_at = :at, opened_at = if_not_exists(opened_at, :at), sent = :no",
         "attribute_not_exists(announced_at) OR (sent = :yes AND announced_at <= :repeat)"
         " OR (sent = :no AND announced_at <= :dead)",
         {
-            ":subject": {"S": subject},
-            ":at": {"S": time_text(at)},
-            ":yes": {"BOOL": True},
-            ":no": {"BOOL": False},
-            ":repeat": {"S": time_text(at - repeat_after)},
-            ":dead": {"S": time_text(at - dead_after)},
+            ":subject": subject,
+            ":at": time_text(at),
+            ":yes": True,
+            ":no": False,
+            ":repeat": time_text(at - repeat_after),
+            ":dead": time_text(at - dead_after),
         },
-        hasty=True,
-    ).is_written
+    )
 
 
 def settle_alert(table: str, key: str, *, sent: bool) -> None:
     """Note that a claimed alert was sent, or give it back where that failed, so that the next one tries."""
-    update, values = "SET sent = :yes", {":yes": {"BOOL": True}, ":no": {"BOOL": False}}
-    if not sent:
-        update, values = "REMOVE announced_at", {":no": {"BOOL": False}}
-    dynamodb.update_where(table, _key("alert", key), update, "sent = :no", values, hasty=True)
+    update, values = ("SET sent = :yes", {":yes": True}) if sent else ("REMOVE announced_at", {})
+    _update(table, "alert", key, update, "sent = :no", values | {":no": False})
 
 
 def forget(table: str, kind: str, name: str) -> None:
     """Remove one item; safe to repeat."""
-    client("dynamodb").delete_item(TableName=table, Key=_key(kind, name))
+    dynamodb.write(dynamodb.Delete(table, _key(kind, name)))
 
 
 def read_runs(table: str, now: datetime) -> Runs:
@@ -403,24 +403,21 @@ def read_runs(table: str, now: datetime) -> Runs:
     """
     asked: list[Callable[[], Any]] = [partial(_created_at, table), *(partial(_items_of, table, kind) for kind in KINDS)]
     created_at, *answers = in_parallel(lambda ask: ask(), asked)
-    found: dict[str, dict[str, dict[str, Any]]] = dict(zip(KINDS, answers, strict=True))
+    found: dict[str, dict[str, dynamodb.Item]] = dict(zip(KINDS, answers, strict=True))
     failures = [_failure(item) for _, item in sorted(found["failure"].items())]
     return Runs(
         created_at,
         {name: _last_run(item) for name, item in found["dag"].items()},
         tuple(each for each in failures if each.at + FORGOTTEN_AFTER > now),
         {name: _alert(item) for name, item in found["alert"].items()},
-        {name: datetime.fromisoformat(item["empty_at"]["S"]) for name, item in found["queue"].items()},
+        {name: datetime.fromisoformat(item["empty_at"]) for name, item in found["queue"].items()},
         {
-            name: Running(item["run_id"]["S"], started_at)
+            name: Running(item["run_id"], started_at)
             for name, item in found["running"].items()
-            if (started_at := datetime.fromisoformat(item["started_at"]["S"])) + HANGING_AFTER > now
+            if (started_at := datetime.fromisoformat(item["started_at"])) + HANGING_AFTER > now
         },
         {
-            name: tuple(
-                Depth(datetime.fromisoformat(each["M"]["at"]["S"]), int(each["M"]["messages"]["N"]))
-                for each in item["seen"]["L"]
-            )
+            name: tuple(Depth(datetime.fromisoformat(each["at"]), each["messages"]) for each in item["seen"])
             for name, item in found["depth"].items()
         },
         {name: _canary_result(item) for name, item in found["canary"].items()},
@@ -431,52 +428,52 @@ def _created_at(table: str) -> datetime:
     return client("dynamodb").describe_table(TableName=table)["Table"]["CreationDateTime"].astimezone(UTC)
 
 
-def _items_of(table: str, kind: str) -> dict[str, dict[str, Any]]:
-    items = dynamodb.query_items(table, "#kind = :kind", {"#kind": "kind"}, {":kind": {"S": kind}})
-    return {item["name"]["S"]: item for item in items}
+def _items_of(table: str, kind: str) -> dict[str, dynamodb.Item]:
+    items = dynamodb.query_items(table, "#kind = :kind", {":kind": kind}, {"#kind": "kind"})
+    return {item["name"]: item for item in items}
 
 
-def _time(item: dict[str, Any], name: str) -> datetime | None:
-    return datetime.fromisoformat(item[name]["S"]) if name in item else None
+def _time(item: dynamodb.Item, name: str) -> datetime | None:
+    return datetime.fromisoformat(item[name]) if name in item else None
 
 
-def _last_run(item: dict[str, Any]) -> LastRun:
+def _last_run(item: dynamodb.Item) -> LastRun:
     return LastRun(
         _time(item, "success_at"),
-        item["success_run"]["S"],
+        item["success_run"],
         _time(item, "started_at"),
-        {name: int(count["N"]) for name, count in item.get("tally", {"M": {}})["M"].items()},
+        item.get("tally", {}),
         _time(item, "tally_at"),
         _time(item, "published_at"),
         _time(item, "drained_at"),
     )
 
 
-def _canary_result(item: dict[str, Any]) -> CanaryResult:
-    latency = float(item["latency_seconds"]["N"]) if "latency_seconds" in item else None
-    at = datetime.fromisoformat(item["ended_at"]["S"])
-    return CanaryResult(item["run_id"]["S"], at, latency, item["failure"]["S"] if "failure" in item else "")
+def _canary_result(item: dynamodb.Item) -> CanaryResult:
+    latency = float(item["latency_seconds"]) if "latency_seconds" in item else None
+    at = datetime.fromisoformat(item["ended_at"])
+    return CanaryResult(item["run_id"], at, latency, item.get("failure", ""))
 
 
-def _failure(item: dict[str, Any]) -> Failure:
-    texts = {name: item[name]["S"] for name in ("dag_id", "task_id", "partition", "run_id", "message")}
+def _failure(item: dynamodb.Item) -> Failure:
+    texts = {name: item[name] for name in ("dag_id", "task_id", "partition", "run_id", "message")}
     return Failure(
         **texts,
-        log_url=item["log_url"]["S"],
-        again=item["again"]["S"],
-        since=datetime.fromisoformat(item["since"]["S"]),
-        at=datetime.fromisoformat(item["at"]["S"]),
-        count=int(item["failed"]["N"]),
+        log_url=item["log_url"],
+        again=item["again"],
+        since=datetime.fromisoformat(item["since"]),
+        at=datetime.fromisoformat(item["at"]),
+        count=item["failed"],
     )
 
 
-def _alert(item: dict[str, Any]) -> Alert:
-    opened_at = datetime.fromisoformat(item["opened_at"]["S"])
-    return Alert(item["subject"]["S"], opened_at, _time(item, "announced_at") or opened_at, item["sent"]["BOOL"])
+def _alert(item: dynamodb.Item) -> Alert:
+    opened_at = datetime.fromisoformat(item["opened_at"])
+    return Alert(item["subject"], opened_at, _time(item, "announced_at") or opened_at, item["sent"])
 
 
-def _key(kind: str, name: str) -> dict[str, Any]:
-    return {"kind": {"S": kind}, "name": {"S": name}}
+def _key(kind: str, name: str) -> dynamodb.Item:
+    return {"kind": kind, "name": name}
 
 
 def _update_unless_older(
@@ -489,4 +486,17 @@ def _update_unless_older(
     names: dict[str, str] | None = None,
 ) -> bool:
     condition = f"attribute_not_exists({time_name}) OR {time_name} <= :at"
-    return dynamodb.update_where(table, _key(kind, name), update, condition, values, names, hasty=True).is_written
+    return _update(table, kind, name, update, condition, values, names)
+
+
+def _update(
+    table: str,
+    kind: str,
+    name: str,
+    update: str,
+    condition: str,
+    values: dict[str, Any],
+    names: dict[str, str] | None = None,
+) -> bool:
+    what = dynamodb.Update(table, _key(kind, name), update, condition=condition, values=values, names=names or {})
+    return dynamodb.write(what, hasty=True).is_written

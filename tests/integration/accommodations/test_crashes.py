@@ -11,6 +11,7 @@ import pytest
 
 from accommodations_world import a_record, published_by
 from embedded_aws import FaultInjection
+from sluice.aws import dynamodb
 from sluice.aws.sessions import client
 from sluice.aws.tables import commits, reading
 from sluice.aws.tables.definitions import TableDefinition
@@ -143,7 +144,7 @@ def test_a_batch_given_up_between_its_commits_is_in_the_catalogue_after_the_next
             world.step("publish", "lost")
     assert world.current() == {"1": ("A", "old")}
     table = world.settings.accommodations_ledger_table
-    client("dynamodb").update_item(TableName=table, Key=storage.CATALOGUE, UpdateExpression="REMOVE announced")
+    dynamodb.write(dynamodb.Update(table, storage.CATALOGUE, "REMOVE announced"))
     world.consolidate("next")
     assert world.current() == {"1": ("A", "new"), "2": ("A", "Hotel")}
     assert world.consolidate("after") == {}

@@ -11,7 +11,7 @@ import json
 import logging
 from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from botocore.exceptions import ClientError
 
@@ -71,7 +71,7 @@ def _clean_dockerhub(settings: Settings) -> int:
     """Raw objects first, so that a rebuild that begins meanwhile does not bring the items back."""
     bucket, table = settings.lake_bucket, settings.dockerhub_table
     raw = list(s3.list_keys(bucket, f"{RAW_PREFIX}namespace={NAME}/"))
-    items = dynamodb.query_items(table, "PK = :pk", {}, {":pk": {"S": REPOSITORY_KEY}})
+    items = dynamodb.query_items(table, "PK = :pk", {":pk": REPOSITORY_KEY})
     return _delete(bucket, raw) + _delete_items(table, items, "PK", "SK")
 
 
@@ -114,7 +114,7 @@ def _delete_partition(settings: Settings) -> None:
 def _clean_modules(settings: Settings, summary: Mapping[str, str], since: datetime) -> int:
     removed = 0
     for table in (settings.modules_message_table, settings.modules_diagnostic_table):
-        items = dynamodb.query_items(table, "moduleId = :module", {}, {":module": {"S": NAME}})
+        items = dynamodb.query_items(table, "moduleId = :module", {":module": NAME})
         removed += _delete_items(table, items, "moduleId", "timestamp")
     where = f"module = '{NAME}' and published_at >= '{(since - CLOCKS_APART).isoformat()}'"
     removed += _delete_rows(RATES.name, where, "module", summary)
@@ -177,7 +177,7 @@ def _delete(bucket: str, keys: list[str]) -> int:
     return len(found)
 
 
-def _delete_items(table: str, items: Iterator[dict[str, Any]], *key: str) -> int:
+def _delete_items(table: str, items: Iterator[dynamodb.Item], *key: str) -> int:
     found = [{name: item[name] for name in key} for item in items]
-    in_parallel(lambda each: client("dynamodb").delete_item(TableName=table, Key=each), found)
+    in_parallel(lambda each: dynamodb.write(dynamodb.Delete(table, each)), found)
     return len(found)

@@ -12,12 +12,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 from botocore.exceptions import ClientError
 
 from sluice.aws import dynamodb, s3
-from sluice.aws.sessions import client, error_code
+from sluice.aws.sessions import client
 from sluice.aws.threads import in_parallel
 from sluice.errors import TerminalError
 from sluice.pipelines.accommodations.records import PartnerFile, epoch_microseconds
@@ -25,7 +24,7 @@ from sluice.pipelines.accommodations.records import PartnerFile, epoch_microseco
 LEDGER_DAYS = 90
 """Longer than a message may wait in the queue, be a dead letter, and wait once more when it was sent back."""
 
-CATALOGUE = {"PK": {"S": "#catalogue"}}
+CATALOGUE = {"PK": "#catalogue"}
 
 
 class PriorityListError(TerminalError):
@@ -77,17 +76,16 @@ def read_list(table: str, content_type: str) -> list[str] | None:
     Raises:
         PriorityListError: the item is no list of names.
     """
-    answer = client("dynamodb").get_item(TableName=table, Key={"contentType": {"S": content_type}}, ConsistentRead=True)
-    if "Item" not in answer:
+    item = dynamodb.get_item(table, {"contentType": content_type})
+    if item is None:
         return None
-    found = answer["Item"].get("partner_list", {})
-    names = [each.get("S") for each in found.get("L", [])]
-    if "L" not in found or not all(names):
+    found = item.get("partner_list", "missing")
+    if not isinstance(found, list) or not all(isinstance(name, str) and name for name in found):
         raise PriorityListError(
-            f"item {content_type} of table {table}: partner_list must be a list of names, not {found or 'missing'};"
+            f"item {content_type} of table {table}: partner_list must be a list of names, not {found};"
             f" `sluice partners {'set-priority' if content_type == 'PriorityList' else 'block'} NAME ...` writes it"
         )
-    return [str(name) for name in names]
+    return found
 
 
 def read_lists(table: str) -> tuple[list[str], list[str]]:
@@ -112,25 +110,15 @@ def write_list(table: str, content_type: str, names: Sequence[str], before: Sequ
     Raises:
         PriorityListError: someone else changed it since it was read as `before`.
     """
-    condition: dict[str, Any] = {"ConditionExpression": "attribute_not_exists(partner_list)"}
+    item = {"contentType": content_type, "partner_list": list(names)}
+    new = dynamodb.Put(table, item, condition="attribute_not_exists(partner_list)")
     if before is not None:
-        condition = {
-            "ConditionExpression": "partner_list = :before",
-            "ExpressionAttributeValues": {":before": {"L": [{"S": name} for name in before]}},
-        }
-    try:
-        client("dynamodb").put_item(
-            TableName=table,
-            Item={"contentType": {"S": content_type}, "partner_list": {"L": [{"S": name} for name in names]}},
-            **condition,
-        )
-    except ClientError as error:
-        if error_code(error) != "ConditionalCheckFailedException":
-            raise
+        new = dynamodb.Put(table, item, condition="partner_list = :before", values={":before": list(before)})
+    if not dynamodb.write(new).is_written:
         raise PriorityListError(
             f"someone else changed {content_type} of table {table} meanwhile: look at it with `sluice partners show`,"
             " and do it again"
-        ) from None
+        )
 
 
 # DynamoDB: ledger
@@ -140,18 +128,17 @@ def find_published(table: str, files: Sequence[PartnerFile]) -> set[PartnerFile]
     """Those of the files that were published before."""
 
     def is_published(file: PartnerFile) -> bool:
-        return "Item" in client("dynamodb").get_item(TableName=table, Key=_ledger_key(file.source), ConsistentRead=True)
+        return dynamodb.get_item(table, {"PK": ledger_key(file.source)}) is not None
 
     return {file for file, found in zip(files, in_parallel(is_published, files), strict=True) if found}
 
 
 def record_published(table: str, sources: Sequence[str], number: int, at: datetime) -> None:
     """Note that files were published; the same again for a retry."""
-    expiry = {"N": str(int((at + timedelta(days=LEDGER_DAYS)).timestamp()))}
+    expiry = int((at + timedelta(days=LEDGER_DAYS)).timestamp())
+    of_batch = {"batch_number": number, "TTL": expiry}
     in_parallel(
-        lambda source: client("dynamodb").put_item(
-            TableName=table, Item=_ledger_key(source) | {"batch_number": {"N": str(number)}, "TTL": expiry}
-        ),
+        lambda source: dynamodb.write(dynamodb.Put(table, {"PK": ledger_key(source)} | of_batch)),
         sources,
     )
 
@@ -159,10 +146,6 @@ def record_published(table: str, sources: Sequence[str], number: int, at: dateti
 def ledger_key(source: str) -> str:
     """Partition key of the item of a file that was published, by the address of its version."""
     return f"object#{source}"
-
-
-def _ledger_key(source: str) -> Any:
-    return {"PK": {"S": ledger_key(source)}}
 
 
 # DynamoDB: catalogue
@@ -206,26 +189,26 @@ class Catalogue:
 
 def read_catalogue(table: str) -> Catalogue:
     """What counts now."""
-    item = client("dynamodb").get_item(TableName=table, Key=CATALOGUE, ConsistentRead=True).get("Item")
+    item = dynamodb.get_item(table, CATALOGUE)
     return _catalogue(item) if item else Catalogue()
 
 
-def _catalogue(item: Any) -> Catalogue:
+def _catalogue(item: dynamodb.Item) -> Catalogue:
     announced = None
     if "announced" in item:
-        found = item["announced"]["M"]
+        found = item["announced"]
         announced = Announcement(
-            found["run"]["S"],
-            int(found["number"]["N"]),
-            int(found["first_microsecond"]["N"]),
-            datetime.fromisoformat(found["at"]["S"]),
+            found["run"],
+            found["number"],
+            found["first_microsecond"],
+            datetime.fromisoformat(found["at"]),
         )
     return Catalogue(
-        int(item["number"]["N"]),
+        item["number"],
         announced,
-        item.get("settled_run", {}).get("S"),
-        item.get("settled_state", {}).get("S"),
-        int(item["last_microsecond"]["N"]),
+        item.get("settled_run"),
+        item.get("settled_state"),
+        item["last_microsecond"],
     )
 
 
@@ -255,21 +238,23 @@ def announce(table: str, run: str, base: int, outputs: int, now: datetime) -> An
         raise _taken(run, found)
     first = max(epoch_microseconds(now), found.last_microsecond + 1)
     announced = {
-        "run": {"S": run},
-        "number": {"N": str(base + 1)},
-        "first_microsecond": {"N": str(first)},
-        "at": {"S": now.isoformat()},
+        "run": run,
+        "number": base + 1,
+        "first_microsecond": first,
+        "at": now.isoformat(),
     }
     last = max(found.last_microsecond, first + outputs - 1)
-    written = dynamodb.update_where(
-        table,
-        CATALOGUE,
-        "SET announced = :announced, last_microsecond = :last, #number = :base",
-        "attribute_not_exists(#number)"
-        if not base and not found.last_microsecond
-        else "#number = :base AND attribute_not_exists(announced)",
-        {":announced": {"M": announced}, ":last": {"N": str(last)}, ":base": {"N": str(base)}},
-        {"#number": "number"},
+    written = dynamodb.write(
+        dynamodb.Update(
+            table,
+            CATALOGUE,
+            "SET announced = :announced, last_microsecond = :last, #number = :base",
+            condition="attribute_not_exists(#number)"
+            if not base and not found.last_microsecond
+            else "#number = :base AND attribute_not_exists(announced)",
+            values={":announced": announced, ":last": last, ":base": base},
+            names={"#number": "number"},
+        )
     )
     # An answer that got lost makes the client ask again, and then the announcement stands there already.
     found = _catalogue(written.item)
@@ -296,11 +281,13 @@ def settle(table: str, announcement: Announcement, state: str) -> None:
         announcement: of the batch.
         state: of the two tables and of the lists that they were made under.
     """
-    dynamodb.update_where(
-        table,
-        CATALOGUE,
-        "SET #number = :number, settled_run = :run, settled_state = :state REMOVE announced",
-        "announced.run = :run AND announced.#number = :number",
-        {":number": {"N": str(announcement.number)}, ":run": {"S": announcement.run}, ":state": {"S": state}},
-        {"#number": "number"},
+    dynamodb.write(
+        dynamodb.Update(
+            table,
+            CATALOGUE,
+            "SET #number = :number, settled_run = :run, settled_state = :state REMOVE announced",
+            condition="announced.run = :run AND announced.#number = :number",
+            values={":number": announcement.number, ":run": announcement.run, ":state": state},
+            names={"#number": "number"},
+        )
     )

@@ -389,7 +389,7 @@ def _write_repository(
 
     for winner in decide_months(objects).values():
         state = storage.record_month(table, winner)
-        decided = state.months[winner.year_month]["source_version"]["S"]
+        decided = state.months[winner.year_month]["source_version"]
         if rebuild and decided != winner.source_version and is_gone(decided):
             state = storage.record_month(table, winner, replacing=decided)
     for sort_key, shown in decide_pushes(objects).items():

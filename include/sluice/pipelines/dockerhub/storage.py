@@ -9,7 +9,6 @@ from datetime import datetime
 from typing import Any
 
 from sluice.aws import dynamodb, s3
-from sluice.aws.sessions import client
 from sluice.aws.tables import commits
 from sluice.aws.tables.definitions import Column, TableDefinition
 from sluice.pipelines.dockerhub import PIPELINE
@@ -85,25 +84,23 @@ class MonthlyState:
 
     Attributes:
         revision: grows by one with each change; a copy of the months never replaces one of a greater revision.
-        months: `YYYY-MM` -> `source_version`, `star_count`, `pull_count`, in DynamoDB's JSON.
+        months: `YYYY-MM` -> `source_version`, `star_count`, `pull_count`.
     """
 
     revision: int
     months: dict[str, dict[str, Any]]
 
     def aggregated_metrics(self) -> dict[str, Any]:
-        """`aggregated_metrics_by_year_month` (docs/pipelines.md, dockerhub), in DynamoDB's JSON."""
+        """`aggregated_metrics_by_year_month` (docs/pipelines.md, dockerhub)."""
         return {
-            "M": {
-                month: {"L": [{"M": {name: entry[name] for name in ("star_count", "pull_count")}}]}
-                for month, entry in sorted(self.months.items())
-            }
+            month: [{name: entry[name] for name in ("star_count", "pull_count")}]
+            for month, entry in sorted(self.months.items())
         }
 
 
 def _monthly_state(item: dict[str, Any]) -> MonthlyState:
-    months = {name: value["M"] for name, value in item.items() if name not in ("PK", "SK", "revision")}
-    return MonthlyState(int(item["revision"]["N"]), months)
+    months = {name: value for name, value in item.items() if name not in ("PK", "SK", "revision")}
+    return MonthlyState(item["revision"], months)
 
 
 def record_month(table: str, winner: RawObject, replacing: str | None = None) -> MonthlyState:
@@ -118,7 +115,7 @@ def record_month(table: str, winner: RawObject, replacing: str | None = None) ->
         The state of the repository after it, also where someone else has decided the month.
     """
     entry = _month_entry(winner)
-    values = {":entry": entry, ":version": {"S": replacing or winner.source_version}, ":one": {"N": "1"}}
+    values = {":entry": entry, ":version": replacing or winner.source_version, ":one": 1}
     condition = "#month.source_version = :version"
     if replacing is None:
         # S3 tells the time of writing in whole seconds: of two contents of one second, the one read last counts.
@@ -126,21 +123,19 @@ def record_month(table: str, winner: RawObject, replacing: str | None = None) ->
             "attribute_not_exists(#month) OR #month.source_version < :version OR (#month.source_version = :version"
             " AND (#month.star_count <> :stars OR #month.pull_count <> :pulls))"
         )
-        values |= {":stars": entry["M"]["star_count"], ":pulls": entry["M"]["pull_count"]}
+        values |= {":stars": entry["star_count"], ":pulls": entry["pull_count"]}
     key = _item_key(partition_key(winner.stats), MONTHS_SK)
     update = "SET #month = :entry ADD revision :one"
-    return _monthly_state(
-        dynamodb.update_where(table, key, update, condition, values, {"#month": winner.year_month}).item
-    )
+    names = {"#month": winner.year_month}
+    decides = dynamodb.Update(table, key, update, condition=condition, values=values, names=names)
+    return _monthly_state(dynamodb.write(decides).item)
 
 
 def _month_entry(winner: RawObject) -> dict[str, Any]:
     return {
-        "M": {
-            "source_version": {"S": winner.source_version},
-            "star_count": {"N": str(winner.stats.star_count)},
-            "pull_count": {"N": str(winner.stats.pull_count)},
-        }
+        "source_version": winner.source_version,
+        "star_count": winner.stats.star_count,
+        "pull_count": winner.stats.pull_count,
     }
 
 
@@ -166,15 +161,15 @@ def write_push(table: str, shown: RawObject, now: datetime, replacing: str | Non
         else "attribute_not_exists(source_version) OR source_version <= :version",
         names={"#ttl": "TTL"},
         values={
-            ":stars": {"N": str(shown.stats.star_count)},
-            ":pulls": {"N": str(shown.stats.pull_count)},
-            ":updated": {"S": shown.stats.last_updated},
-            ":version": {"S": shown.source_version},
+            ":stars": shown.stats.star_count,
+            ":pulls": shown.stats.pull_count,
+            ":updated": shown.stats.last_updated,
+            ":version": shown.source_version,
             ":ttl": _expiry(now),
         }
-        | ({":replacing": {"S": replacing}} if replacing else {}),
+        | ({":replacing": replacing} if replacing else {}),
     )
-    return str(left["source_version"]["S"]) if left else None
+    return str(left["source_version"]) if left else None
 
 
 def write_months(table: str, pk: str, sort_key: str, state: MonthlyState) -> None:
@@ -186,7 +181,7 @@ def write_months(table: str, pk: str, sort_key: str, state: MonthlyState) -> Non
         condition="attribute_exists(source_version)"
         " AND (attribute_not_exists(months_revision) OR months_revision <= :revision)",
         names={},
-        values={":months": state.aggregated_metrics(), ":revision": {"N": str(state.revision)}},
+        values={":months": state.aggregated_metrics(), ":revision": state.revision},
     )
 
 
@@ -200,15 +195,15 @@ def move_marker(table: str, latest: RawObject, now: datetime) -> None:
         " OR (last_updated_us = :us AND last_updated <= :updated)",
         names={"#ttl": "TTL"},
         values={
-            ":updated": {"S": latest.stats.last_updated},
-            ":us": {"N": str(epoch_microseconds(latest.stats.last_updated_at))},
+            ":updated": latest.stats.last_updated,
+            ":us": epoch_microseconds(latest.stats.last_updated_at),
             ":ttl": _expiry(now),
         },
     )
 
 
-def _expiry(now: datetime) -> Any:
-    return {"N": str(int(now.timestamp()) + TTL_SECONDS)}
+def _expiry(now: datetime) -> int:
+    return int(now.timestamp()) + TTL_SECONDS
 
 
 def _update_unless_newer(
@@ -219,12 +214,12 @@ def _update_unless_newer(
     Returns:
         The item as the newer writer left it; None when it was written, or when there is no item to write to.
     """
-    written = dynamodb.update_where(table, key, update, condition, values, names)
+    written = dynamodb.write(dynamodb.Update(table, key, update, condition=condition, values=values, names=names))
     return None if written.is_written else written.item or None
 
 
 def _item_key(pk: str, sort_key: str) -> dynamodb.Item:
-    return {"PK": {"S": pk}, "SK": {"S": sort_key}}
+    return {"PK": pk, "SK": sort_key}
 
 
 def read_marker_and_months(table: str, pk: str) -> tuple[str, MonthlyState]:
@@ -235,10 +230,10 @@ def read_marker_and_months(table: str, pk: str) -> tuple[str, MonthlyState]:
         ItemsRefused: DynamoDB is throttled for long.
     """
     found = dynamodb.get_items(table, [_item_key(pk, MARKER_SK), _item_key(pk, MONTHS_SK)])
-    items = {item["SK"]["S"]: item for item in found}
+    items = {item["SK"]: item for item in found}
     if len(items) != 2:
         raise LookupError(f"table {table}: {pk} lacks {MARKER_SK} or {MONTHS_SK}")
-    return items[MARKER_SK]["last_updated"]["S"], _monthly_state(items[MONTHS_SK])
+    return items[MARKER_SK]["last_updated"], _monthly_state(items[MONTHS_SK])
 
 
 def read_last_pull_counts(table: str, partition_keys: Iterable[str]) -> dict[str, int]:
@@ -254,7 +249,7 @@ def read_last_pull_counts(table: str, partition_keys: Iterable[str]) -> dict[str
     counts: dict[str, int] = {}
     for item in dynamodb.get_items(table, [_item_key(pk, MONTHS_SK) for pk in partition_keys]):
         months = _monthly_state(item).months
-        counts[item["PK"]["S"]] = int(months[max(months)]["pull_count"]["N"])
+        counts[item["PK"]] = months[max(months)]["pull_count"]
     return counts
 
 
@@ -264,17 +259,8 @@ def read_all_months(table: str) -> list[tuple[str, str, int, int]]:
     Scans the whole table: for a person's look, not for a pipeline.
     """
     found = []
-    pages = (
-        client("dynamodb")
-        .get_paginator("scan")
-        .paginate(
-            TableName=table,
-            FilterExpression="SK = :months",
-            ExpressionAttributeValues={":months": {"S": MONTHS_SK}},
-        )
-    )
-    for item in (item for page in pages for item in page["Items"]):
-        _, _, _, _, name, _, namespace = item["PK"]["S"].split("#")
+    for item in dynamodb.scan_items(table, "SK = :months", {":months": MONTHS_SK}):
+        _, _, _, _, name, _, namespace = item["PK"].split("#")
         for month, entry in _monthly_state(item).months.items():
-            found.append((f"{namespace}/{name}", month, int(entry["star_count"]["N"]), int(entry["pull_count"]["N"])))
+            found.append((f"{namespace}/{name}", month, entry["star_count"], entry["pull_count"]))
     return sorted(found)

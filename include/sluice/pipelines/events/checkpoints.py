@@ -4,19 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from botocore.exceptions import ClientError
-
-from sluice.aws.sessions import client, error_code
+from sluice.aws import dynamodb
 from sluice.errors import TerminalError
 from sluice.pipelines.events.items import item_key, query_items
-
-if TYPE_CHECKING:
-    from mypy_boto3_dynamodb.type_defs import TransactWriteItemTypeDef
-
-TRANSACTION_ITEMS = 100
-"""DynamoDB, TransactWriteItems."""
 
 
 class BatchTaken(TerminalError):
@@ -71,12 +63,12 @@ class ShardBatch:
 def read_checkpoints(table: str, stream: str) -> dict[str, Checkpoint]:
     """Shard id -> checkpoint, as of now."""
     return {
-        item["shard_id"]["S"]: Checkpoint(
-            item.get("sequence_number", {}).get("S"),
-            item.get("pending_until", {}).get("S"),
-            item.get("closed", {}).get("BOOL", False),
-            item.get("published_by", {}).get("S"),
-            item.get("pending_run", {}).get("S"),
+        item["shard_id"]: Checkpoint(
+            item.get("sequence_number"),
+            item.get("pending_until"),
+            item.get("closed", False),
+            item.get("published_by"),
+            item.get("pending_run"),
         )
         for item in query_items(table, stream)
     }
@@ -96,20 +88,21 @@ def announce_batch(table: str, stream: str, run: str, shards: Sequence[ShardBatc
     found = read_checkpoints(table, stream)
     if shards and all(_is_published(found.get(each.shard_id, Checkpoint()), each, run) for each in shards):
         return False
-    writes: list[TransactWriteItemTypeDef] = []
+    writes: list[dynamodb.Update] = []
     for each in shards:
-        values: dict[str, Any] = {":run": {"S": run}}
+        values: dict[str, Any] = {":run": run}
         unchanged = "attribute_not_exists(sequence_number)"
         if each.after is not None:
             unchanged = "sequence_number = :after"
-            values[":after"] = {"S": each.after}
+            values[":after"] = each.after
         update, free = "SET pending_run = :run", "attribute_not_exists(pending_until)"
         if each.last is not None and each.last != each.after:
-            values[":last"] = {"S": each.last}
+            values[":last"] = each.last
             update += ", pending_until = :last"
             free = f"({free} OR pending_until = :last)"
-        writes.append(_update(table, stream, each.shard_id, update, f"{unchanged} AND {free}", values))
-    if not _transact(writes):
+        key, condition = item_key(stream, each.shard_id), f"{unchanged} AND {free}"
+        writes.append(dynamodb.Update(table, key, update, condition=condition, values=values))
+    if not dynamodb.transact(writes):
         # An answer that got lost makes the client ask again, and then the batch stands there already.
         found = read_checkpoints(table, stream)
         if any(found.get(each.shard_id, Checkpoint()).pending_run != run for each in shards):
@@ -126,24 +119,25 @@ def commit_batch(table: str, stream: str, run: str, shards: Sequence[ShardBatch]
     Raises:
         BatchTaken: another run has moved one of them.
     """
-    writes: list[TransactWriteItemTypeDef] = []
+    writes: list[dynamodb.Update] = []
     for each in shards:
-        values: dict[str, Any] = {":run": {"S": run}}
+        values: dict[str, Any] = {":run": run}
         sets = ["published_by = :run"]
         condition = "attribute_not_exists(sequence_number)"
         if each.after is not None:
             condition = "sequence_number = :after"
-            values[":after"] = {"S": each.after}
+            values[":after"] = each.after
         if each.last is not None and each.last != each.after:
             sets.append("sequence_number = :last")
-            values[":last"] = {"S": each.last}
+            values[":last"] = each.last
             condition += " AND pending_until = :last"
         if each.closed:
             sets.append("closed = :closed")
-            values[":closed"] = {"BOOL": True}
+            values[":closed"] = True
         update = f"SET {', '.join(sets)} REMOVE pending_until, pending_run"
-        writes.append(_update(table, stream, each.shard_id, update, condition, values))
-    if not _transact(writes):
+        key = item_key(stream, each.shard_id)
+        writes.append(dynamodb.Update(table, key, update, condition=condition, values=values))
+    if not dynamodb.transact(writes):
         found = read_checkpoints(table, stream)
         if not all(_is_published(found.get(each.shard_id, Checkpoint()), each, run) for each in shards):
             raise BatchTaken(
@@ -154,34 +148,3 @@ def commit_batch(table: str, stream: str, run: str, shards: Sequence[ShardBatch]
 
 def _is_published(found: Checkpoint, batch: ShardBatch, run: str) -> bool:
     return found.published_by == run and found.sequence_number == batch.last and found.pending_until is None
-
-
-def _update(
-    table: str, stream: str, shard_id: str, update: str, condition: str, values: dict[str, Any]
-) -> TransactWriteItemTypeDef:
-    request: dict[str, Any] = {
-        "TableName": table,
-        "Key": item_key(stream, shard_id),
-        "UpdateExpression": update,
-        "ConditionExpression": condition,
-    }
-    if values:
-        request["ExpressionAttributeValues"] = values
-    return {"Update": request}  # type: ignore[typeddict-item]
-
-
-def _transact(writes: Sequence[TransactWriteItemTypeDef]) -> bool:
-    """Write all items, or none when a condition does not hold; more than a hundred go in several transactions."""
-    dynamodb = client("dynamodb")
-    for start in range(0, len(writes), TRANSACTION_ITEMS):
-        try:
-            dynamodb.transact_write_items(TransactItems=writes[start : start + TRANSACTION_ITEMS])
-        except ClientError as error:
-            if error_code(error) != "TransactionCanceledException":
-                raise
-            codes = {reason.get("Code") for reason in error.response.get("CancellationReasons", [])}
-            # A conflict is a transaction of another run on one of the items in this very moment.
-            if not codes & {"ConditionalCheckFailed", "TransactionConflict"}:
-                raise
-            return False
-    return True

@@ -8,12 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
-from botocore.exceptions import ClientError
-
-from sluice.aws.sessions import client, error_code
-from sluice.pipelines.events.items import item_key, read_item
+from sluice.aws import dynamodb
+from sluice.pipelines.events.items import item_key
 from sluice.pipelines.events.storage import hour_text
 
 
@@ -34,43 +31,37 @@ class PublishedHour:
     published_at: datetime
 
 
-def _key(stream: str, hour: datetime) -> dict[str, Any]:
+def _key(stream: str, hour: datetime) -> dynamodb.Item:
     return item_key(f"{stream}#hours", hour_text(hour))
 
 
 def read_hour(table: str, stream: str, hour: datetime) -> PublishedHour | None:
     """An hour as of now; None when it never was published."""
-    item = read_item(table, _key(stream, hour))
+    item = dynamodb.get_item(table, _key(stream, hour))
     if item is None:
         return None
     return PublishedHour(
-        int(item["raw_files"]["N"]),
-        int(item["rows"]["N"]),
-        item["run"]["S"],
-        datetime.fromisoformat(item["published_at"]["S"]),
+        item["raw_files"],
+        item["rows"],
+        item["run"],
+        datetime.fromisoformat(item["published_at"]),
     )
 
 
 def write_hour(table: str, stream: str, hour: datetime, published: PublishedHour) -> None:
     """Note a publication, unless a later one is noted; one conditional write."""
-    try:
-        client("dynamodb").put_item(
-            TableName=table,
-            Item={
-                **_key(stream, hour),
-                "raw_files": {"N": str(published.raw_files)},
-                "rows": {"N": str(published.rows)},
-                "run": {"S": published.run},
-                "published_at": {"S": published.published_at.isoformat()},
-            },
-            ConditionExpression="attribute_not_exists(published_at) OR published_at <= :at",
-            ExpressionAttributeValues={":at": {"S": published.published_at.isoformat()}},
-        )
-    except ClientError as error:
-        if error_code(error) != "ConditionalCheckFailedException":
-            raise
+    at = published.published_at.isoformat()
+    item = {
+        **_key(stream, hour),
+        "raw_files": published.raw_files,
+        "rows": published.rows,
+        "run": published.run,
+        "published_at": at,
+    }
+    is_newer = "attribute_not_exists(published_at) OR published_at <= :at"
+    dynamodb.write(dynamodb.Put(table, item, condition=is_newer, values={":at": at}))
 
 
 def forget_hour(table: str, stream: str, hour: datetime) -> None:
     """Remove what is known of an hour whose raw files are gone; safe to repeat."""
-    client("dynamodb").delete_item(TableName=table, Key=_key(stream, hour))
+    dynamodb.write(dynamodb.Delete(table, _key(stream, hour)))

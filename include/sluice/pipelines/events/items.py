@@ -10,33 +10,15 @@ One table holds, beside each other (partition key `stream`, sort key `shard_id`)
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
-from sluice.aws.sessions import client
+from sluice.aws import dynamodb
 
 
-def item_key(partition: str, sort: str) -> dict[str, Any]:
+def item_key(partition: str, sort: str) -> dynamodb.Item:
     """Key of one item."""
-    return {"stream": {"S": partition}, "shard_id": {"S": sort}}
+    return {"stream": partition, "shard_id": sort}
 
 
-def read_item(table: str, key: dict[str, Any]) -> dict[str, Any] | None:
-    """One item as of now; None when there is none."""
-    return client("dynamodb").get_item(TableName=table, Key=key, ConsistentRead=True).get("Item")
-
-
-def query_items(table: str, partition: str) -> Iterator[dict[str, Any]]:
+def query_items(table: str, partition: str) -> Iterator[dynamodb.Item]:
     """Items of one partition key as of now, following every page."""
-    pages = (
-        client("dynamodb")
-        .get_paginator("query")
-        .paginate(
-            TableName=table,
-            KeyConditionExpression="#stream = :pk",
-            ExpressionAttributeNames={"#stream": "stream"},
-            ExpressionAttributeValues={":pk": {"S": partition}},
-            ConsistentRead=True,
-        )
-    )
-    for page in pages:
-        yield from page["Items"]
+    return dynamodb.query_items(table, "#stream = :pk", {":pk": partition}, {"#stream": "stream"})

@@ -10,10 +10,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from botocore.exceptions import ClientError
-
-from sluice.aws.sessions import client, error_code
-from sluice.pipelines.events.items import item_key, query_items, read_item
+from sluice.aws import dynamodb
+from sluice.pipelines.events.items import item_key, query_items
 from sluice.pipelines.events.storage import HOUR, hour_text, parse_hour
 
 
@@ -36,7 +34,7 @@ class Touched:
     because: str
 
 
-def _key(stream: str, hour: datetime) -> dict[str, Any]:
+def _key(stream: str, hour: datetime) -> dynamodb.Item:
     return item_key(f"{stream}#touched", hour_text(hour))
 
 
@@ -66,19 +64,12 @@ def touched_hours(files: Sequence[dict[str, Any]], run: str, lookback_hours: int
 
 def touch_hour(table: str, stream: str, hour: datetime, revision: str, because: str) -> None:
     """Mark an hour as touched; a request to process it that was made before counts no more."""
-    client("dynamodb").put_item(
-        TableName=table,
-        Item={
-            **_key(stream, hour),
-            "revision": {"S": revision},
-            "because": {"S": because},
-        },
-    )
+    dynamodb.write(dynamodb.Put(table, {**_key(stream, hour), "revision": revision, "because": because}))
 
 
 def read_touched(table: str, stream: str, hour: datetime) -> Touched | None:
     """The mark of an hour as of now."""
-    item = read_item(table, _key(stream, hour))
+    item = dynamodb.get_item(table, _key(stream, hour))
     return None if item is None else _touched(item)
 
 
@@ -87,37 +78,27 @@ def list_touched(table: str, stream: str) -> list[Touched]:
     return [_touched(item) for item in query_items(table, f"{stream}#touched")]
 
 
-def _touched(item: dict[str, Any]) -> Touched:
-    requested_at = item.get("requested_at", {}).get("S")
+def _touched(item: dynamodb.Item) -> Touched:
+    requested_at = item.get("requested_at")
     return Touched(
-        parse_hour(item["shard_id"]["S"]),
-        item["revision"]["S"],
-        item.get("requested_by", {}).get("S"),
+        parse_hour(item["shard_id"]),
+        item["revision"],
+        item.get("requested_by"),
         datetime.fromisoformat(requested_at) if requested_at else None,
-        item["because"]["S"],
+        item["because"],
     )
 
 
 def request_hour(table: str, stream: str, touched: Touched, run: str, now: datetime) -> bool:
     """Note on the mark that a run asks for the hour; False when it was touched again meanwhile or is done."""
-    dynamodb = client("dynamodb")
-    try:
-        dynamodb.update_item(
-            TableName=table,
-            Key=_key(stream, touched.hour),
-            UpdateExpression="SET requested_by = :run, requested_at = :now",
-            ConditionExpression="revision = :revision",
-            ExpressionAttributeValues={
-                ":run": {"S": run},
-                ":now": {"S": now.isoformat()},
-                ":revision": {"S": touched.revision},
-            },
-        )
-    except ClientError as error:
-        if error_code(error) != "ConditionalCheckFailedException":
-            raise
-        return False
-    return True
+    update = dynamodb.Update(
+        table,
+        _key(stream, touched.hour),
+        "SET requested_by = :run, requested_at = :now",
+        condition="revision = :revision",
+        values={":run": run, ":now": now.isoformat(), ":revision": touched.revision},
+    )
+    return dynamodb.write(update).is_written
 
 
 def claim_hour(
@@ -134,43 +115,23 @@ def claim_hour(
         run: the run that publishes.
         now: the time (UTC).
     """
-    dynamodb = client("dynamodb")
     condition = "attribute_not_exists(revision) OR revision = :own"
-    values: dict[str, Any] = {":own": {"S": revision}}
+    values: dict[str, Any] = {":own": revision}
     if seen is not None:
         condition += " OR revision = :seen"
-        values[":seen"] = {"S": seen}
-    try:
-        dynamodb.put_item(
-            TableName=table,
-            Item={
-                **_key(stream, hour),
-                "revision": {"S": revision},
-                "because": {"S": f"run {run} did not finish its publication"},
-                "requested_by": {"S": run},
-                "requested_at": {"S": now.isoformat()},
-            },
-            ConditionExpression=condition,
-            ExpressionAttributeValues=values,
-        )
-    except ClientError as error:
-        if error_code(error) != "ConditionalCheckFailedException":
-            raise
-        return
+        values[":seen"] = seen
+    item = {
+        **_key(stream, hour),
+        "revision": revision,
+        "because": f"run {run} did not finish its publication",
+        "requested_by": run,
+        "requested_at": now.isoformat(),
+    }
+    dynamodb.write(dynamodb.Put(table, item, condition=condition, values=values))
 
 
 def settle_hour(table: str, stream: str, hour: datetime, revision: str) -> bool:
     """Remove the mark of an hour, unless it was touched again; whether it is gone."""
-    dynamodb = client("dynamodb")
-    try:
-        dynamodb.delete_item(
-            TableName=table,
-            Key=_key(stream, hour),
-            ConditionExpression="attribute_not_exists(revision) OR revision = :revision",
-            ExpressionAttributeValues={":revision": {"S": revision}},
-        )
-    except ClientError as error:
-        if error_code(error) != "ConditionalCheckFailedException":
-            raise
-        return False
-    return True
+    is_own = "attribute_not_exists(revision) OR revision = :revision"
+    own = dynamodb.Delete(table, _key(stream, hour), condition=is_own, values={":revision": revision})
+    return dynamodb.write(own).is_written

@@ -15,7 +15,6 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from sluice.aws import dynamodb
-from sluice.aws.sessions import client
 from sluice.aws.tables import commits
 from sluice.aws.tables.definitions import Column, TableDefinition
 from sluice.pipelines.modules.records import MessageKey, ReceivedDiagnostic
@@ -43,13 +42,11 @@ RATES = TableDefinition(
 )
 
 JUDGEMENT = ("judged_attempts", "judged_reset", "received", "success_rate", "judged_rule_version")
-NAMES = {"#timestamp": "timestamp"}
-"""A reserved word of DynamoDB's expressions."""
 
 
 def item_key(module_id: str, timestamp: int) -> dynamodb.Item:
-    """Key of a message or of a diagnostic. Numbers travel as text: a timestamp has 20 digits, and N keeps 38."""
-    return {"moduleId": {"S": module_id}, "timestamp": {"N": str(timestamp)}}
+    """Key of a message or of a diagnostic."""
+    return {"moduleId": module_id, "timestamp": timestamp}
 
 
 def write_messages(table: str, messages: Sequence[MessageKey]) -> None:
@@ -62,25 +59,27 @@ def count_messages(table: str, module_id: str, after: int, until: int) -> int:
     return dynamodb.count_items(
         table,
         "moduleId = :module AND #timestamp BETWEEN :first AND :last",
-        NAMES,
-        {":module": {"S": module_id}, ":first": {"N": str(after + 1)}, ":last": {"N": str(until)}},
+        {":module": module_id, ":first": after + 1, ":last": until},
+        {"#timestamp": "timestamp"},
     )
 
 
 def write_diagnostic(table: str, received: ReceivedDiagnostic) -> None:
     """Write a diagnostic unless the same or a newer one of its key is there; what was made of it stays."""
-    dynamodb.update_where(
-        table,
-        item_key(received.module_id, received.timestamp),
-        "SET attempts = :attempts, version = :version",
-        "attribute_not_exists(version) OR version < :version",
-        {":attempts": {"N": str(received.attempts)}, ":version": {"S": received.version}},
+    dynamodb.write(
+        dynamodb.Update(
+            table,
+            item_key(received.module_id, received.timestamp),
+            "SET attempts = :attempts, version = :version",
+            condition="attribute_not_exists(version) OR version < :version",
+            values={":attempts": received.attempts, ":version": received.version},
+        )
     )
 
 
 def read_diagnostics(table: str, module_id: str) -> list[Diagnostic]:
     """Every diagnostic of a module, by timestamp."""
-    items = dynamodb.query_items(table, "moduleId = :module", {}, {":module": {"S": module_id}})
+    items = dynamodb.query_items(table, "moduleId = :module", {":module": module_id})
     return [_diagnostic(item) for item in items]
 
 
@@ -92,21 +91,20 @@ def read_judgements(table: str, keys: Sequence[tuple[str, int]]) -> dict[tuple[s
 
 def read_all_diagnostics(table: str) -> Iterator[Diagnostic]:
     """Every diagnostic of every module. Scans the whole table: for a person's look, not for a pipeline."""
-    for page in client("dynamodb").get_paginator("scan").paginate(TableName=table, ConsistentRead=True):
-        yield from (_diagnostic(item) for item in page["Items"])
+    yield from map(_diagnostic, dynamodb.scan_items(table))
 
 
 def _diagnostic(item: dynamodb.Item) -> Diagnostic:
-    return Diagnostic(item["moduleId"]["S"], int(item["timestamp"]["N"]), int(item["attempts"]["N"]), _judgement(item))
+    return Diagnostic(item["moduleId"], item["timestamp"], item["attempts"], _judgement(item))
 
 
 def _judgement(item: dynamodb.Item) -> Judgement | None:
     if "judged_attempts" not in item:
         return None
-    attempts, reset, received = (int(item[name]["N"]) for name in JUDGEMENT[:3])
-    rate = float(item["success_rate"]["N"]) if "success_rate" in item else None
+    attempts, reset, received = (item[name] for name in JUDGEMENT[:3])
+    rate = float(item["success_rate"]) if "success_rate" in item else None
     # Items older than the attribute were judged by the first version.
-    return Judgement(attempts, reset, received, rate, int(item.get("judged_rule_version", {"N": "1"})["N"]))
+    return Judgement(attempts, reset, received, rate, item.get("judged_rule_version", 1))
 
 
 def write_judgement(table: str, due: Due, judgement: Judgement) -> Judgement | None:
@@ -116,36 +114,32 @@ def write_judgement(table: str, due: Due, judgement: Judgement) -> Judgement | N
         What is noted now: the given judgement, or that of someone else.
     """
     values: dict[str, Any] = {
-        ":attempts": {"N": str(judgement.attempts)},
-        ":reset": {"N": str(judgement.reset)},
-        ":received": {"N": str(judgement.received)},
-        ":rule": {"N": str(judgement.rule_version)},
+        ":attempts": judgement.attempts,
+        ":reset": judgement.reset,
+        ":received": judgement.received,
+        ":rule": judgement.rule_version,
     }
     update = "SET judged_attempts = :attempts, judged_reset = :reset, received = :received, judged_rule_version = :rule"
     if judgement.success_rate is None:
         update += " REMOVE success_rate"
     else:
         update += ", success_rate = :rate"
-        values[":rate"] = {"N": repr(judgement.success_rate)}
+        values[":rate"] = Decimal(repr(judgement.success_rate))
     condition = "attribute_not_exists(judged_attempts)"
     if due.diagnostic.judged is not None:
         condition = "judged_attempts = :before_attempts AND judged_reset = :before_reset"
         values |= {
-            ":before_attempts": {"N": str(due.diagnostic.judged.attempts)},
-            ":before_reset": {"N": str(due.diagnostic.judged.reset)},
+            ":before_attempts": due.diagnostic.judged.attempts,
+            ":before_reset": due.diagnostic.judged.reset,
         }
     key = item_key(due.diagnostic.module_id, due.diagnostic.timestamp)
-    written = dynamodb.update_where(table, key, update, condition, values)
+    written = dynamodb.write(dynamodb.Update(table, key, update, condition=condition, values=values))
     return judgement if written.is_written else _judgement(written.item)
 
 
 def forget_judgement(table: str, module_id: str, timestamp: int) -> None:
     """Make a diagnostic due again, whatever was made of it."""
-    client("dynamodb").update_item(
-        TableName=table,
-        Key=item_key(module_id, timestamp),
-        UpdateExpression=f"REMOVE {', '.join(JUDGEMENT)}",
-    )
+    dynamodb.write(dynamodb.Update(table, item_key(module_id, timestamp), f"REMOVE {', '.join(JUDGEMENT)}"))
 
 
 def append_rates(run: str, published_at: datetime, verdicts: Sequence[Verdict]) -> commits.Commit:
