@@ -1,5 +1,8 @@
 """The data dictionary (docs/tables.md): what all pipelines keep about their runs and share, and what each has."""
 
+import importlib
+
+from sluice import pipelines
 from sluice.core.dictionary import Collection, Field
 
 _TABLE = "`SLUICE_RUNS_TABLE`"
@@ -161,17 +164,7 @@ COLLECTIONS = (
 
 def collections() -> dict[str, tuple[Collection, ...]]:
     """Pipeline -> what it publishes and keeps; `platform` is what all of them share."""
-    from sluice.pipelines.accommodations import dictionary as accommodations
-    from sluice.pipelines.datasets import dictionary as datasets
-    from sluice.pipelines.dockerhub import dictionary as dockerhub
-    from sluice.pipelines.events import dictionary as events
-    from sluice.pipelines.modules import dictionary as modules
-
-    return {
-        "dockerhub": dockerhub.COLLECTIONS,
-        "events": events.COLLECTIONS,
-        "modules": modules.COLLECTIONS,
-        "accommodations": accommodations.COLLECTIONS,
-        "datasets": datasets.COLLECTIONS,
-        "platform": COLLECTIONS,
+    found = {
+        name: importlib.import_module(f"sluice.pipelines.{name}.dictionary").COLLECTIONS for name in pipelines.names()
     }
+    return found | {"platform": COLLECTIONS}
