@@ -74,6 +74,6 @@ def demo(live: bool) -> None:
 
     from sluice.core.console import console
     from sluice_dev import demo as demonstration
-    from sluice_dev.samples import every_pipeline
+    from sluice_dev.samples import sample
 
-    demonstration.run(load_settings(), console(), partial(every_pipeline.of_every_pipeline, live=live), live=live)
+    demonstration.run(load_settings(), console(), partial(sample.of_every_pipeline, live=live), live=live)

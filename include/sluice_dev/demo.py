@@ -20,23 +20,11 @@ from sluice.environment import web_url
 from sluice.errors import SluiceError
 from sluice.settings import Settings
 from sluice_dev.dockerhub import DockerHubStandIn
-from sluice_dev.samples import every_pipeline
-from sluice_dev.samples.every_pipeline import Sample, Trigger
+from sluice_dev.samples.sample import Sample, Trigger, environment, tally_tasks
 from sluice_dev.stack import airflow, lifecycle
 from sluice_dev.stack.airflow_api import ENDED, UNDER_WAY, AirflowApi, DagRun
 
 COUNTS = ("records_in", "published", "duplicates", "quarantined")
-
-TALLY_TASKS = {
-    "dockerhub_pull": "publish_answers",
-    "dockerhub_aggregate": "publish_aggregates",
-    "events_ingest": "publish_batch",
-    "events_hourly": "publish_hour",
-    "modules_diagnostics": "publish_rates",
-    "accommodations_consolidate": "publish",
-    "datasets_aggregate": "publish",
-}
-"""The Dags of the demo in the order of its table, and the task of each that returns the tally of a run."""
 
 SERVICES = ("api-server", "scheduler", "dag-processor")
 """All but the triggerer: the demo triggers every run itself."""
@@ -46,8 +34,6 @@ ENVIRONMENT = {
     "AIRFLOW__SCHEDULER__USE_JOB_SCHEDULE": "False",
     # Nobody edits a Dag file meanwhile.
     "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "3600",
-    "SLUICE_DOCKERHUB_REPOSITORIES": every_pipeline.REPOSITORIES,
-    "SLUICE_MODULES_MAX_MESSAGES": str(every_pipeline.MODULES_MAX_MESSAGES),
 }
 """Variables of the services that the demo starts, which differ from those of `sluice up`."""
 
@@ -97,7 +83,7 @@ def run(settings: Settings, console: Console, produce: Callable[[], list[Sample]
     Args:
         settings: the settings of this process.
         console: where to say what happens.
-        produce: puts the sample data (`samples.of_every_pipeline`).
+        produce: puts the sample data (`sample.of_every_pipeline`).
         live: pull from the real Docker Hub instead of its stand-in.
 
     Raises:
@@ -165,7 +151,7 @@ def _start(
         with console.status("sample data"):
             made.extend(produce())
         interrupts.deferred = True
-        return ENVIRONMENT | ({"SLUICE_DOCKERHUB_URL": stand_in.url} if stand_in else {})
+        return ENVIRONMENT | environment() | ({"SLUICE_DOCKERHUB_URL": stand_in.url} if stand_in else {})
 
     def end_services() -> None:
         with console.status("ending the services of Airflow"):
@@ -287,7 +273,7 @@ def _require_success(failed: Sequence[DagRun], settings: Settings) -> None:
 def _tallies(api: AirflowApi, ended: Sequence[DagRun]) -> dict[str, Counter[str]]:
     tallies: dict[str, Counter[str]] = {}
     for run in ended:
-        tally = api.returned(run, TALLY_TASKS[run.dag_id]) or {}
+        tally = api.returned(run, tally_tasks()[run.dag_id]) or {}
         counts = tallies.setdefault(run.dag_id, Counter())
         counts.update({"runs": 1} | {name: tally.get(name, 0) for name in COUNTS})
     return tallies
@@ -312,6 +298,6 @@ def summary(tallies: dict[str, Counter[str]]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, padding=0)
     for name in ("pipeline", "runs", *COUNTS):
         table.add_column(name.replace("_", " "), justify="left" if name == "pipeline" else "right", no_wrap=True)
-    for dag_id in (each for each in TALLY_TASKS if each in tallies):
+    for dag_id in (each for each in tally_tasks() if each in tallies):
         table.add_row(dag_id, *(f"{tallies[dag_id][name]:,}" for name in ("runs", *COUNTS)))
     return table

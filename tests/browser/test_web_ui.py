@@ -30,10 +30,10 @@ SMALL_DEMO = """
 from datetime import UTC, datetime
 from sluice.core.console import console
 from sluice_dev import demo
-from sluice_dev.samples import every_pipeline
+from sluice_dev.samples import datasets
 from sluice.settings import load_settings
 
-demo.run(load_settings(), console(), lambda: [samples.datasets(datetime.now(UTC))], live=False)
+demo.run(load_settings(), console(), lambda: [datasets.sample(datetime.now(UTC), live=False)], live=False)
 """
 
 

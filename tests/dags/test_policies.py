@@ -19,7 +19,9 @@ from botocore.exceptions import ClientError, NoCredentialsError
 from sluice.core.quality import GateFailed
 from sluice.errors import SluiceError, TerminalError
 from sluice.settings import PROJECT_ROOT
-from sluice_dev.demo import TALLY_TASKS
+from sluice_dev.samples.sample import tally_tasks
+
+TALLY_TASKS = tally_tasks()
 
 FILES = sorted((PROJECT_ROOT / "dags").glob("*.py"))
 IDS = [file.stem for file in FILES]

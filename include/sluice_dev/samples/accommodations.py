@@ -18,6 +18,12 @@ from sluice.aws.threads import in_parallel
 from sluice.pipelines.accommodations import storage
 from sluice.pipelines.accommodations.records import LANDING_PREFIX, usable_partners
 from sluice.settings import load_settings
+from sluice_dev.samples.sample import Sample, Trigger
+
+SAMPLE_ACCOMMODATIONS = 5_000
+"""Accommodations of six partners, a third of them with more than one."""
+
+TALLY_TASKS = {"accommodations_consolidate": "publish"}
 
 CITIES = ("Lisboa", "München", "New York", "京都", "São Paulo", "Ålesund")
 
@@ -199,3 +205,21 @@ def produce(
     }
     priority, blocked = storage.read_lists(table)
     return Produced(counts, expected(offered, priority, blocked))
+
+
+def sample(now: datetime, *, live: bool) -> Sample:  # noqa: ARG001
+    """Catalogues of six partners, which overlap, in ten files or fewer."""
+    from sluice.aws.tables import reading
+
+    what = Catalogues(
+        accommodations=SAMPLE_ACCOMMODATIONS, file_records=SAMPLE_ACCOMMODATIONS, seed=int(now.timestamp())
+    )
+    truth = produce(what, clock=lambda: now).truth
+
+    def check() -> tuple[str, bool]:
+        rows = reading.read("accommodations_current", columns=("accommodation_id", "partner_name")).to_pylist()
+        found = {row["accommodation_id"]: row["partner_name"] for row in rows}
+        right = sum(found.get(key) == partner for key, (partner, _) in truth.items())
+        return f"{right:,} of {len(truth):,} accommodations come from the partner that must win", right == len(truth)
+
+    return Sample([[Trigger("accommodations_consolidate")]], "sluice tables read accommodations_current", check)

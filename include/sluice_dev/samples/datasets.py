@@ -8,6 +8,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from datetime import datetime
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
@@ -16,6 +17,13 @@ from sluice.aws import s3
 from sluice.core.scratch import scratch_folder
 from sluice.pipelines.datasets.records import COLUMNS, SOURCE_PREFIX
 from sluice.settings import load_settings
+from sluice_dev.samples.sample import Sample, Trigger
+
+DATASET = "demo"
+
+DATASET_ROWS = 20_000
+
+TALLY_TASKS = {"datasets_aggregate": "publish"}
 
 CLASSES = ("lesson", "quiz", "exam", "video, with sound", 'the "other"', "économie")
 """Also what must be quoted, and unicode."""
@@ -158,3 +166,18 @@ def produce(name: str, shape: Shape, progress: Callable[[int], object] | None = 
         malformed = write_csv(path, shape, progress=progress)
         s3.upload_files(bucket, [(path, key)])
         return Produced(f"s3://{bucket}/{key}", shape.rows, malformed, path.stat().st_size)
+
+
+def sample(now: datetime, *, live: bool) -> Sample:  # noqa: ARG001
+    """A CSV with malformed rows."""
+    from sluice.pipelines.datasets.storage import read_output
+
+    made = produce(DATASET, Shape(DATASET_ROWS, malformed=0.02, seed=int(now.timestamp())))
+
+    def check() -> tuple[str, bool]:
+        rows, _ = read_output(DATASET)
+        counted = sum(row["memory_count"] for row in rows)
+        is_right = counted == made.rows - made.malformed
+        return f"{counted:,} of {made.rows - made.malformed:,} good rows are in {len(rows)} aggregates", is_right
+
+    return Sample([[Trigger("datasets_aggregate")]], f"sluice datasets show {DATASET}", check)

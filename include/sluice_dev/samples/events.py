@@ -13,13 +13,19 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import Literal, NamedTuple
 from uuid import UUID
 
 from sluice.aws import kinesis
 from sluice.settings import load_settings
+from sluice_dev.samples.sample import Sample, Trigger
+
+SAMPLE_EVENTS = 30_000
+"""Events of the demo, a tenth of them duplicates, late or malformed."""
+
+TALLY_TASKS = {"events_ingest": "publish_batch", "events_hourly": "publish_hour"}
 
 NAMES = (
     "account:created",
@@ -274,3 +280,34 @@ def _count(chunk: list[Generated], counts: Counter[str], truth: Counter[datetime
                 counts["distinct"] += 1
                 counts["late"] += each.kind == "late"
                 truth[hour_of(each.created_at)] += 1
+
+
+def sample(now: datetime, *, live: bool) -> Sample:  # noqa: ARG001
+    """Events of the last two full hours, with late ones, through the stream."""
+    from sluice.pipelines.events.storage import hour_text, read_hour
+
+    until = now.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
+    sent = produce(
+        rate=SAMPLE_EVENTS,
+        seconds=1,
+        start=until - timedelta(hours=2),
+        until=until,
+        duplicates=0.08,
+        late=0.02,
+        malformed=0.01,
+        # Other events in each hour's demo, the same when it is repeated within the hour.
+        seed=int(until.timestamp()),
+        paced=False,
+    )
+    hours = sorted(sent.truth)
+
+    def check() -> tuple[str, bool]:
+        wrong = [hour_text(hour) for hour in hours if read_hour(hour).num_rows < sent.truth[hour]]
+        say = f"every event of {len(hours)} hours is in the table once" if not wrong else f"events are missing: {wrong}"
+        return say, not wrong
+
+    # The ingest asks for the hours before by itself; the last one is what the schedule would make.
+    last = Trigger("events_hourly", {"hour": hours[-1].isoformat()})
+    return Sample(
+        [[Trigger("events_ingest")], [last]], f"sluice tables read events --partition {hour_text(hours[-1])}", check
+    )

@@ -18,6 +18,18 @@ from sluice.aws import sns
 from sluice.aws.threads import in_parallel
 from sluice.pipelines.modules.records import SPELLINGS, TIMESTAMP_MAX
 from sluice.settings import load_settings
+from sluice_dev.samples.sample import Sample, Trigger
+
+SAMPLE_MODULES = 500
+SAMPLE_WEEKS = 4
+SAMPLE_ATTEMPTS = 3
+"""A fleet of modules, how long it is on the air, and how often each transmits in a week."""
+
+MODULES_MAX_MESSAGES = 5_000
+"""Messages that a run of modules_diagnostics takes: the emulator's queues slow down with what is in flight."""
+
+TALLY_TASKS = {"modules_diagnostics": "publish_rates"}
+ENVIRONMENT = {"SLUICE_MODULES_MAX_MESSAGES": str(MODULES_MAX_MESSAGES)}
 
 WEEK_MS = 7 * 24 * 3600 * 1000
 OUT_OF_ORDER_MS = 3600 * 1000
@@ -217,3 +229,32 @@ def produce(fleet: Fleet, progress: Callable[[int], object] | None = None) -> Pr
         counts.update(each.kind for each in (*week.messages, *week.diagnostics))
         rates |= week.rates
     return Produced(dict(counts), rates, time.monotonic() - began)
+
+
+def sample(now: datetime, *, live: bool) -> Sample:  # noqa: ARG001
+    """Messages and diagnostics of a fleet, with losses, resets, late, duplicated and shuffled ones."""
+    from sluice.aws import sqs
+    from sluice.pipelines.modules import storage
+    from sluice.settings import load_settings
+
+    # Another fleet each time: a fleet that was there already would only show that nothing is published twice.
+    rates = produce(
+        Fleet(modules=SAMPLE_MODULES, weeks=SAMPLE_WEEKS, attempts=SAMPLE_ATTEMPTS, seed=int(now.timestamp()))
+    ).rates
+    settings = load_settings()
+
+    def check() -> tuple[str, bool]:
+        found = {
+            (each.module_id, each.timestamp): each.judged.success_rate
+            for each in storage.read_all_diagnostics(settings.modules_diagnostic_table)
+            if each.judged
+        }
+        right = sum(found.get(key) == rate for key, rate in rates.items())
+        return f"{right:,} of {len(rates):,} published rates equal the true rate exactly", right == len(rates)
+
+    def waiting() -> int:
+        return sum(
+            sum(sqs.queue_counts(name)) for name in (settings.recv_message_queue, settings.weekly_diagnostic_queue)
+        )
+
+    return Sample([[Trigger("modules_diagnostics")]], "sluice modules show", check, waiting)

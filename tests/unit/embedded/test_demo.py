@@ -8,8 +8,10 @@ from collections import Counter
 import pytest
 from rich.console import Console
 
-from sluice_dev.demo import COUNTS, IDLE_POLLS, TALLY_TASKS, Pipeline, deferrable_interrupts, summary
-from sluice_dev.samples.every_pipeline import Sample, Trigger
+from sluice_dev.demo import COUNTS, IDLE_POLLS, Pipeline, deferrable_interrupts, summary
+from sluice_dev.samples.sample import Sample, Trigger, tally_tasks
+
+TALLY_TASKS = tally_tasks()
 
 TWO_STAGES = Sample([[Trigger("first"), Trigger("first")], [Trigger("second", {"hour": "x"})]], "look")
 
