@@ -147,6 +147,31 @@ def test_a_table_shows_the_rows_columns_and_snapshot_that_it_has(filled: Running
     expect(viewer.get_by_role("img", name="Accommodations by winning partner")).to_be_visible()
 
 
+def test_the_graph_leads_from_a_source_through_its_dag_to_the_table(filled: RunningStack, viewer: Page) -> None:
+    open_lake(viewer, "/lineage?pipeline=datasets")
+    graph = viewer.get_by_role("region", name="Graph of the pipelines")
+    for name in ("CSV files and URLs", "sluice-dev-datasets", "datasets_aggregate", "datasets", "SQL engines"):
+        expect(graph.get_by_test_id(f"node-{name}")).to_be_visible()
+    expect(graph.get_by_title("0 waiting")).to_be_visible()
+    expect(graph.get_by_test_id("node-events")).to_have_count(0)
+    graph.get_by_test_id("node-datasets").get_by_role("link").click()
+    expect(viewer.get_by_role("link", name="rejects.parquet")).to_be_visible()
+
+
+def test_the_tabs_of_a_dag_and_of_a_run_show_what_it_counted(filled: RunningStack, viewer: Page) -> None:
+    api = AirflowApi(filled.url, filled.user, filled.password)
+    run = next(each for each in api.runs(["datasets_aggregate"], ["success"]) if staged_files(filled, each))
+    viewer.goto("/dags/datasets_aggregate")
+    viewer.get_by_role("link", name="Data", exact=True).click()
+    expect(viewer.get_by_role("region", name="Runs")).to_be_visible()
+    viewer.goto(f"/dags/datasets_aggregate/runs/{run.run_id}")
+    viewer.get_by_role("link", name="Data", exact=True).click()
+    counted = api.returned(run, "publish")
+    for name in ("records_in", "published", "quarantined"):
+        expect(viewer.get_by_test_id(name)).to_have_text(str(counted[name]))
+    expect(viewer.get_by_role("region", name="Gates")).to_be_visible()
+
+
 def test_rejected_records_are_counted_filtered_by_address_and_shown_as_text(filled: RunningStack, viewer: Page) -> None:
     records = quarantined(filled)
     open_lake(viewer, "/quarantine")
@@ -207,11 +232,11 @@ def test_a_dead_aws_is_said_with_the_command_and_stalls_nothing(filled: RunningS
         assert viewer.request.get("/api/v2/version").ok
     finally:
         aws.resume()
-    viewer.get_by_role("button", name="Try again").click()
+    # The page asks again by itself.
     expect(viewer.get_by_role("link", name="datasets/aggregate")).to_be_visible()
 
 
-def test_a_failed_gate_is_found_from_the_overview_by_one_click(filled: RunningStack, viewer: Page) -> None:
+def test_a_failed_gate_is_found_from_home_in_two_clicks(filled: RunningStack, viewer: Page) -> None:
     api = AirflowApi(filled.url, filled.user, filled.password)
     run = next(each for each in api.runs(["datasets_aggregate"], ["success"]) if staged_files(filled, each))
     break_staging(filled, run)
@@ -222,7 +247,9 @@ def test_a_failed_gate_is_found_from_the_overview_by_one_click(filled: RunningSt
         open_lake(viewer)
         card = viewer.get_by_role("listitem").filter(has_text="datasets_aggregate.check failed")
         expect(card.locator("code")).to_contain_text("sluice airflow")
-        card.get_by_role("link", name="Report of the gate").click()
+        viewer.goto("/")
+        panel = viewer.get_by_test_id("lake-verdict")
+        panel.get_by_role("link", name="datasets_aggregate.check failed").click()
         broken = viewer.get_by_role("row").filter(has_text="sum of memory_count equals accepted rows")
         expect(broken.first).to_contain_text("failed")
     finally:

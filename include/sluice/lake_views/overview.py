@@ -70,6 +70,13 @@ def read_overview(settings: Settings, dag_ids: Container[str], now: datetime, we
     }
 
 
+def read_verdict(settings: Settings, dag_ids: Container[str], now: datetime, web_url: str) -> dict[str, Any]:
+    """What is wrong of what a person may read, and where the data is."""
+    watched = readable_pipelines(settings, dag_ids)
+    problems = find_problems(watched, look(settings, watched, now), web_url)
+    return {"target": target(settings), "problems": [problem_document(problem) for problem in problems]}
+
+
 def target(settings: Settings) -> dict[str, str]:
     """Where the data is: `kind`, `account` (of the embedded AWS only), `region` and `environment`."""
     return {

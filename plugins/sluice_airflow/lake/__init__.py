@@ -21,6 +21,22 @@ REACT_APPS: list[dict[str, Any]] = [
         "url_route": "lake",
         "nav_top_level": True,
     },
+    {
+        "name": "Lake verdict",
+        "bundle_url": f"{PREFIX}/static/verdict.js",
+        "destination": "dashboard",
+        "url_route": "lake-verdict",
+    },
+    *(
+        {
+            "name": name,
+            "bundle_url": f"{PREFIX}/static/data.js",
+            "icon": f"{PREFIX}/static/lake.svg",
+            "destination": destination,
+            "url_route": "data",
+        }
+        for name, destination in (("Data", "dag"), ("Data", "dag_run"))
+    ),
 ]
 
 

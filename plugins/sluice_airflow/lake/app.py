@@ -21,7 +21,7 @@ from sluice.aws.tables.definitions import TableMissing
 from sluice.core.commands import explain
 from sluice.environment import web_url
 from sluice.errors import SluiceError
-from sluice.lake_views import charts, files, overview, quality, quarantine, tables
+from sluice.lake_views import charts, files, lineage, overview, quality, quarantine, runs, tables
 from sluice.lake_views.places import ZONES, OutsideTheLake, pipeline_of, table_owners
 from sluice.monitoring.pipelines import pipelines
 from sluice.monitoring.runs import utc_now
@@ -79,6 +79,31 @@ def get_overview(dag_ids: Readable) -> Any:
     """What is wrong, and a row for each pipeline."""
     settings = load_settings()
     return within(partial(overview.read_overview, settings, dag_ids, utc_now(), web_url(settings)))
+
+
+@api.get("/verdict")
+def get_verdict(dag_ids: Readable) -> Any:
+    """What is wrong, for the panel on Home."""
+    settings = load_settings()
+    return within(partial(overview.read_verdict, settings, dag_ids, utc_now(), web_url(settings)))
+
+
+@api.get("/dags/{dag_id}", dependencies=[Depends(requires_access_dag("GET"))])
+def get_dag_data(dag_id: str, dag_ids: Readable, run: str = "") -> Any:
+    """What the runs of a Dag counted, or one run, its gates and its files."""
+    if dag_id not in dag_ids:
+        raise HTTPException(403, "Forbidden")
+    settings = load_settings()
+    if run:
+        return within(partial(runs.read_run, settings, dag_id, run, utc_now()))
+    return within(partial(runs.read_dag, settings, dag_id, utc_now()))
+
+
+@api.get("/lineage")
+def get_lineage(dag_ids: Readable) -> Any:
+    """The graph of the pipelines."""
+    settings = load_settings()
+    return within(partial(lineage.read_lineage, settings, dag_ids, utc_now(), web_url(settings)))
 
 
 @api.get("/quality")

@@ -2,6 +2,7 @@
 
 import { html, page, ROOT } from "./ui.js";
 import { Files } from "./pages/files.js";
+import { Lineage } from "./pages/lineage.js";
 import { Overview } from "./pages/overview.js";
 import { Quality } from "./pages/quality.js";
 import { Quarantine } from "./pages/quarantine.js";
@@ -13,6 +14,7 @@ const { Box, Flex, Heading } = globalThis.ChakraUI;
 
 const PAGES = [
   { path: "", title: "Overview", view: Overview },
+  { path: "lineage", title: "Lineage", view: Lineage },
   { path: "tables", title: "Tables", view: Tables },
   { path: "quality", title: "Quality", view: Quality },
   { path: "quarantine", title: "Quarantine", view: Quarantine },

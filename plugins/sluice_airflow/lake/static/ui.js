@@ -38,31 +38,39 @@ const ask = async (url) => {
   throw Object.assign(new Error(what), { where: body.where ?? "", status: answer.status });
 };
 
-// State of a question to the API: { data, error, isLoading, reload }. It is asked again every `seconds`.
+const RETRY_SECONDS = 5;
+
+// State of a question to the API: { data, error, isLoading, reload }. It is asked again every `seconds`, and soon where
+// AWS did not answer.
 export const useData = (path, values = {}, { seconds = 0 } = {}) => {
   const url = apiUrl(path, values);
   const [state, setState] = useState({ url, data: answers.get(url), error: null, isLoading: true });
   const asked = useRef(0);
+  const retry = useRef(null);
   const reload = useCallback(() => {
     const number = ++asked.current;
     const settle = (found) => number === asked.current && setState({ url, isLoading: false, ...found });
-    setState({ url, data: answers.get(url), error: null, isLoading: true });
+    clearTimeout(retry.current);
+    setState((before) => ({ url, data: answers.get(url), error: before.url === url ? before.error : null, isLoading: true }));
     ask(url).then(
       (data) => { answers.set(url, data); settle({ data, error: null }); },
-      (error) => settle({ data: undefined, error }),
+      (error) => {
+        settle({ data: undefined, error });
+        if (error.status === 503 && number === asked.current) retry.current = setTimeout(reload, RETRY_SECONDS * 1000);
+      },
     );
   }, [url]);
   useEffect(() => {
     reload();
     const timer = seconds ? setInterval(() => document.visibilityState === "visible" && reload(), seconds * 1000) : null;
-    return () => { asked.current += 1; clearInterval(timer); };
+    return () => { asked.current += 1; clearInterval(timer); clearTimeout(retry.current); };
   }, [reload, seconds]);
   return { ...(state.url === url ? state : { data: answers.get(url), error: null, isLoading: true }), reload };
 };
 
 // The state of a question, and its answer once it is there.
 export const Loaded = ({ state, children }) => {
-  if (state.data) return children(state.data);
+  if (state.data && !state.error) return children(state.data);
   if (state.error) return html`<${ErrorState} error=${state.error} retry=${state.reload} />`;
   return html`<${Stack} gap=3 role="status" aria-label="Loading" data-testid="lake-loading">
     ${[1, 2, 3].map((key) => html`<${Skeleton} key=${key} height="4.5rem" borderRadius="md" />`)}

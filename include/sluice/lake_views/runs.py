@@ -1,0 +1,71 @@
+"""The data of a Dag and of one of its runs: what was read, published and rejected, gates, and where the files are."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any
+
+from sluice.aws.threads import in_parallel
+from sluice.core.tally import COUNTS
+from sluice.lake import run_slug
+from sluice.lake_views.overview import RUNS_READ, gate_document
+from sluice.lake_views.quality import RUNS_SHOWN
+from sluice.monitoring import history
+from sluice.monitoring.history import GateRecord, RunRecord
+from sluice.monitoring.pipelines import find_dag
+from sluice.settings import Settings
+
+DAYS = 30
+SHOWN = 30
+"""Runs of a Dag in its tab."""
+
+GATE_RUNS_READ = 200
+
+
+def read_dag(settings: Settings, dag_id: str, now: datetime) -> dict[str, Any]:
+    """What the newest runs of a Dag counted, newest first, and its tables."""
+    pipeline, dag = find_dag(settings, dag_id)
+    runs = history.read_runs_of(settings.runs_table, dag_id, now - timedelta(days=DAYS), SHOWN)
+    gates = [gate for gate in history.read_newest_gates(settings.runs_table) if gate.dag_id == dag_id]
+    return {
+        "dag": dag_id,
+        "pipeline": pipeline,
+        "tables": list(dag.tables),
+        "runs": [run_document(run) for run in runs],
+        "gates": [gate_document(gate) for gate in gates],
+    }
+
+
+def read_run(settings: Settings, dag_id: str, run_id: str, now: datetime) -> dict[str, Any]:
+    """What a run counted (None where it counted nothing, or more than 30 days ago), its gates, and its places."""
+    pipeline, dag = find_dag(settings, dag_id)
+    runs = history.read_runs_of(settings.runs_table, dag_id, now - timedelta(days=DAYS), RUNS_READ)
+    names = [gate.gate for gate in history.read_newest_gates(settings.runs_table) if gate.dag_id == dag_id]
+    histories = in_parallel(lambda gate: history.read_gate_history(settings.runs_table, gate, GATE_RUNS_READ), names)
+    gates: list[GateRecord] = [each for found in histories for each in found if each.run_id == run_id]
+    run = next((each for each in runs if each.run_id == run_id), None)
+    slug = run_slug(run_id)
+    return {
+        "dag": dag_id,
+        "run": run_id,
+        "pipeline": pipeline,
+        "tables": list(dag.tables),
+        "counted": run_document(run) if run else None,
+        "gates": [gate_document(gate) for gate in gates[:RUNS_SHOWN]],
+        "places": {
+            "staging": f"staging/{pipeline}/{slug}/",
+            "quarantine": f"quarantine/{pipeline}/{slug}/",
+        },
+    }
+
+
+def run_document(run: RunRecord) -> dict[str, Any]:
+    """What a run counted, as plain values; counts are None where it failed before it counted."""
+    return {
+        "run": run.run_id,
+        "started_at": run.started_at.isoformat(),
+        "at": run.at.isoformat(),
+        "outcome": run.outcome,
+        "partition": run.partition,
+        **{name: run.tally.get(name) for name in COUNTS},
+    }
