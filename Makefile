@@ -12,7 +12,7 @@ QUIET := $(if $(MAKE_TERMOUT),,--quiet)
 SETUP := .venv/.set-up
 TEST_SETUP := .venv/.set-up-tests
 
-.PHONY: help demo up down secrets check test lint unit docs vendor bench package clean
+.PHONY: help demo up down secrets check test lint unit docs images vendor bench package clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -58,6 +58,10 @@ docs: $(SETUP) ## write the generated pages of docs/ anew, and build the site in
 	@$(RUN) sluice docs
 	@NO_MKDOCS_2_WARNING=1 $(RUN) mkdocs build --strict --quiet
 	@echo "open site/index.html, or with a search: python3 -m http.server --bind 127.0.0.1 --directory site"
+
+images: $(TEST_SETUP) ## take the pictures of docs/images from the stack that runs, with the data of a demo
+	@tests/browser/install_chromium.sh
+	@$(RUN) python -m tests.browser.images
 
 vendor: $(SETUP) ## fetch the JavaScript libraries of the page Lake from npm, as their lock files say; they are checked in
 	@$(RUN) python -m sluice_dev.vendor

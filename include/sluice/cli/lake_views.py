@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, TextIO
 from urllib.parse import urlencode
 
 import click
@@ -13,6 +13,7 @@ from sluice.core.console import Column, console, print_json_lines, print_table
 from sluice.environment import web_url
 from sluice.lake_views import quality as gates
 from sluice.lake_views import quarantine as rejected
+from sluice.lake_views import release
 from sluice.lake_views.overview import gate_document
 from sluice.monitoring.pipelines import pipelines
 from sluice.settings import Settings, load_settings
@@ -137,6 +138,21 @@ def show_records(pipeline: str, reason: str, day: str, limit: int, as_json: bool
             out.print(f"  {name + ':':<7} {value}", highlight=False, markup=False, soft_wrap=True)
     click.echo(f"{len(records)} of {found['matching']} records")
     click.echo(_page(settings, "quarantine", pipeline=pipeline, reason=reason, day=day))
+
+
+@quarantine.command("release")
+@click.argument("pipeline")
+@click.argument("source")
+@click.argument("file", type=click.File("r", encoding="utf-8"))
+@click.confirmation_option(prompt="It goes back into its pipeline, which judges it again. Go on?")
+def release_record(pipeline: str, source: str, file: TextIO) -> None:
+    """Send the corrected record in FILE (- for standard input) back into PIPELINE.
+
+    SOURCE is where the rejected record came from, as `sluice quarantine show` says. For datasets FILE is the whole
+    corrected file, which replaces the one of SOURCE.
+    """
+    done = release.release(load_settings(), pipeline, source, file.read())
+    click.echo(f"Sent to {done.address}; the next run of {done.dag_id} takes it.")
 
 
 def _read(settings: Settings, **chosen: str) -> dict[str, Any]:

@@ -10,10 +10,11 @@ from datetime import datetime
 from functools import partial
 from typing import Any
 
-from sluice.aws import s3
-from sluice.aws.sessions import client
+from sluice.aws import s3, sqs
+from sluice.aws.sessions import ResourceMissing, client
 from sluice.aws.threads import in_parallel
-from sluice.lake_views.files import cell, whole_lines
+from sluice.lake_views.files import whole_lines
+from sluice.monitoring.pipelines import pipelines as pipelines_of
 from sluice.settings import Settings
 
 KEYS_LISTED = 1000
@@ -24,6 +25,8 @@ FILE_BYTES = 512 * 1024
 """Newest files of a pipeline that are read, and bytes of each."""
 
 RECORDS_SHOWN = 100
+RECORD_CHARACTERS = 20_000
+"""Characters of a record that are shown; a longer one is cut, and can be downloaded."""
 
 
 @dataclass(frozen=True)
@@ -142,8 +145,32 @@ def read_quarantine(
         "days": sorted({file.day for newest in found.values() for file in newest.files}, reverse=True),
         "is_whole": all(newest.is_whole for newest in found.values()),
         "matching": len(matching),
+        "dead_letters": read_dead_letters(settings, asked),
         "records": [record_document(record) for record in matching[:RECORDS_SHOWN]],
     }
+
+
+def read_dead_letters(settings: Settings, names: Sequence[str]) -> list[dict[str, Any]]:
+    """Dead-letter queues of some pipelines that hold messages, and how many."""
+    queues = [
+        (pipeline.name, queue)
+        for pipeline in pipelines_of(settings)
+        if pipeline.name in names
+        for queue in pipeline.queues
+    ]
+    found = in_parallel(lambda each: _waiting(each[1] + sqs.DEAD_LETTERS), queues)
+    return [
+        {"pipeline": pipeline, "queue": queue + sqs.DEAD_LETTERS, "messages": messages}
+        for (pipeline, queue), messages in zip(queues, found, strict=True)
+        if messages
+    ]
+
+
+def _waiting(queue: str) -> int:
+    try:
+        return sum(sqs.queue_counts(queue))
+    except ResourceMissing:
+        return 0
 
 
 def counts(records: Iterable[Rejected]) -> list[dict[str, Any]]:
@@ -157,12 +184,14 @@ def counts(records: Iterable[Rejected]) -> list[dict[str, Any]]:
 
 def record_document(record: Rejected) -> dict[str, Any]:
     """A rejected record as plain values."""
+    text = record.record if isinstance(record.record, str) else json.dumps(record.record, ensure_ascii=False)
     return {
         "pipeline": record.pipeline,
         "reason": record.reason,
         "detail": record.detail,
         "source": record.source,
-        "record": cell(record.record),
+        "record": text[:RECORD_CHARACTERS],
+        "is_cut": len(text) > RECORD_CHARACTERS,
         "key": record.file.key,
         "stored_at": record.file.stored_at.isoformat(),
     }

@@ -7,21 +7,26 @@ import threading
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from airflow.api_fastapi.app import get_auth_manager
+from airflow.api_fastapi.auth.managers.models.base_user import BaseUser
+from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity, DagDetails
 from airflow.api_fastapi.core_api.security import GetUserDep, requires_access_dag
+from airflow.api_fastapi.logging.decorators import action_logging
+from airflow.models.dag import DagModel
 from botocore.exceptions import BotoCoreError, ClientError
 from fastapi import APIRouter, Depends, FastAPI, HTTPException, Query, Request, Response
 from fastapi.responses import JSONResponse
 from fastapi.staticfiles import StaticFiles
+from pydantic import BaseModel, Field
 
 from sluice.aws import s3
 from sluice.aws.tables.definitions import TableMissing
 from sluice.core.commands import explain
 from sluice.environment import web_url
 from sluice.errors import SluiceError
-from sluice.lake_views import charts, files, lineage, overview, quality, quarantine, runs, tables
+from sluice.lake_views import charts, files, lineage, overview, quality, quarantine, release, runs, tables
 from sluice.lake_views.places import ZONES, OutsideTheLake, pipeline_of, table_owners
 from sluice.monitoring.pipelines import pipelines
 from sluice.monitoring.runs import utc_now
@@ -172,6 +177,7 @@ def get_charts(table: str, dag_ids: Readable) -> Any:
 @api.get("/quarantine")
 def get_quarantine(
     dag_ids: Readable,
+    user: GetUserDep,
     pipeline: str = "",
     reason: str = "",
     day: Annotated[str, Query(pattern=r"^(\d{4}-\d{2}-\d{2})?$")] = "",
@@ -186,7 +192,55 @@ def get_quarantine(
         require_pipeline(settings, pipeline, dag_ids)
     names = [each.name for each in overview.readable_pipelines(settings, dag_ids)]
     read = partial(quarantine.read_quarantine, pipeline=pipeline, reason=reason, day=day, key=key)
-    return within(partial(read, settings, names))
+    found = within(partial(read, settings, names))
+    return found | {"releasable": {name: release.DAGS[name] for name in names if may_release(name, user)}}
+
+
+class Release(BaseModel):
+    """A corrected record, or for datasets a corrected file, and where the rejected one came from."""
+
+    pipeline: str
+    source: str = Field(max_length=2_000)
+    text: str = Field(max_length=release.RECORD_BYTES)
+
+
+def require_same_site(request: Request) -> None:
+    """The request comes from a page of this web UI: no other site can have a browser send it.
+
+    Raises:
+        HTTPException: 403, it comes from elsewhere; 415, it is no JSON, which a form of another site cannot send.
+    """
+    origin = request.headers.get("origin")
+    if origin and urlsplit(origin).netloc != request.headers.get("host"):
+        raise HTTPException(403, "Requests of other sites are refused")
+    if request.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
+        raise HTTPException(403, "Requests of other sites are refused")
+    if request.headers.get("content-type", "").partition(";")[0] != "application/json":
+        raise HTTPException(415, "Send JSON")
+
+
+def may_release(pipeline: str, user: BaseUser) -> bool:
+    """Whether the user may trigger the Dag that takes what is released."""
+    dag_id = release.DAGS.get(pipeline, "")
+    details = DagDetails(id=dag_id, team_name=DagModel.get_team_name(dag_id))
+    return bool(dag_id) and get_auth_manager().is_authorized_dag(
+        method="POST", access_entity=DagAccessEntity.RUN, details=details, user=user
+    )
+
+
+@api.post(
+    "/quarantine/release",
+    # The last one notes who released what in Airflow's audit log.
+    dependencies=[Depends(require_same_site), Depends(action_logging("lake_release"))],
+)
+def post_release(body: Release, dag_ids: Readable, user: GetUserDep) -> Any:
+    """Send a corrected record or file back into its pipeline."""
+    settings = load_settings()
+    require_pipeline(settings, body.pipeline, dag_ids)
+    if body.pipeline in release.DAGS and not may_release(body.pipeline, user):
+        raise HTTPException(403, "Forbidden")
+    done = within(partial(release.release, settings, body.pipeline, body.source, body.text))
+    return {"address": done.address, "dag": done.dag_id}
 
 
 @api.get("/files")
@@ -282,7 +336,7 @@ async def _error_state(request: Request, error: Exception) -> JSONResponse:
         raise error
     said = str(error) if isinstance(error, s3.ObjectMissing) else explain(error)
     log.warning("%s: %s", request.url.path, said)
-    status = 404 if isinstance(error, MISSING) else 503
+    status = 404 if isinstance(error, MISSING) else 400 if isinstance(error, release.NotReleasable) else 503
     return JSONResponse({"what": said, "where": _place(load_settings())}, status, HEADERS)
 
 

@@ -29,14 +29,17 @@ export const apiUrl = (path, values = {}) => new URL(`lake/api/${path}${query(va
 // Answers by address: a page that was open before shows what it had until the new answer is there.
 const answers = new Map();
 
-const ask = async (url) => {
-  const answer = await fetch(url, { headers: { Accept: "application/json" } });
+const ask = async (url, options = {}) => {
+  const answer = await fetch(url, { ...options, headers: { Accept: "application/json", ...options.headers } });
   const body = await answer.json().catch(() => ({}));
   if (answer.ok) return body;
-  const known = { 401: "You are signed out: reload this page to sign in.", 403: "You may not read the Dags of this data." };
-  const what = known[answer.status] ?? body.what ?? body.detail ?? `The API server answered ${answer.status}.`;
+  const known = { 401: "You are signed out: reload this page to sign in.", 403: "You may not do this, or not read the Dags of this data." };
+  const what = known[answer.status] ?? body.what ?? (typeof body.detail === "string" ? body.detail : `The API server answered ${answer.status}.`);
   throw Object.assign(new Error(what), { where: body.where ?? "", status: answer.status });
 };
+
+export const send = (path, body) =>
+  ask(apiUrl(path), { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) });
 
 const RETRY_SECONDS = 5;
 

@@ -2,10 +2,13 @@
 
 import { Chart } from "../charts.js";
 import { fileName, number, plural } from "../format.js";
-import { apiUrl, Badge, Card, Command, DataTable, Go, html, Loaded, Nothing, page, Section, Time, useData } from "../ui.js";
+import {
+  apiUrl, Card, Command, dagPage, DataTable, ErrorState, Go, html, Loaded, Nothing, page, Section, send, Time, useData,
+} from "../ui.js";
 
+const { useState } = globalThis.React;
 const { useSearchParams } = globalThis.ReactRouterDOM;
-const { Alert, Box, Button, Code, Flex, Grid, NativeSelect, Stack, Text } = globalThis.ChakraUI;
+const { Alert, Box, Button, Code, Flex, Grid, NativeSelect, Stack, Text, Textarea } = globalThis.ChakraUI;
 
 const FILTERS = ["pipeline", "reason", "day", "key"];
 
@@ -20,10 +23,19 @@ export const Quarantine = () => {
   };
   return html`<${Loaded} state=${state}>${(found) => html`<${Stack} gap=6>
     <${Filters} found=${found} filter=${filter} choose=${choose} />
+    ${found.dead_letters.length > 0 && html`<${DeadLetters} queues=${found.dead_letters} />`}
     ${found.counts.length ? html`<${Counts} found=${found} filter=${filter} />
       <${Records} found=${found} />` : html`<${Nothing}>Nothing is in quarantine${FILTERS.some((name) => filter[name]) ? " that matches" : ""}.</${Nothing}>`}
   </${Stack}>`}</${Loaded}>`;
 };
+
+const DeadLetters = ({ queues }) => html`<${Section} title="Dead letters" aside="messages that failed each time they were received">
+  <${Stack} gap=3>${queues.map((each) => html`<${Card} key=${each.queue} p=3 borderLeftWidth="4px" borderLeftColor="red.solid">
+    <${Text} fontSize="sm"><b>${plural(each.messages, "message")}</b> in ${each.queue}</${Text}>
+    <${Command} text=${`sluice dead-letters list ${each.pipeline}`} />
+    <${Command} text=${`sluice dead-letters redrive ${each.pipeline} --no-dry-run`} />
+  </${Card}>`)}</${Stack}>
+</${Section}>`;
 
 const distinct = (values) => [...new Set(values)].sort();
 
@@ -89,21 +101,56 @@ const ByDay = ({ counts }) => {
 const Records = ({ found }) => html`<${Section} title="Records"
   aside=${found.matching > found.records.length ? `the first ${found.records.length} of ${number(found.matching)}` : plural(found.matching, "record")}>
   <${Stack} as="ul" listStyleType="none" gap=3>
-    ${found.records.map((record, place) => html`<li key=${place}><${Record} record=${record} bucket=${found.bucket} /></li>`)}
+    ${found.records.map((record, place) => html`<li key=${place}><${Record} record=${record} dag=${found.releasable[record.pipeline]} /></li>`)}
   </${Stack}>
 </${Section}>`;
 
-const Record = ({ record, bucket }) => html`<${Card} p=3 data-testid="quarantined">
-  <${Flex} gap=3 wrap="wrap" align="baseline" fontSize="sm">
-    <${Text} as="span" fontWeight="semibold">${record.reason}</${Text}>
-    <${Text} as="span" color="fg.muted">${record.pipeline}</${Text}>
-    <${Text} as="span" color="fg.muted"><${Time} at=${record.stored_at} /> UTC</${Text}>
-    <${Box} flex="1" />
-    <${Go} to=${page("quarantine", { key: record.key })}>file</${Go}>
-    <a href=${apiUrl("files/download", { key: record.key })} download><${Text} as="span" color="fg.info">download</${Text}></a>
-  </${Flex}>
-  <${Text} fontSize="sm" overflowWrap="anywhere">${record.detail}</${Text}>
-  <${Text} fontSize="xs" color="fg.muted" overflowWrap="anywhere">from ${record.source}</${Text}>
-  <${Code} display="block" mt=2 px=2 py=1 fontSize="xs" whiteSpace="pre-wrap" overflowWrap="anywhere" maxH="9rem" overflowY="auto"
-    color="fg" bg="bg.muted" tabIndex=0>${record.record ?? "(no record)"}</${Code}>
-</${Card}>`;
+const Record = ({ record, dag }) => {
+  const [isOpen, setOpen] = useState(false);
+  return html`<${Card} p=3 data-testid="quarantined">
+    <${Flex} gap=3 wrap="wrap" align="baseline" fontSize="sm">
+      <${Text} as="span" fontWeight="semibold">${record.reason}</${Text}>
+      <${Text} as="span" color="fg.muted">${record.pipeline}</${Text}>
+      <${Text} as="span" color="fg.muted"><${Time} at=${record.stored_at} /> UTC</${Text}>
+      <${Box} flex="1" />
+      <${Go} to=${page("quarantine", { key: record.key })}>file</${Go}>
+      <a href=${apiUrl("files/download", { key: record.key })} download><${Text} as="span" color="fg.info">download</${Text}></a>
+      ${dag && html`<${Button} size="xs" variant="outline" aria-expanded=${isOpen} onClick=${() => setOpen(!isOpen)}>Release</${Button}>`}
+    </${Flex}>
+    <${Text} fontSize="sm" overflowWrap="anywhere">${record.detail}</${Text}>
+    <${Text} fontSize="xs" color="fg.muted" overflowWrap="anywhere">from ${record.source}</${Text}>
+    <${Code} display="block" mt=2 px=2 py=1 fontSize="xs" whiteSpace="pre-wrap" overflowWrap="anywhere" maxH="9rem" overflowY="auto"
+      color="fg" bg="bg.muted" tabIndex=0>${record.record || "(no record)"}${record.is_cut ? "…" : ""}</${Code}>
+    ${isOpen && html`<${Release} record=${record} dag=${dag} />`}
+  </${Card}>`;
+};
+
+// A corrected record, or for datasets the whole corrected file, goes back into its pipeline: after a second click.
+const Release = ({ record, dag }) => {
+  const isFile = record.pipeline === "datasets";
+  const [text, setText] = useState(isFile || record.is_cut ? "" : record.record);
+  const [isAsking, setAsking] = useState(false);
+  const [result, setResult] = useState(null);
+  const [error, setError] = useState(null);
+  const choose = (event) => event.target.files[0]?.text().then(setText);
+  const confirm = () => send("quarantine/release", { pipeline: record.pipeline, source: record.source, text })
+    .then((found) => { setResult(found); setError(null); }, setError).finally(() => setAsking(false));
+  if (result) {
+    return html`<${Alert.Root} status="success" mt=3><${Alert.Indicator} /><${Alert.Title} overflowWrap="anywhere">
+      Sent to ${result.address}. The next run of <${Go} to=${dagPage(result.dag)}>${result.dag}</${Go}> takes it.</${Alert.Title}></${Alert.Root}>`;
+  }
+  return html`<${Stack} gap=2 mt=3 borderTopWidth="1px" pt=3>
+    <${Box} as="label" fontSize="xs" color="fg.muted">${isFile ? "The whole corrected file, which replaces the one it came from" : "The corrected record"}
+      <${Textarea} rows=5 fontFamily="mono" fontSize="xs" color="fg" value=${text} onChange=${(event) => { setText(event.target.value); setAsking(false); }} />
+    </${Box}>
+    ${isFile && html`<${Box} as="label" fontSize="xs" color="fg.muted">or choose it: <input type="file" accept=".csv" onChange=${choose} /></${Box}>`}
+    ${error && html`<${ErrorState} error=${error} />`}
+    <${Flex} gap=2 align="center" wrap="wrap">
+      ${isAsking
+        ? html`<${Text} fontSize="sm">Send it back into ${record.pipeline}? ${dag} judges it again.</${Text}>
+            <${Button} size="sm" colorPalette="blue" onClick=${confirm}>Send</${Button}>
+            <${Button} size="sm" variant="outline" onClick=${() => setAsking(false)}>Cancel</${Button}>`
+        : html`<${Button} size="sm" variant="outline" disabled=${!text.trim()} onClick=${() => setAsking(true)}>Send back…</${Button}>`}
+    </${Flex}>
+  </${Stack}>`;
+};
