@@ -56,8 +56,12 @@ def pipeline_of(settings: Settings, key: str) -> str:
 
 def table_owners(settings: Settings) -> dict[str, str]:
     """Folder below `curated/` -> its pipeline."""
-    owners = {table: pipeline.name for pipeline in pipelines(settings) for dag in pipeline.dags for table in dag.tables}
-    return owners | {"accommodations_candidates": "accommodations", "module_success_rates": "modules"}
+    owners: dict[str, str] = {}
+    for pipeline in pipelines(settings):
+        published = (table for dag in pipeline.dags for table in dag.tables)
+        defined = (table.name for table in pipeline.tables())
+        owners |= dict.fromkeys((*published, *defined), pipeline.name)
+    return owners
 
 
 def expires_at(key: str, stored_at: datetime) -> datetime | None:

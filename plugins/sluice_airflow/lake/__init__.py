@@ -27,15 +27,16 @@ REACT_APPS: list[dict[str, Any]] = [
         "destination": "dashboard",
         "url_route": "lake-verdict",
     },
+    # One route each: Airflow drops a second app of the same route.
     *(
         {
-            "name": name,
+            "name": "Data",
             "bundle_url": f"{PREFIX}/static/data.js",
             "icon": f"{PREFIX}/static/lake.svg",
             "destination": destination,
-            "url_route": "data",
+            "url_route": route,
         }
-        for name, destination in (("Data", "dag"), ("Data", "dag_run"))
+        for destination, route in (("dag", "data"), ("dag_run", "run-data"))
     ),
 ]
 

@@ -24,7 +24,6 @@ from sluice.lake_views import files, overview, quality, quarantine
 from sluice.lake_views.places import OutsideTheLake
 from sluice.monitoring import history, steps
 from sluice.monitoring.history import GateRecord
-from sluice.monitoring.pipelines import pipelines
 from sluice.monitoring.runs import Failure, read_runs
 from sluice.settings import Settings
 
@@ -238,8 +237,3 @@ def test_every_kind_of_file_has_a_preview(lake: Settings, name: str, body: bytes
 def test_a_missing_file_is_said_to_be_missing(lake: Settings) -> None:
     with pytest.raises(s3.ObjectMissing):
         files.preview(lake, "quality/events/hourly/gone.html")
-
-
-def test_every_pipeline_of_the_project_has_its_place_in_the_overview(lake: Settings) -> None:
-    names = [pipeline.name for pipeline in pipelines(lake)]
-    assert names == ["dockerhub", "events", "modules", "accommodations", "datasets", "platform"]

@@ -60,9 +60,10 @@ const Graph = ({ found, at }) => {
   const frame = useRef(null);
   const [scale, setScale] = useState(1);
   useEffect(() => {
-    const fit = () => setScale(Math.min(1, Math.max(SCALE_MIN, (frame.current.clientWidth - 2) / width)));
+    const shown = frame.current;
+    const fit = () => setScale(Math.min(1, Math.max(SCALE_MIN, (shown.clientWidth - 2) / width)));
     const sizes = new ResizeObserver(fit);
-    sizes.observe(frame.current);
+    sizes.observe(shown);
     return () => sizes.disconnect();
   }, [width]);
   return html`<${Box} ref=${frame} borderWidth="1px" borderRadius="md" bg="bg.panel" overflow="auto" tabIndex=0 role="region" aria-label="Graph of the pipelines">

@@ -32,7 +32,7 @@ const Head = ({ found, state }) => html`<${Flex} justify="space-between" align="
   </${Flex}>
   <${Flex} gap=3 align="center">
     <${Text} fontSize="sm" color="fg.muted"><${Time} at=${found.at} /> UTC</${Text}>
-    <${Button} size="xs" variant="outline" loading=${state.isLoading} onClick=${state.reload}>Refresh</${Button}>
+    <${Button} size="xs" variant="outline" aria-busy=${state.isLoading} onClick=${state.reload}>Refresh</${Button}>
   </${Flex}>
 </${Flex}>`;
 
