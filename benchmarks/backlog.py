@@ -90,7 +90,8 @@ def status_seconds() -> float:
 
 def watch(seconds: float, console: Console) -> tuple[dict[str, float], list[float]]:
     """Time to the first result of each pipeline, and what `sluice status` took meanwhile, for so many seconds."""
-    from sluice.monitoring.runs import read_runs, utc_now
+    from sluice.core.run import utc_now
+    from sluice.monitoring.runs import read_runs
     from sluice.settings import load_settings
 
     started, first, latencies = time.monotonic(), dict[str, float](), list[float]()

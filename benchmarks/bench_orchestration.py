@@ -218,7 +218,7 @@ def bare_hour(hour: datetime) -> float:
     steps.register_partition(run, hour)
     steps.dedup(run)
     steps.check_hour(run)
-    steps.publish_hour(run, hour)
+    steps.publish_hour(run)
     return time.process_time() - started
 
 

@@ -120,11 +120,11 @@ def events_hourly():
     @task(
         inlets=[ASSETS["raw_events"]], outlets=[ASSETS["events"]], max_active_tis_per_dag=1, trigger_rule="none_failed"
     )
-    def publish_hour(run_id: str, dag_run):
+    def publish_hour(run_id: str):
         """One commit that replaces the hour in the table `events`."""
         from sluice.pipelines.events import steps
 
-        return steps.publish_hour(run_slug(run_id), steps.hour_to_process(dag_run.logical_date, dag_run.conf))
+        return steps.publish_hour(run_slug(run_id))
 
     if load_settings().events_engine == "glue":
         from airflow.providers.amazon.aws.operators.glue import GlueJobOperator

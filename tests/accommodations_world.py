@@ -13,7 +13,9 @@ from embedded_aws import deploy_one_stack
 from sluice.aws import s3, sqs
 from sluice.aws.sessions import client
 from sluice.aws.tables import definitions, reading
+from sluice.core.run import Run
 from sluice.pipelines.accommodations import catalogue, steps, storage
+from sluice.pipelines.accommodations.documents import COLLECTED, Collected
 from sluice.pipelines.accommodations.records import PartnerFile, by_age, usable_partners
 from sluice.pipelines.accommodations.transform import Consolidated, consolidate_batch, consolidation, read_files
 from sluice.settings import Settings
@@ -175,8 +177,7 @@ class World:
 
     def redeliver(self, run: str = "run") -> None:
         """What SQS does when the visibility timeout of a run's messages ends."""
-        collected = json.loads(self.read(f"staging/accommodations/{run}/collected.json"))
-        sqs.hold_back(self.queue_url, list(collected["messages"].values()), 0)
+        Run.of("accommodations", run).load(COLLECTED, Collected).receipts.hold_back(0)
 
     def unfinished(self, url: str | None = None) -> int:
         """Messages that are not deleted, received or not."""

@@ -14,7 +14,9 @@ import pyarrow.parquet as pq
 from embedded_aws import deploy_one_stack
 from sluice.aws import s3, sqs
 from sluice.aws.sessions import client
+from sluice.core.run import Run
 from sluice.pipelines.datasets import steps
+from sluice.pipelines.datasets.batch import Collected
 from sluice.settings import Settings
 
 HEADER = "id,class,memory,percentage,ratio,fob,dp,recovered"
@@ -134,10 +136,9 @@ class World:
 
     def redeliver(self, run: str = "run") -> None:
         """What SQS does when the visibility timeout of a run's messages ends."""
-        for each in s3.read_json_lines(self.settings.lake_bucket, f"staging/datasets/{run}/messages.jsonl"):
-            client("sqs").change_message_visibility(
-                QueueUrl=self.queue_url, ReceiptHandle=each["receipt_handle"], VisibilityTimeout=0
-            )
+        receipts = Run.of("datasets", run).load(steps.COLLECTED, Collected).receipts
+        assert receipts
+        receipts.hold_back(0)
 
 
 def write(folder: Path, body: bytes) -> Path:

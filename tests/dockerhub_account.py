@@ -19,8 +19,10 @@ from sluice import lake
 from sluice.aws import s3, sqs
 from sluice.aws.sessions import client
 from sluice.aws.tables import definitions, reading
+from sluice.core.run import Run
 from sluice.deployment.deploy import deploy
 from sluice.pipelines.dockerhub import steps
+from sluice.pipelines.dockerhub.batch import Collected
 from sluice.pipelines.dockerhub.records import Stats, parse_raw_key
 from sluice.pipelines.dockerhub.storage import HISTORY
 from sluice.pipelines.dockerhub.transform import RawObject
@@ -147,10 +149,9 @@ class DockerHubAccount:
 
     def redeliver(self, run: str = "run") -> None:
         """What SQS does when the visibility timeout of a run's messages ends."""
-        for row in self.rows(f"staging/dockerhub/{run}/messages.jsonl"):
-            client("sqs").change_message_visibility(
-                QueueUrl=self.queue_url, ReceiptHandle=row["receipt_handle"], VisibilityTimeout=0
-            )
+        receipts = Run.of("dockerhub", run).load(steps.COLLECTED, Collected).receipts
+        assert receipts
+        receipts.hold_back(0)
 
     def keys(self, prefix: str) -> list[str]:
         """Keys of the lake below a prefix, without the files of the history, which `history` reads."""

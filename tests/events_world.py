@@ -69,7 +69,7 @@ class World:
         """One run of events_hourly but for its crawl and gate."""
         steps.register_partition(run, hour)
         steps.dedup(run)
-        return steps.publish_hour(run, hour, lambda: self.now)
+        return steps.publish_hour(run, lambda: self.now)
 
     def rebuild(self, run: str) -> dict[str, Any]:
         """One run of events_rebuild but for its gate."""

@@ -13,21 +13,29 @@ STAGING_DAYS = 7
 
 
 class StagingExpired(TerminalError):
-    """A task needs an object of staging that is not there any more.
+    """A task needs an object of staging that is not there any more, or that another version of the code saved.
 
     Args:
         bucket: the lake bucket.
-        key: of the missing object, also kept as an attribute.
+        key: of the object, also kept as an attribute.
         instead: what to do, also kept as an attribute; "" where that is what the pipeline declares
             (`sluice.core.pipeline.Pipeline.expired_staging`), which the task's log and `sluice status` show.
+        why: what is wrong with the object, also kept as an attribute.
     """
 
-    def __init__(self, bucket: str, key: str, instead: str = "") -> None:
+    def __init__(
+        self,
+        bucket: str,
+        key: str,
+        instead: str = "",
+        why: str = f"does not exist: staging is kept for {STAGING_DAYS} days",
+    ) -> None:
         self.key = key
         self.instead = instead
+        self.why = why
         super().__init__(
-            f"s3://{bucket}/{key} does not exist: staging is kept for {STAGING_DAYS} days, what its run published"
-            " stays as it is, and this task cannot run again" + (f"; instead, {instead}" if instead else "")
+            f"s3://{bucket}/{key} {why}, what its run published stays as it is, and this task cannot run again"
+            + (f"; instead, {instead}" if instead else "")
         )
 
 

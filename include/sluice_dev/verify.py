@@ -13,10 +13,11 @@ from rich.console import Console
 
 from sluice.core.commands import AwsCommand, pasted
 from sluice.core.console import console
+from sluice.core.run import utc_now
 from sluice.environment import web_url
 from sluice.errors import SluiceError
 from sluice.monitoring.canary.records import DAGS
-from sluice.monitoring.runs import CanaryResult, read_runs, utc_now
+from sluice.monitoring.runs import CanaryResult, read_runs
 from sluice.settings import Settings, load_settings
 from sluice_dev.stack import airflow
 from sluice_dev.stack.airflow_api import ENDED, AirflowApi, AirflowApiError, DagRun

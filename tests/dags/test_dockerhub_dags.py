@@ -234,7 +234,7 @@ def test_runs_of_two_dags_with_the_same_run_id_do_not_share_a_key(
     }.items():
         runs = seen.setdefault(dag_id, set())
         for function in ("collect", "collect_month", "check_objects", "publish_aggregates"):
-            monkeypatch.setattr(steps, function, lambda run, *_, runs=runs, **__: runs.add(run) or {})
+            monkeypatch.setattr(steps, function, lambda run, *_, runs=runs, **__: runs.add(run_slug(run)) or {})
         given = {
             "run_id": run_id,
             "params": {"rebuild": False},

@@ -16,6 +16,7 @@ import modules_world
 from dockerhub_account import WORKED_EXAMPLE, DockerHubAccount
 from sluice.aws import s3
 from sluice.aws.sessions import client
+from sluice.core import work_queue
 from sluice.lake import StagingExpired
 from sluice.monitoring import steps as watch
 from sluice.monitoring.pipelines import instead_of_expired
@@ -74,7 +75,7 @@ def datasets_aggregate(request: pytest.FixtureRequest) -> Cleared:
 
 
 def modules_diagnostics(request: pytest.FixtureRequest) -> Cleared:
-    request.getfixturevalue("monkeypatch").setattr(modules, "LONG_POLL_SECONDS", 0)
+    request.getfixturevalue("monkeypatch").setattr(work_queue, "LONG_POLL_SECONDS", 0)
     world = modules_world.World(request.getfixturevalue("settings"))
     world.message("m", 1, 2, 3)
     world.diagnostic("m", 10, 4)
@@ -123,7 +124,7 @@ def events_hourly(request: pytest.FixtureRequest) -> Cleared:
     tasks: dict[str, Callable[[], Any]] = {
         "register_partition": lambda: events.register_partition("run", world.hour),
         "dedup": lambda: events.dedup("run"),
-        "publish_hour": lambda: events.publish_hour("run", world.hour, lambda: world.now),
+        "publish_hour": lambda: events.publish_hour("run", lambda: world.now),
     }
     gate = lambda: events.check_hour("run")  # noqa: E731
     return Cleared("events/run/hourly/", tasks, follow, gate, "sluice airflow backfill create --dag-id events_hourly")

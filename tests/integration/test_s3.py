@@ -14,6 +14,7 @@ from embedded_aws import FaultInjection
 from sluice.aws import s3
 from sluice.aws.sessions import client
 from sluice.core import quarantine
+from sluice.core.run import Run
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(),
@@ -120,7 +121,7 @@ def test_a_row_is_one_line_of_utf_8_whatever_is_in_it(bucket: str) -> None:
 def test_a_quarantine_file_holds_source_reason_and_record_and_a_retry_overwrites_it(bucket: str) -> None:
     rejections = [quarantine.Rejection(f"s3://a/{number}", "not_json", "<html>\n", "no JSON") for number in range(2)]
     for _ in range(2):
-        address = quarantine.write_quarantine(bucket, "dockerhub", "run", "collect", rejections)
+        address = Run("dockerhub", "run", bucket).quarantine("collect", rejections)
     assert address == f"s3://{bucket}/quarantine/dockerhub/run/collect.jsonl"
     assert s3.read_json_lines(bucket, "quarantine/dockerhub/run/collect.jsonl") == [
         {"source": f"s3://a/{number}", "reason": "not_json", "record": "<html>\n", "detail": "no JSON"}

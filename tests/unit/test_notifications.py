@@ -11,10 +11,9 @@ from hypothesis import strategies as st
 from sluice.aws.sqs import Message
 from sluice.core.notifications import (
     BAD_NOTIFICATION,
-    Announced,
     ObjectCreated,
-    announced_objects,
     is_test_event,
+    object_keys,
     parse_notification,
 )
 from sluice.core.quarantine import RejectedRecord
@@ -143,16 +142,10 @@ def test_any_text_is_either_read_or_rejected(body: str) -> None:
 
 
 def test_what_is_not_ours_is_rejected_and_its_neighbours_in_the_message_are_not() -> None:
-    messages = [
-        Message("one", "", event(record("in/a"), record("elsewhere/b")), 0),
-        Message("two", "", "no json", 0),
-        Message("three", "", event(record("in/a")), 0),
-    ]
-    found, rejections = announced_objects(messages, "queue", "lake", "in/")
-    assert found == [Announced("one", "in/a"), Announced("three", "in/a")]
-    assert [(each.source, each.reason) for each in rejections] == [
-        ("sqs://queue/one", BAD_NOTIFICATION),
-        ("sqs://queue/two", BAD_NOTIFICATION),
-    ]
-    assert "s3://lake/elsewhere/b, which is not below s3://lake/in/" in rejections[0].detail
-    assert announced_objects(messages[:1], "queue", "another")[0] == []
+    message = Message("one", "", event(record("in/a"), record("elsewhere/b"), record("in/c")), 0)
+    first, foreign, last = object_keys("lake", "in/")(message)
+    assert (first, last) == ("in/a", "in/c")
+    assert isinstance(foreign, RejectedRecord)
+    assert foreign.reason == BAD_NOTIFICATION
+    assert "s3://lake/elsewhere/b, which is not below s3://lake/in/" in foreign.detail
+    assert all(isinstance(each, RejectedRecord) for each in object_keys("another")(message))

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from tests.unit.events import events_data
 
 from sluice.aws.sqs import Message
-from sluice.core.notifications import BAD_NOTIFICATION, announced_objects, parse_notification
+from sluice.core.notifications import BAD_NOTIFICATION, object_keys, parse_notification
 from sluice.core.quarantine import RejectedRecord
 from sluice.pipelines.accommodations import records as accommodations
 from sluice.pipelines.accommodations import transform as accommodations_transform
@@ -216,12 +216,15 @@ def check_notification(document: bytes) -> None:
 
 
 def read_announced(documents: Sequence[bytes]) -> list[str | None]:
-    messages = [Message(str(number), "", body(document), 0) for number, document in enumerate(documents)]
-    _, rejections = announced_objects(messages, "queue", "lake", "raw/")
-    reasons: list[str | None] = [None] * len(documents)
-    for each in rejections:
-        reasons[int(each.source.rpartition("/")[2])] = each.reason
-    return reasons
+    return [announced_reason(Message("", "", body(document), 0)) for document in documents]
+
+
+def announced_reason(message: Message) -> str | None:
+    try:
+        found = object_keys("lake", "raw/")(message)
+    except RejectedRecord as rejected:
+        return rejected.reason
+    return next((each.reason for each in found if isinstance(each, RejectedRecord)), None)
 
 
 def read_events(documents: Sequence[bytes]) -> list[str | None]:

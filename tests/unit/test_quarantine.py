@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from sluice.core.quarantine import RejectedRecord, Rejection, write_quarantine
+from sluice.core.quarantine import RejectedRecord, Rejection
+from sluice.core.run import Run
 from sluice.pipelines.dockerhub.records import Reason
 
 
@@ -19,7 +20,7 @@ def test_a_rejected_record_keeps_its_reason_code_as_plain_text() -> None:
 
 def test_nothing_rejected_writes_nothing() -> None:
     # There is no server: a request would fail.
-    assert write_quarantine("lake", "dockerhub", "run", "fetch", []) is None
+    assert Run("dockerhub", "run", "lake").quarantine("fetch", []) is None
 
 
 @pytest.mark.parametrize(

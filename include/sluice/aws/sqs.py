@@ -103,6 +103,11 @@ def queue_url(name: str) -> str:
     return client("sqs").get_queue_url(QueueName=name)["QueueUrl"]
 
 
+def address(name: str, message: Message) -> str:
+    """Where a record came from, for the quarantine: a message of a queue."""
+    return f"sqs://{name}/{message.message_id}"
+
+
 def requests_at_once(most: int = THREADS) -> int:
     """Requests to one queue at the same time, of `most`.
 

@@ -13,6 +13,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from sluice.aws.account import account_id
 from sluice.aws.sessions import as_terminal, giving_up_soon
 from sluice.core.pipeline import Dag, Pipeline
+from sluice.core.run import utc_now
 from sluice.core.tally import COUNTS
 from sluice.environment import web_url
 from sluice.errors import SluiceError
@@ -20,7 +21,7 @@ from sluice.monitoring.canary import records as canary_records
 from sluice.monitoring.observation import Observation, QueueState, look
 from sluice.monitoring.pipelines import pipelines
 from sluice.monitoring.problems import Problem, at_text, duration_text, find_problems, state_of, trend_text
-from sluice.monitoring.runs import LastRun, Running, utc_now
+from sluice.monitoring.runs import LastRun, Running
 from sluice.settings import Settings, load_settings
 
 COUNTS_SHOWN = ("in", "published", "quarantined")

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote_plus
 
 from sluice.aws.sqs import Message
 from sluice.core import strict_json
-from sluice.core.quarantine import RejectedRecord, Rejection, printable
+from sluice.core.quarantine import RejectedRecord, printable
 
 BAD_NOTIFICATION = "bad_notification"
 TEST_EVENT = "s3:TestEvent"
@@ -26,41 +26,21 @@ class ObjectCreated:
     key: str
 
 
-@dataclass(frozen=True)
-class Announced:
-    """The key of a created object, and the message that told of it."""
-
-    message_id: str
-    key: str
-
-
-def announced_objects(
-    messages: Iterable[Message], queue: str, bucket: str, prefix: str = ""
-) -> tuple[list[Announced], list[Rejection]]:
-    """The objects of a pipeline that messages tell of, and what is no notification or tells of anything else.
+def object_keys(bucket: str, prefix: str = "") -> Callable[[Message], list[str | RejectedRecord]]:
+    """How a pipeline reads its messages: the keys of the created objects, decoded; parse function of a `WorkQueue`.
 
     Args:
-        messages: as they were received.
-        queue: name of their queue, for the quarantine.
         bucket: of the objects.
-        prefix: of their keys.
+        prefix: of their keys. An object elsewhere is rejected, and those beside it in the message are not.
     """
-    found: list[Announced] = []
-    rejections: list[Rejection] = []
-    for message in messages:
-        address = f"sqs://{queue}/{message.message_id}"
-        try:
-            created = parse_notification(message.body)
-        except RejectedRecord as rejected:
-            rejections.append(Rejection(address, rejected.reason, message.body, rejected.detail))
-            continue
-        for each in created:
-            if each.bucket == bucket and each.key.startswith(prefix):
-                found.append(Announced(message.message_id, each.key))
-            else:
-                detail = f"message tells of s3://{each.bucket}/{each.key}, which is not below s3://{bucket}/{prefix}"
-                rejections.append(Rejection(address, BAD_NOTIFICATION, message.body, detail))
-    return found, rejections
+
+    def key_of(created: ObjectCreated) -> str | RejectedRecord:
+        if created.bucket == bucket and created.key.startswith(prefix):
+            return created.key
+        detail = f"message tells of s3://{created.bucket}/{created.key}, which is not below s3://{bucket}/{prefix}"
+        return RejectedRecord(BAD_NOTIFICATION, detail)
+
+    return lambda message: [key_of(each) for each in parse_notification(message.body)]
 
 
 def parse_notification(body: str) -> list[ObjectCreated]:

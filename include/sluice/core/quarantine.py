@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
-from sluice import lake
 from sluice.aws import s3
 
 
@@ -48,12 +47,6 @@ def printable(text: str) -> str:
     return text.encode(errors="backslashreplace").decode()
 
 
-def write_quarantine(bucket: str, pipeline: str, run: str, step: str, rejections: Sequence[Rejection]) -> str | None:
-    """Write what one step of a run rejected as JSON Lines; a retry overwrites itself.
-
-    Returns:
-        The s3:// address, or None when there is nothing to write.
-    """
-    if not rejections:
-        return None
-    return s3.write_json_lines(bucket, lake.quarantine_key(pipeline, run, step), [asdict(each) for each in rejections])
+def write_rejections(bucket: str, key: str, rejections: Sequence[Rejection]) -> str:
+    """Write rejections as JSON Lines; returns the s3:// address."""
+    return s3.write_json_lines(bucket, key, [asdict(each) for each in rejections])

@@ -2,61 +2,66 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TypeAlias
 
-from sluice import lake
 from sluice.aws import s3
+from sluice.core import documents
+from sluice.core.run import Run
 
 log = logging.getLogger(__name__)
 
+Summary: TypeAlias = dict[str, int | dict[str, str | None]]
+"""What a publication returns for XCom: counts, and `snapshots`, the ids by the names of the tables that changed."""
+
+
+@dataclass(frozen=True)
+class PublicationRecord:
+    """That a task published a batch.
+
+    Attributes:
+        digest: of what was published; another content is another batch.
+        tally: what the task returned.
+    """
+
+    digest: str
+    tally: Summary
+
 
 def publish_once(
-    bucket: str, pipeline: str, run: str, task: str, staged: Any, publish: Callable[[], dict[str, Any]]
-) -> dict[str, Any]:
+    run: Run, task: str, staged: object, publish: Callable[[], Mapping[str, int | dict[str, str | None]]]
+) -> Summary:
     """Publish, unless the same task published the same before; then nothing is written.
 
     The record of it is in the staging of the run and expires with it. A try that died before the record was written
     publishes again, which each pipeline bears; the record is for runs that others have followed.
 
     Args:
-        bucket: the lake bucket.
-        pipeline: as in keys.
-        run: the run as a part of a key.
+        run: the run.
         task: of the Dag.
-        staged: what is published, as JSON has it; another content is another batch.
+        staged: the documents that are published.
         publish: does it; returns the tally, and what else is to be known of the publication.
 
     Returns:
         The tally, that of the earlier try where there was one.
     """
-    digest = content_digest(staged)
-    key = record_key(pipeline, run, task)
-    if s3.object_exists(bucket, key):
-        record = json.loads(s3.read_object(bucket, key).body)
-        if record["digest"] == digest:
-            log.info("%s of run %s published this batch before: nothing to do", task, run)
-            tally: dict[str, Any] = record["tally"]
-            return tally
-    tally = publish()
-    record_published(bucket, pipeline, run, task, staged, tally)
+    name = _record_name(task)
+    if s3.object_exists(run.bucket, run.staging_key(name)):
+        record = run.load(name, PublicationRecord)
+        if record.digest == documents.digest(staged):
+            log.info("%s of run %s published this batch before: nothing to do", task, run.slug)
+            return record.tally
+    tally = dict(publish())
+    record_published(run, task, documents.digest(staged), tally)
     return tally
 
 
-def record_published(bucket: str, pipeline: str, run: str, task: str, staged: Any, tally: dict[str, Any]) -> None:
+def record_published(run: Run, task: str, digest: str, tally: Summary) -> None:
     """Note that a batch is published to its end, for a task of its run that is cleared."""
-    record = {"digest": content_digest(staged), "tally": tally}
-    s3.write_object(bucket, record_key(pipeline, run, task), json.dumps(record).encode())
+    run.save(_record_name(task), PublicationRecord(digest, tally))
 
 
-def record_key(pipeline: str, run: str, task: str) -> str:
-    """Key of the record that a task published its batch."""
-    return lake.staging_key(pipeline, run, f"published/{task}.json")
-
-
-def content_digest(staged: Any) -> str:
-    """SHA-256 of a content, as JSON has it."""
-    return hashlib.sha256(json.dumps(staged, sort_keys=True).encode()).hexdigest()
+def _record_name(task: str) -> str:
+    return f"published/{task}.json"

@@ -16,10 +16,11 @@ from sluice.aws.threads import in_parallel
 from sluice.core.notifications import parse_notification
 from sluice.core.pipeline import Explanation, Pipeline
 from sluice.core.quarantine import RejectedRecord, printable
+from sluice.core.run import utc_now
 from sluice.core.scratch import scratch_folder
 from sluice.errors import TerminalError
 from sluice.monitoring.pipelines import pipelines
-from sluice.monitoring.runs import Failure, read_runs, utc_now
+from sluice.monitoring.runs import Failure, read_runs
 from sluice.settings import Settings
 
 log = logging.getLogger(__name__)

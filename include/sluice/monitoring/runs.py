@@ -31,11 +31,6 @@ KINDS = ("dag", "failure", "alert", "queue", "running", "depth", "canary")
 OPEN_CANARY = ("canary-open", "since")
 
 
-def utc_now() -> datetime:
-    """The time of day."""
-    return datetime.now(UTC)
-
-
 def time_text(at: datetime) -> str:
     """ISO 8601 in UTC with microseconds always, so that texts sort by time."""
     return at.astimezone(UTC).isoformat(timespec="microseconds")

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from sluice import lake
-from sluice.aws import s3
 from sluice.core.pipeline import Pipeline
+from sluice.core.run import Run, utc_now
 from sluice.core.tally import COUNTS
 from sluice.monitoring import PIPELINE, alerts, history, metrics, runs
 from sluice.monitoring.history import GateRecord, RunRecord
 from sluice.monitoring.observation import Observation, look
 from sluice.monitoring.pipelines import WATCH_DAG, find_dag, pipelines
 from sluice.monitoring.problems import Problem, failing, find_problems
-from sluice.monitoring.runs import Failure, utc_now
+from sluice.monitoring.runs import Failure
 from sluice.settings import Settings, load_settings
 
 log = logging.getLogger(__name__)
@@ -152,14 +150,24 @@ def run_failed(failure: Failure) -> bool:
 
 # platform_watch: observe -> announce
 
+FOUND = "problems.json"
+
+
+@dataclass(frozen=True)
+class Found:
+    """What `observe` stages: when it looked (UTC), and what is wrong."""
+
+    at: datetime
+    problems: list[Problem]
+
 
 def observe(
-    run: str, web_url: str, clock: Callable[[], datetime] = utc_now, watched: Sequence[Pipeline] | None = None
+    run_id: str, web_url: str, clock: Callable[[], datetime] = utc_now, watched: Sequence[Pipeline] | None = None
 ) -> dict[str, int]:
     """Look at everything, send the metrics that AWS does not have, and stage what is wrong.
 
     Args:
-        run: the run as a part of a key.
+        run_id: of the run.
         web_url: address of Airflow's web UI, for the messages.
         clock: tells the time (UTC).
         watched: the pipelines; all of them unless a test says otherwise.
@@ -182,43 +190,37 @@ def observe(
         if state.depth == 0 and not state.in_flight:
             runs.record_empty(settings.runs_table, queue, seen.at)
     metrics.send(points_of(settings, watched, seen, problems))
-    staged = {"at": seen.at.isoformat(), "problems": [asdict(problem) for problem in problems]}
-    s3.write_object(settings.lake_bucket, _staged_problems(run), json.dumps(staged, indent=1).encode())
+    Run.of(PIPELINE, run_id).save(FOUND, Found(seen.at, problems))
     dags = sum(len(pipeline.dags) for pipeline in watched)
     return {"dags": dags, "queues": len(seen.queues), "streams": len(seen.lags), "problems": len(problems)}
 
 
-def _staged_problems(run: str) -> str:
-    return lake.staging_key(PIPELINE, run, "problems.json")
-
-
-def announce(run: str, clock: Callable[[], datetime] = utc_now) -> dict[str, int]:
+def announce(run_id: str, clock: Callable[[], datetime] = utc_now) -> dict[str, int]:
     """Send a message for what is newly wrong, what is still wrong after a while, and what is over.
 
     A retry sends only what the try before it did not. The heartbeat of the watch comes last: where it fails to come,
     an alarm of CloudWatch tells.
 
     Args:
-        run: the run as a part of a key, after `observe`.
+        run_id: of the run, after `observe`.
         clock: tells the time (UTC).
 
     Returns:
         `problems`, `announced` and `over`: how many of each.
     """
     settings = load_settings()
-    staged = json.loads(s3.read_object(settings.lake_bucket, _staged_problems(run)).body)
-    problems = [Problem(**each) for each in staged["problems"]]
+    found = Run.of(PIPELINE, run_id).load(FOUND, Found)
     now = clock()
-    announced = sum(alerts.announce(settings, problem, now) for problem in problems)
-    lasting = {problem.key for problem in problems}
+    announced = sum(alerts.announce(settings, problem, now) for problem in found.problems)
+    lasting = {problem.key for problem in found.problems}
     over = 0
     for key, alert in sorted(runs.read_runs(settings.runs_table, now).alerts.items()):
         # What a task announced after the look is news to this run.
-        if key not in lasting and alert.announced_at < datetime.fromisoformat(staged["at"]):
+        if key not in lasting and alert.announced_at < found.at:
             alerts.announce_end(settings, key, alert, now)
             over += 1
     metrics.send([metrics.point(settings, "WatchRuns", 1, now, Pipeline=PIPELINE)])
-    return {"problems": len(problems), "announced": announced, "over": over}
+    return {"problems": len(found.problems), "announced": announced, "over": over}
 
 
 def points_of(

@@ -24,12 +24,12 @@ from pydantic import BaseModel, Field
 from sluice.aws import s3
 from sluice.aws.tables.definitions import TableMissing
 from sluice.core.commands import explain
+from sluice.core.run import utc_now
 from sluice.environment import web_url
 from sluice.errors import SluiceError
 from sluice.lake_views import charts, files, lineage, overview, quality, quarantine, release, runs, tables
 from sluice.lake_views.places import ZONES, OutsideTheLake, pipeline_of, table_owners
 from sluice.monitoring.pipelines import pipelines
-from sluice.monitoring.runs import utc_now
 from sluice.settings import Settings, load_settings
 from sluice_airflow.lake.deadline import within
 

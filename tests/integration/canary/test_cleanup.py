@@ -59,7 +59,7 @@ def process(now: datetime) -> list[str]:
     events.publish_batch("run")
     events.register_partition("hour", EVENT_HOUR)
     events.dedup("hour")
-    events.publish_hour("hour", EVENT_HOUR)
+    events.publish_hour("hour")
     collected = modules.collect("run")
     modules.store("run")
     modules.compute_rates("run")

@@ -7,7 +7,9 @@ import json
 from datasets_world import World, csv_of, row
 from sluice.aws import s3, sqs
 from sluice.aws.sessions import client
+from sluice.core.run import Run
 from sluice.pipelines.datasets import steps
+from sluice.pipelines.datasets.batch import Collected
 from sluice.settings import Settings
 
 
@@ -23,9 +25,7 @@ def test_an_upload_below_datasets_is_heard_of_and_nothing_else(deployed: Setting
     for key in ("datasets/a b/x+y.csv", "datasets/notes.txt", "elsewhere/x.csv"):
         s3.write_object(bucket, key, csv_of(row()))
     assert steps.collect("run")["files"] == 1
-    assert s3.read_json_lines(deployed.lake_bucket, "staging/datasets/run/sources.jsonl") == [
-        {"key": "datasets/a b/x+y.csv"}
-    ]
+    assert Run.of("datasets", "run").load(steps.COLLECTED, Collected).keys == ["datasets/a b/x+y.csv"]
     assert steps.aggregate("run")["aggregated"] == 1
 
 

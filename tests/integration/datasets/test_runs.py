@@ -73,10 +73,9 @@ def test_an_unchanged_file_is_skipped_until_it_is_forced_and_then_gives_the_same
     world.drop(FIRST)
     assert world.run("second") == {"records_in": 1, "published": 0, "duplicates": 1, "quarantined": 0}
     assert world.keys("staging/datasets/second/") == [
-        "staging/datasets/second/files.jsonl",
-        "staging/datasets/second/messages.jsonl",
+        "staging/datasets/second/collected.json",
+        "staging/datasets/second/files.json",
         "staging/datasets/second/published/publish.json",
-        "staging/datasets/second/sources.jsonl",
     ]
     assert world.run("third", KEY, force=True)["published"] == 1
     assert world.run("fourth", world.address(), force=True)["published"] == 1
@@ -239,7 +238,7 @@ def test_a_run_that_is_killed_at_any_write_is_completed_by_the_next(world: World
             take_back()
         # Once the message is deleted, all is published.
         if not lived and world.unfinished():
-            if f"staging/datasets/killed-{nth}/messages.jsonl" in world.keys("staging/"):
+            if f"staging/datasets/killed-{nth}/collected.json" in world.keys("staging/"):
                 world.redeliver(f"killed-{nth}")
             else:
                 # Received, and nobody knows its receipt handle: as when its visibility timeout ends.

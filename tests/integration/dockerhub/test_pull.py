@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -14,7 +15,9 @@ from pytest_httpserver import HTTPServer
 from dockerhub_account import DockerHubAccount
 from sluice.aws import s3
 from sluice.core.quality.gate import GateFailed
+from sluice.core.run import Run
 from sluice.pipelines.dockerhub import expectations, steps
+from sluice.pipelines.dockerhub.batch import Answers
 from sluice.pipelines.dockerhub.records import FIELDS, Stats, parse_stats, raw_key
 from sluice.settings import Settings
 from sluice_dev.dockerhub import DockerHubStandIn, history_of
@@ -217,7 +220,7 @@ def test_a_failed_gate_publishes_nothing_and_leaves_staging_and_a_report(
     assert account.keys("") == [
         "quality/dockerhub/pull/run.html",
         "quality/dockerhub/pull/run.json",
-        "staging/dockerhub/run/answers.jsonl",
+        "staging/dockerhub/run/answers.json",
     ]
 
 
@@ -226,9 +229,10 @@ def test_staging_that_someone_has_spoilt_does_not_pass_the_gate(
 ) -> None:
     watch("library/redis")
     steps.fetch("run", clock=lambda: OBSERVED)
-    key = "staging/dockerhub/run/answers.jsonl"
-    rows = account.rows(key)
-    s3.write_json_lines(account.settings.lake_bucket, key, [row | {"name": "another"} for row in rows])
+    run = Run.of("dockerhub", "run")
+    staged = run.load(steps.ANSWERS, Answers)
+    spoilt = [replace(each, stats=replace(each.stats, name="another")) for each in staged.answers]
+    run.save(steps.ANSWERS, replace(staged, answers=spoilt))
     with pytest.raises(GateFailed, match="column_A=name"):
         steps.check_answers("run")
 
@@ -263,6 +267,6 @@ def test_a_failed_gate_of_an_aggregation_leaves_table_staging_and_messages(
             account.aggregate("failed")
     assert account.items() == {}
     assert account.unfinished() == 1
-    assert len(account.keys("staging/dockerhub/failed/")) == 2
+    assert account.keys("staging/dockerhub/failed/") == ["staging/dockerhub/failed/collected.json"]
     account.redeliver("failed")
     assert account.aggregate("next")["published"] == 1

@@ -57,7 +57,7 @@ class Airflow:
         steps.register_partition(run, hour)
         steps.dedup(run)
         steps.check_hour(run)
-        return int(steps.publish_hour(run, hour, self.now)["published"])
+        return int(steps.publish_hour(run, self.now)["published"])
 
     def backfill_hour(self, run: str, hour: datetime) -> None:
         self.hourly(run, hour)

@@ -46,7 +46,7 @@ def test_an_hour_goes_through_a_job_that_reads_the_manifest_and_leaves_rows_and_
     s3.write_object(bucket, f"{out}{RESULT_FOLDER}/_SUCCESS", b"")
 
     assert steps.dedup("run")["rows"] == result.rows_out
-    steps.publish_hour("run", world.hour, lambda: world.now)
+    steps.publish_hour("run", lambda: world.now)
     world.assert_each_event_curated_once()
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
@@ -15,11 +14,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from embedded_aws import FaultInjection
-from sluice import lake
 from sluice.aws import glue, s3
 from sluice.aws.tables import definitions, reading
 from sluice.core.quality.gate import GateFailed
+from sluice.core.run import Run
 from sluice.pipelines.events import steps, storage
+from sluice.pipelines.events.batch import HourOutput
 from sluice.pipelines.events.hourly import RawDataGone
 
 
@@ -54,10 +54,10 @@ def test_the_gate_lets_a_good_hour_pass_and_stops_one_with_a_uuid_twice(world: A
     steps.register_partition("run", world.hour)
     steps.dedup("run")
     assert steps.check_hour("run")["rows"] == 1
-    key = lake.staging_key("events", "run", "hourly/output.json")
-    output = json.loads(s3.read_object(world.settings.lake_bucket, key).body)
-    output["measures"]["distinct_uuids"] -= 1
-    s3.write_object(world.settings.lake_bucket, key, json.dumps(output).encode())
+    run = Run.of("events", "run")
+    output = run.load(steps.OUTPUT, HourOutput)
+    output.measures.counts["distinct_uuids"] -= 1
+    run.save(steps.OUTPUT, output)
     with pytest.raises(GateFailed, match="distinct_uuids"):
         steps.check_hour("run")
     assert world.curated(world.hour) == []
@@ -178,7 +178,7 @@ def test_two_runs_at_once_leave_one_whole_snapshot_with_every_event(world: Any) 
     world.ingest("third")
     world.process("fast", world.hour)
     newest = world.curated(world.hour)
-    steps.publish_hour("slow", world.hour, lambda: world.now)
+    steps.publish_hour("slow", lambda: world.now)
     assert world.curated(world.hour) == newest, "an older view of the hour took the place of a newer one"
     (asked,) = world.ingest("fourth")
     assert "at the same time" in asked["note"]
@@ -196,7 +196,7 @@ def test_two_publishes_in_the_same_moment_make_one_snapshot(world: Any) -> None:
 
     def publish(run: str) -> dict[str, int]:
         barrier.wait()
-        return steps.publish_hour(run, world.hour, lambda: world.now)
+        return steps.publish_hour(run, lambda: world.now)
 
     with ThreadPoolExecutor(2) as pool:
         one, two = pool.map(publish, ("one", "two"))
@@ -265,7 +265,7 @@ def test_an_answer_that_gets_lost_does_not_fail_a_publish(world: Any, faults: Fa
     steps.dedup("run")
     # Of two items put, the second notes the publication.
     faults.inject("drop", operation=operation, every=2 if operation == "PutItem" else 1, times=1)
-    steps.publish_hour("run", world.hour, lambda: world.now)
+    steps.publish_hour("run", lambda: world.now)
     assert faults.injected() == 1
     faults.clear()
     world.assert_each_event_curated_once()

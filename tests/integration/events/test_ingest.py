@@ -18,6 +18,7 @@ from sluice.aws import glue, kinesis, s3, sessions
 from sluice.aws.tables import reading
 from sluice.core.quality.gate import GateFailed
 from sluice.pipelines.events import checkpoints, ingest, steps, storage
+from sluice.pipelines.events.batch import IngestBatch
 from sluice.pipelines.events.records import Reason
 
 EVENT = "3f0c9f6e-3b1c-4d0e-9d0a-8a7d6c5b4a39"
@@ -74,10 +75,10 @@ def test_the_gate_lets_a_good_batch_pass_and_stops_one_that_lost_a_record(
     assert steps.check_batch("run")["rows"] == 1
     transform = ingest.stage_batch
 
-    def lossy(*arguments: Any) -> dict[str, Any]:
-        staged = transform(*arguments)
-        staged["measures"]["accounted"] -= 1
-        return staged
+    def lossy(*arguments: Any) -> IngestBatch:
+        batch = transform(*arguments)
+        batch.measures.counts["accounted"] -= 1
+        return batch
 
     monkeypatch.setattr(ingest, "stage_batch", lossy)
     steps.drain("lossy")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from datetime import timedelta
 from itertools import count
@@ -13,7 +12,9 @@ import pytest
 from sluice.aws import s3
 from sluice.aws.tables import reading
 from sluice.core.quality import GateFailed
+from sluice.core.run import Run
 from sluice.pipelines.events import marks, rebuild, storage
+from sluice.pipelines.events.batch import PreparedHour
 from sluice.pipelines.events.hourly import RawDataGone
 from sluice.settings import load_settings
 
@@ -126,10 +127,10 @@ def test_a_gate_that_fails_names_the_hour(world: Any, monkeypatch: pytest.Monkey
     hours_of_a_day(world)
     world.ingest("first")
     rebuild.dedup_day("run", world.day, lambda: world.now)
-    key = rebuild._day_key("run")
-    staged = rebuild._read_day(world.settings, "run")
-    staged[1]["output"]["measures"]["outside_hour"] = 3
-    s3.write_object(world.settings.lake_bucket, key, json.dumps(staged).encode())
+    run = Run.of("events", "run")
+    prepared = run.load(rebuild.PREPARED, list[PreparedHour])
+    prepared[1].output.measures.counts["outside_hour"] = 3
+    run.save(rebuild.PREPARED, prepared)
     with pytest.raises(GateFailed, match=r"hours: 2024-04-07T18$") as failed:
         rebuild.check_day("run")
     assert failed.value.report.startswith("s3://")

@@ -19,7 +19,8 @@ from sluice.aws import s3
 from sluice.aws.sessions import client
 from sluice.core.quality import GateFailed
 from sluice.core.quality.gate import run_gate
-from sluice.core.quarantine import Rejection, write_quarantine
+from sluice.core.quarantine import Rejection
+from sluice.core.run import Run
 from sluice.lake_views import files, overview, quality, quarantine
 from sluice.lake_views.places import OutsideTheLake
 from sluice.monitoring import history, steps
@@ -93,10 +94,10 @@ def not_negative() -> list[Any]:
 
 
 def test_a_failed_gate_comes_first_and_its_history_shows_every_run(lake: Settings) -> None:
-    passed = run_gate("datasets/aggregate", "one", rows_of(1), ["count"], not_negative, lake.lake_bucket)
+    passed = run_gate(Run.of("datasets", "one"), "aggregate", rows_of(1), ["count"], not_negative)
     succeed("datasets_aggregate", "one", NOW, passed)
     with pytest.raises(GateFailed) as raised:
-        run_gate("datasets/aggregate", "two", rows_of(-1), ["count"], not_negative, lake.lake_bucket)
+        run_gate(Run.of("datasets", "two"), "aggregate", rows_of(-1), ["count"], not_negative)
     failure = fail("datasets_aggregate", "two", NOW + timedelta(minutes=1), str(raised.value))
     steps.gate_failed(failure, raised.value.report, failure.at)
     other = GateRecord("events/ingest", "events_ingest", "check", "r", NOW, NOW + timedelta(hours=1), "passed", "", "")
@@ -129,9 +130,9 @@ def run_command(*arguments: str, exit_code: int = 0) -> str:
 def test_the_terminal_shows_the_same_gates_and_records(lake: Settings) -> None:
     assert "No gate has run yet" in run_command("quality", "list")
     run_command("quality", "open", "datasets/aggregate", exit_code=1)
-    passed = run_gate("datasets/aggregate", "one", rows_of(1), ["count"], not_negative, lake.lake_bucket)
+    passed = run_gate(Run.of("datasets", "one"), "aggregate", rows_of(1), ["count"], not_negative)
     succeed("datasets_aggregate", "one", NOW, passed)
-    write_quarantine(lake.lake_bucket, "datasets", "run", "files", rejected(3))
+    Run.of("datasets", "run").quarantine("files", rejected(3))
 
     assert json.loads(run_command("quality", "list", "--json"))["outcome"] == "passed"
     shown = run_command("quality", "open", "datasets/aggregate")
@@ -161,8 +162,8 @@ def rejected(count: int, reason: str = "not_json") -> list[Rejection]:
 
 
 def test_rejected_records_are_counted_and_found_by_pipeline_reason_day_and_file(lake: Settings) -> None:
-    write_quarantine(lake.lake_bucket, "datasets", "run", "files", rejected(3))
-    write_quarantine(lake.lake_bucket, "events", "shard", "x", rejected(2, "bad_uuid"))
+    Run.of("datasets", "run").quarantine("files", rejected(3))
+    Run.of("events", "shard").quarantine("x", rejected(2, "bad_uuid"))
     found = quarantine.read_quarantine(lake, ["datasets", "events"])
     assert [(each["pipeline"], each["reason"], each["records"]) for each in found["counts"]] == [
         ("datasets", "not_json", 3),
@@ -179,7 +180,7 @@ def test_rejected_records_are_counted_and_found_by_pipeline_reason_day_and_file(
 
 def test_a_large_quarantine_costs_a_bounded_number_of_requests(lake: Settings, faults: FaultInjection) -> None:
     for number in range(quarantine.FILES_READ + 5):
-        write_quarantine(lake.lake_bucket, "datasets", f"run-{number:03}", "files", rejected(2))
+        Run.of("datasets", f"run-{number:03}").quarantine("files", rejected(2))
     before = faults.requests()
     found = quarantine.read_quarantine(lake, ["datasets"])
     asked = faults.requests() - before

@@ -6,7 +6,7 @@ import pytest
 
 from modules_world import World
 from sluice.aws.sessions import client
-from sluice.pipelines.modules import steps
+from sluice.core import work_queue
 from sluice.settings import Settings
 
 
@@ -14,7 +14,7 @@ from sluice.settings import Settings
 def world(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     """An account with what the modules pipeline stands on."""
     # The emulator has one server, and it answers a short poll for all that it holds.
-    monkeypatch.setattr(steps, "LONG_POLL_SECONDS", 0)
+    monkeypatch.setattr(work_queue, "LONG_POLL_SECONDS", 0)
     yield World(settings)
     # The emulator of all tests saves what it holds whenever one of them deploys.
     client("dynamodb").delete_table(TableName=settings.modules_message_table)

@@ -133,7 +133,7 @@ def test_rows_without_a_uuid_are_left_for_the_gate(tmp_path: Path) -> None:
     raw = write_raw(tmp_path / "raw.parquet", [Row(1), Row(2)], event_uuid=pa.array([None, None], pa.string()))
     result = dedup_hour([raw], [raw], tmp_path / "out", memory_limit_mb=256)
     assert result.rows_out == 2
-    assert measure_hour(result.files, HOUR, ["account"])["null_event_uuid"] == 2
+    assert measure_hour(result.files, HOUR, ["account"]).counts["null_event_uuid"] == 2
 
 
 @settings(max_examples=30, deadline=None)
@@ -269,25 +269,25 @@ def test_what_the_transform_writes_is_deduplicated(tmp_path: Path) -> None:
 
 def test_the_measures_of_a_good_hour(tmp_path: Path) -> None:
     measures = measure_hour([write_raw(tmp_path / "a.parquet", [Row(1), Row(2)])], HOUR, ["account", "user"])
-    assert {name: value for name, value in measures.items() if value} == {"rows": 2, "distinct_uuids": 2}
+    assert {name: value for name, value in measures.counts.items() if value} == {"rows": 2, "distinct_uuids": 2}
 
 
 def test_the_measures_show_what_is_wrong(tmp_path: Path) -> None:
     raw = [Row(1), Row(1), Row(2, HOUR.timestamp() - 0.001), Row(3, HOUR.timestamp() + 3600), Row(4, HOUR.timestamp())]
     path = write_raw(tmp_path / "a.parquet", raw, event_type=pa.array(["x", "b", "account", "x", None]))
     measures = measure_hour([path], HOUR, ["account"])
-    assert measures["distinct_uuids"] == 4
-    assert measures["outside_hour"] == 2
-    assert measures["null_event_type"] == 1
-    assert (measures["unknown_types"], measures["unknown_type_rows"]) == (["b", "x"], 3)
+    assert measures.counts["distinct_uuids"] == 4
+    assert measures.counts["outside_hour"] == 2
+    assert measures.counts["null_event_type"] == 1
+    assert (measures.unknown_types, measures.counts["unknown_type_rows"]) == (["b", "x"], 3)
 
 
 def test_every_type_is_unknown_where_none_is_named(tmp_path: Path) -> None:
-    assert measure_hour([write_raw(tmp_path / "a.parquet", [Row(1)])], HOUR, [])["unknown_types"] == ["account"]
+    assert measure_hour([write_raw(tmp_path / "a.parquet", [Row(1)])], HOUR, []).unknown_types == ["account"]
 
 
 def test_an_hour_without_files_measures_zero(tmp_path: Path) -> None:
     measures = measure_hour([], HOUR, [])
-    assert measures["rows"] == 0
+    assert measures.counts["rows"] == 0
     filled = measure_hour([write_raw(tmp_path / "a.parquet", [Row(1)])], HOUR, ["account"])
-    assert measures.keys() == filled.keys()
+    assert measures.counts.keys() == filled.counts.keys()

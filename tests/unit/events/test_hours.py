@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from sluice.pipelines.events.batch import RawFile
 from sluice.pipelines.events.marks import touched_hours
 from sluice.pipelines.events.storage import hour_text, parse_hour
 
@@ -13,9 +14,9 @@ from sluice.pipelines.events.storage import hour_text, parse_hour
 def test_hours_are_touched_by_their_events_and_by_those_of_the_hours_before() -> None:
     hour = datetime(2024, 4, 7, 17, tzinfo=UTC)
     files = [
-        {"hour": hour_text(hour), "rows": 3},
-        {"hour": hour_text(hour), "rows": 4},
-        {"hour": hour_text(hour + timedelta(hours=1)), "rows": 1},
+        RawFile("", "", hour_text(hour), 3),
+        RawFile("", "", hour_text(hour), 4),
+        RawFile("", "", hour_text(hour + timedelta(hours=1)), 1),
     ]
     touched = touched_hours(files, "run", lookback_hours=2)
     assert list(touched.values()) == [

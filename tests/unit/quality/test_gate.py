@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from sluice.aws import s3
 from sluice.core.quality import gate as gate_module
-from sluice.core.quality.gate import EXAMPLES, GateFailed, run_gate, validate
+from sluice.core.quality.gate import EXAMPLES, GateFailed, GateResult, run_gate, validate
+from sluice.core.run import Run
 
 ROWS = [{"name": "a", "count": 1}, {"name": "b", "count": -1}, {"name": "c", "count": -2}]
 
@@ -51,8 +52,8 @@ def written(monkeypatch: pytest.MonkeyPatch) -> dict[str, bytes]:
     return objects
 
 
-def gate(rows: Sequence[dict[str, Any]], expectations: Any) -> dict[str, Any]:
-    return run_gate("pipeline/step", "run-1", rows, ["name", "count"], expectations, "lake")
+def gate(rows: Sequence[dict[str, Any]], expectations: Any) -> GateResult:
+    return run_gate(Run("pipeline", "run-1", "lake"), "step", rows, ["name", "count"], expectations)
 
 
 def test_a_gate_that_passes_says_so_in_xcom_and_leaves_a_report(written: dict[str, bytes]) -> None:

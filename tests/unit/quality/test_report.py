@@ -1,14 +1,15 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from sluice.core.quality.report import render
+from sluice.core.quality.report import Finding, GateReport, render
 
-FINDING = {"expectation": "be_unique(column=key)", "severity": "critical", "passed": True, "observed": ""}
-DOCUMENT: dict[str, Any] = {"gate": "p/step", "run": "run-1", "rows": 3, "passed": True, "findings": [FINDING]}
+FINDING = Finding("be_unique(column=key)", "critical", passed=True, observed="")
+REPORT = GateReport("p/step", "run-1", 3, passed=True, measures={}, findings=[FINDING])
 
 
 def outcomes(page: str) -> list[str]:
@@ -16,12 +17,12 @@ def outcomes(page: str) -> list[str]:
 
 
 def test_a_page_says_which_gate_which_run_and_how_it_ended() -> None:
-    page = render(DOCUMENT)
+    page = render(REPORT)
     assert "p/step" in page
     assert "run-1" in page
     assert "3 rows" in page
     assert '<span class="passed">passed</span>' in page
-    assert '<span class="failed">failed</span>' in render(DOCUMENT | {"passed": False})
+    assert '<span class="failed">failed</span>' in render(replace(REPORT, passed=False))
 
 
 @pytest.mark.parametrize(
@@ -29,29 +30,24 @@ def test_a_page_says_which_gate_which_run_and_how_it_ended() -> None:
     [({}, "passed"), ({"passed": False}, "failed"), ({"passed": False, "severity": "warning"}, "warned")],
 )
 def test_every_expectation_shows_its_outcome(changes: dict[str, Any], outcome: str) -> None:
-    assert outcomes(render(DOCUMENT | {"findings": [FINDING | changes]})) == [outcome]
+    assert outcomes(render(replace(REPORT, findings=[replace(FINDING, **changes)]))) == [outcome]
 
 
 def test_bad_data_cannot_run_a_script_in_the_page() -> None:
-    page = render(DOCUMENT | {"findings": [FINDING | {"passed": False, "observed": "<script>alert(1)</script>"}]})
+    finding = replace(FINDING, passed=False, observed="<script>alert(1)</script>")
+    page = render(replace(REPORT, findings=[finding]))
     assert "<script>" not in page
     assert "&lt;script&gt;" in page
 
 
 def test_a_page_needs_nothing_from_the_network() -> None:
-    assert not re.search(r"(?:src|href)=|@import|url\(|https?://", render(DOCUMENT))
+    assert not re.search(r"(?:src|href)=|@import|url\(|https?://", render(REPORT))
 
 
 def test_a_page_says_by_itself_when_the_run_was_what_was_expected_and_what_was_found() -> None:
-    finding = FINDING | {"expected": "key is unique", "found": "3 distinct (a, b, c)"}
-    page = render(
-        DOCUMENT
-        | {
-            "run": "scheduled__2026-11-21T02-13-00.123456_00-00_abc",
-            "findings": [finding],
-            "measures": {"records_in": 400},
-        }
-    )
+    finding = replace(FINDING, expected="key is unique", found="3 distinct (a, b, c)")
+    run = "scheduled__2026-11-21T02-13-00.123456_00-00_abc"
+    page = render(replace(REPORT, run=run, findings=[finding], measures={"records_in": 400}))
     assert "scheduled, 2026-11-21 02:13:00 UTC" in page
     assert "1 expectations: 1 passed" in page
     assert "key is unique" in page

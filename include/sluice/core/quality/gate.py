@@ -8,16 +8,16 @@ from __future__ import annotations
 import functools
 import importlib
 import itertools
-import json
 import logging
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, NotRequired, TypeAlias, TypedDict
 
-from sluice import lake
 from sluice.aws import s3
-from sluice.core.quality import GateFailed, report, words
+from sluice.core import documents
+from sluice.core.quality import GateFailed, words
+from sluice.core.quality.report import Finding, GateReport, render
+from sluice.core.run import Run
 
 if TYPE_CHECKING:
     from great_expectations.core import ExpectationValidationResult
@@ -29,85 +29,60 @@ log = logging.getLogger(__name__)
 EXAMPLES = 5
 """Unexpected values that a message shows."""
 
+Row: TypeAlias = Mapping[str, object]
+"""What a gate validates: a record, or the measures of data that is too large for it; column -> value."""
 
-@dataclass(frozen=True)
-class Finding:
-    """The outcome of one expectation, as a report shows it.
 
-    Attributes:
-        expectation: what was expected, with its arguments.
-        severity: `critical` stops the run, `warning` is reported.
-        passed: whether it holds.
-        observed: what was found instead, one line; empty when it holds.
-        expected: the expectation in words.
-        found: what the rows hold of it, in words and with its unit, also where it holds.
-        unit: of the values; "" for counts and texts.
-        examples: values that break it, a few.
-    """
+class GateResult(TypedDict):
+    """What a gate returns for XCom; `warnings` are texts, `report` is its s3:// address."""
 
-    expectation: str
-    severity: str
-    passed: bool
-    observed: str
-    expected: str = ""
-    found: str = ""
-    unit: str = ""
-    examples: tuple[str, ...] = ()
-
-    def __str__(self) -> str:
-        return f"{self.expectation}: {self.observed}" if self.observed else self.expectation
+    gate: str
+    rows: int
+    expectations: NotRequired[int]
+    warnings: NotRequired[list[str]]
+    report: NotRequired[str]
 
 
 def run_gate(
+    run: Run,
     gate: str,
-    run: str,
-    rows: Sequence[dict[str, Any]],
+    rows: Sequence[Row],
     columns: Sequence[str],
     expectations: Callable[[], Sequence[Expectation]],
-    bucket: str,
-) -> dict[str, Any]:
-    """Validate rows, write the report below `quality/<gate>/`, and let only good data pass.
+) -> GateResult:
+    """Validate rows, write the report below `quality/<pipeline>/<gate>/`, and let only good data pass.
 
     Args:
-        gate: name of the gate, `<pipeline>/<step>`.
-        run: the run as a part of a key.
+        run: the run.
+        gate: name of the gate within its pipeline.
         rows: what to validate; may be empty, then every expectation on values holds.
         columns: the columns that the expectations speak of.
         expectations: makes the Great Expectations objects; `severity="warning"` only warns.
-        bucket: the lake bucket.
-
-    Returns:
-        For XCom: `gate`, `rows`, `expectations`, `warnings` (texts) and `report` (s3:// address).
 
     Raises:
         GateFailed: with every failed critical expectation in the message.
     """
-    findings = validate(gate, rows, columns, expectations)
+    name = f"{run.pipeline}/{gate}"
+    findings = validate(name, rows, columns, expectations)
     failed = [each for each in findings if not each.passed and each.severity == "critical"]
     warnings = [each for each in findings if not each.passed and each.severity != "critical"]
-    document = {
-        "gate": gate,
-        "run": run,
-        "rows": len(rows),
-        "passed": not failed,
-        "measures": dict(rows[0]) if len(rows) == 1 else {},
-        "findings": [asdict(each) for each in findings],
-    }
-    s3.write_object(bucket, lake.quality_key(gate, run, "json"), json.dumps(document, indent=2, default=str).encode())
-    page = report.render(document).encode()
-    address = s3.write_object(bucket, lake.quality_key(gate, run, "html"), page, "text/html; charset=utf-8")
+    measures = dict(rows[0]) if len(rows) == 1 else {}
+    report = GateReport(name, run.slug, len(rows), passed=not failed, measures=measures, findings=findings)
+    documents.save(run.bucket, run.report_key(gate, "json"), report)
+    page = render(report).encode()
+    address = s3.write_object(run.bucket, run.report_key(gate, "html"), page, "text/html; charset=utf-8")
     for each in warnings:
-        log.warning("gate %s warns: %s", gate, each)
+        log.warning("gate %s warns: %s", name, each)
     if failed:
         listed = "\n".join(f"  {each}" for each in failed)
         raise GateFailed(
-            f"gate {gate} failed {len(failed)} of {len(findings)} expectations on {len(rows)} rows,"
+            f"gate {name} failed {len(failed)} of {len(findings)} expectations on {len(rows)} rows,"
             f" nothing was published:\n{listed}\nreport: {address}",
             report=address,
         )
-    log.info("gate %s passed %d expectations on %d rows: %s", gate, len(findings) - len(warnings), len(rows), address)
+    log.info("gate %s passed %d expectations on %d rows: %s", name, len(findings) - len(warnings), len(rows), address)
     return {
-        "gate": gate,
+        "gate": name,
         "rows": len(rows),
         "expectations": len(findings),
         "warnings": [str(each) for each in warnings],
@@ -124,7 +99,7 @@ def import_great_expectations() -> None:
 
 
 def validate(
-    name: str, rows: Sequence[dict[str, Any]], columns: Sequence[str], expectations: Callable[[], Sequence[Expectation]]
+    name: str, rows: Sequence[Row], columns: Sequence[str], expectations: Callable[[], Sequence[Expectation]]
 ) -> list[Finding]:
     """What each expectation finds in the rows, in the order given."""
     import_great_expectations()
@@ -137,7 +112,7 @@ def validate(
 
 def _results(
     name: str,
-    rows: Sequence[dict[str, Any]],
+    rows: Sequence[Row],
     columns: Sequence[str],
     expectations: Sequence[Expectation],
     result_format: Literal["BOOLEAN_ONLY", "SUMMARY"],
@@ -183,7 +158,7 @@ def _position(result: ExpectationValidationResult) -> int:
     return int(config.meta["position"])
 
 
-def _finding(result: ExpectationValidationResult, rows: Sequence[dict[str, Any]]) -> Finding:
+def _finding(result: ExpectationValidationResult, rows: Sequence[Row]) -> Finding:
     config = result.expectation_config
     assert config is not None
     arguments = ", ".join(

@@ -1,9 +1,63 @@
-"""The page of one gate's run. Great Expectations' own pages load their style from elsewhere and are bare offline."""
+"""The report of one gate on one run, and its page.
+
+Great Expectations' own pages load their style from elsewhere and are bare offline.
+"""
 
 from __future__ import annotations
 
 import re
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Finding:
+    """The outcome of one expectation, as a report shows it.
+
+    Attributes:
+        expectation: what was expected, with its arguments.
+        severity: `critical` stops the run, `warning` is reported.
+        passed: whether it holds.
+        observed: what was found instead, one line; empty when it holds.
+        expected: the expectation in words.
+        found: what the rows hold of it, in words and with its unit, also where it holds.
+        unit: of the values; "" for counts and texts.
+        examples: values that break it, a few.
+    """
+
+    expectation: str
+    severity: str
+    passed: bool
+    observed: str
+    expected: str = ""
+    found: str = ""
+    unit: str = ""
+    examples: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return f"{self.expectation}: {self.observed}" if self.observed else self.expectation
+
+
+@dataclass(frozen=True)
+class GateReport:
+    """What a gate found in one run, as it is kept below `quality/`.
+
+    Attributes:
+        gate: its name, `<pipeline>/<step>`.
+        run: the run as a part of a key.
+        rows: how many were validated.
+        passed: whether no critical expectation failed.
+        measures: the row, where there is one.
+        findings: one for each expectation.
+    """
+
+    gate: str
+    run: str
+    rows: int
+    passed: bool
+    measures: Mapping[str, object]
+    findings: Sequence[Finding]
+
 
 PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>{{ gate }} · {{ run }}</title>
@@ -57,19 +111,19 @@ def about_run(run: str) -> str:
     return f"Run {run}: {kind.replace('_', ' ')}, {day} {':'.join(time)} UTC"
 
 
-def summary(findings: list[dict[str, Any]]) -> str:
+def summary(findings: Sequence[Finding]) -> str:
     """`8 expectations: 7 passed, 1 warned`."""
-    passed = sum(each["passed"] for each in findings)
-    failed = sum(not each["passed"] and each["severity"] == "critical" for each in findings)
+    passed = sum(each.passed for each in findings)
+    failed = sum(not each.passed and each.severity == "critical" for each in findings)
     warned = len(findings) - passed - failed
     named = ((failed, "failed"), (warned, "warned"), (passed, "passed"))
     counts = [f"{count} {name}" for count, name in named if count]
     return f"{len(findings)} expectations: {', '.join(counts)}" if counts else "no expectations"
 
 
-def render(document: dict[str, Any]) -> str:
-    """HTML of a gate's document: `gate`, `run`, `rows`, `passed`, `findings`. Needs nothing from the network."""
+def render(report: GateReport) -> str:
+    """HTML of a gate's report. Needs nothing from the network."""
     from jinja2 import Environment
 
-    words = {"about_run": about_run(document["run"]), "summary": summary(document["findings"])}
-    return Environment(autoescape=True).from_string(PAGE).render(document | words)
+    words = {"about_run": about_run(report.run), "summary": summary(report.findings)}
+    return Environment(autoescape=True).from_string(PAGE).render(vars(report) | words)

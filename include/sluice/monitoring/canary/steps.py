@@ -8,12 +8,13 @@ from datetime import datetime, timedelta
 
 from sluice.aws import kinesis, s3, sqs
 from sluice.aws.sns import topic_arn
+from sluice.core.run import utc_now
 from sluice.errors import TerminalError
 from sluice.monitoring import metrics, runs
 from sluice.monitoring.canary import cleanup, records
 from sluice.monitoring.canary.checks import find_difference
 from sluice.monitoring.canary.records import DAGS, NAME, PARTNER_FILE, Observed
-from sluice.monitoring.runs import CanaryResult, utc_now
+from sluice.monitoring.runs import CanaryResult
 from sluice.pipelines.accommodations import storage as accommodations_storage
 from sluice.settings import load_settings
 

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Sequence
-from dataclasses import asdict
-from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from sluice import lake
 from sluice.aws import s3
 from sluice.aws.threads import THREADS, in_parallel
 from sluice.base_settings import CANARY
-from sluice.core.notifications import Announced
+from sluice.core import documents
 from sluice.core.quarantine import Rejection
-from sluice.core.staging import content_digest
-from sluice.pipelines.accommodations import PIPELINE, storage
+from sluice.core.run import Run
+from sluice.core.work_queue import Received
+from sluice.pipelines.accommodations import storage
 from sluice.pipelines.accommodations.catalogue import StagedFiles, Tables, read_tables
 from sluice.pipelines.accommodations.current import (
     COUNTS,
@@ -29,9 +26,10 @@ from sluice.pipelines.accommodations.current import (
     split_candidates,
     write_newest,
 )
+from sluice.pipelines.accommodations.documents import COLLECTED, Batch, CatalogueChange, Collected
 from sluice.pipelines.accommodations.records import PartnerFile, Reason, usable_partners
 from sluice.pipelines.accommodations.storage import Catalogue
-from sluice.settings import Settings
+from sluice.settings import Settings, load_settings
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -41,56 +39,36 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def collected_key(run: str) -> str:
-    """Key of what a run took from the queue."""
-    return lake.staging_key(PIPELINE, run, "collected.json")
-
-
-def batch_key(run: str) -> str:
-    """Key of what a run will publish."""
-    return lake.staging_key(PIPELINE, run, "batch.json")
-
-
 # collect
 
 
-def find_files(settings: Settings, events: Sequence[Announced]) -> tuple[list[PartnerFile], list[Rejection]]:
+def find_files(settings: Settings, events: Sequence[Received[str]]) -> tuple[list[PartnerFile], list[Rejection]]:
     """The files that events are about, each once as it is now; and the events of those that were deleted.
 
     An object that was overwritten since its event is taken as it is; the event of the newer version is a duplicate.
     A deleted one can never be read, so its message is not left to become a dead letter.
     """
-    distinct = list(dict.fromkeys(event.key for event in events))
+    distinct = list(dict.fromkeys(event.record for event in events))
     found = in_parallel(lambda key: storage.find_file(settings.landing_bucket, key), distinct)
     deleted = {key for key, file in zip(distinct, found, strict=True) if file is None}
     rejections = [
         Rejection(
-            f"s3://{settings.landing_bucket}/{event.key}", Reason.OBJECT_MISSING, "", Reason.OBJECT_MISSING.detail
+            f"s3://{settings.landing_bucket}/{event.record}", Reason.OBJECT_MISSING, "", Reason.OBJECT_MISSING.detail
         )
         for event in events
-        if event.key in deleted
+        if event.record in deleted
     ]
     return [file for file in found if file], rejections
-
-
-def quarantine_events(settings: Settings, run: str, rejections: Sequence[Rejection]) -> list[list[str]]:
-    """Stage rejected events; (staged key, quarantine key), or nothing."""
-    if not rejections:
-        return []
-    staged = lake.staging_key(PIPELINE, run, "events.jsonl")
-    s3.write_json_lines(settings.lake_bucket, staged, [asdict(each) for each in rejections])
-    return [[staged, lake.quarantine_key(PIPELINE, run, "events")]]
 
 
 # consolidate
 
 
-def consolidate_files(settings: Settings, run: str, folder: Path) -> dict[str, Any]:
+def consolidate_files(run: Run, folder: Path) -> Batch:
     """Read the files, apply the rule, merge the catalogue, stage everything; what `publish` needs to know of it.
 
     Args:
-        settings: of this process.
-        run: the run as a part of a key.
+        run: the run.
         folder: empty folder for its work.
 
     Raises:
@@ -98,41 +76,35 @@ def consolidate_files(settings: Settings, run: str, folder: Path) -> dict[str, A
     """
     from sluice.pipelines.accommodations import transform
 
-    bucket = settings.lake_bucket
-    collected = json.loads(s3.read_object(bucket, collected_key(run)).body)
-    files = [
-        PartnerFile(name, key, version, datetime.fromisoformat(at), size)
-        for name, key, version, at, size in collected["files"]
-    ]
+    settings = load_settings()
+    collected = run.load(COLLECTED, Collected)
     priority, blocked = storage.read_lists(settings.partner_priority_table)
     found = storage.read_catalogue(settings.accommodations_ledger_table)
     tables = read_tables(digest_lists(priority, blocked))
     with transform.consolidation(folder, settings.accommodations_memory_limit_mb) as connection:
-        unreadable = _read_files(connection, files, folder)
+        unreadable = _read_files(connection, collected.files, folder)
         # Usable for its own accommodation only (`is_reserved` of the rule), without being on the list.
         usable = usable_partners([*priority, CANARY], blocked)
         result = transform.consolidate_batch(connection, usable, blocked, folder / "out")
-        quarantine = [*collected["quarantine"], *_stage_rejected(settings, run, result)]
-        outputs = [(path, lake.staging_key(PIPELINE, run, path.name)) for path in result.outputs]
-        s3.upload_files(bucket, outputs)
-        withdrawn = collected.get("withdraw", [])
-        plan, counts = _merge(connection, settings, run, result.ranges, found, tables, withdrawn, folder)
-    read = [file for file in files if file not in unreadable]
+        rejected = _stage_rejected(run, result)
+        outputs = [(path, run.staging_key(path.name)) for path in result.outputs]
+        s3.upload_files(run.bucket, outputs)
+        change, counts = _merge(connection, run, result.ranges, found, tables, collected.withdraw, folder)
     kept = {file.key for file in unreadable}
-    kept_messages = {message_id for message_id, key in collected["events"] if key in kept}
-    return {
-        "run": run,
-        "collected": content_digest(collected),
-        "base": found.number,
-        "outputs": [key for _, key in outputs],
-        "quarantine": quarantine,
-        "sources": [file.source for file in read],
-        "receipt_handles": [
-            handle for message_id, handle in collected["messages"].items() if message_id not in kept_messages
-        ],
-        "catalogue": plan,
-        "measures": _measures(collected["counts"], len(unreadable), result, counts),
-    }
+    unknown = result.unknown_partners
+    return Batch(
+        run=run.slug,
+        collected=documents.digest(collected),
+        base=found.number,
+        outputs=[key for _, key in outputs],
+        rejected=rejected,
+        rejections=collected.rejections,
+        sources=[file.source for file in collected.files if file not in unreadable],
+        receipts=collected.receipts.without({message_id for message_id, key in collected.events if key in kept}),
+        catalogue=change,
+        counts=_counts(collected, len(unreadable), result) | counts,
+        unknown_partners=", ".join(map(repr, unknown[:10])) + (" ..." if len(unknown) > 10 else ""),
+    )
 
 
 def _read_files(connection: DuckDBPyConnection, files: Sequence[PartnerFile], folder: Path) -> dict[PartnerFile, str]:
@@ -160,31 +132,30 @@ def _read_files(connection: DuckDBPyConnection, files: Sequence[PartnerFile], fo
     return unreadable
 
 
-def _stage_rejected(settings: Settings, run: str, result: Consolidated) -> list[list[str]]:
+def _stage_rejected(run: Run, result: Consolidated) -> str | None:
     if not result.rejected_path:
-        return []
-    staged = lake.staging_key(PIPELINE, run, result.rejected_path.name)
-    s3.upload_files(settings.lake_bucket, [(result.rejected_path, staged)])
+        return None
+    staged = run.staging_key(result.rejected_path.name)
+    s3.upload_files(run.bucket, [(result.rejected_path, staged)])
     log.warning("quarantined %s", result.rejected)
-    return [[staged, lake.quarantine_key(PIPELINE, run, "records")]]
+    return staged
 
 
 def _merge(
     connection: DuckDBPyConnection,
-    settings: Settings,
-    run: str,
+    run: Run,
     ranges: Sequence[str],
     found: Catalogue,
     tables: Tables,
     withdrawn: Sequence[str],
     folder: Path,
-) -> tuple[dict[str, Any], dict[str, int]]:
+) -> tuple[CatalogueChange, dict[str, int]]:
     """Merge the batch into the buckets that it touches, or all of them where `current` is outdated; stage them.
 
     Earlier records of the accommodations that are `withdrawn` are left out.
 
     Returns:
-        `catalogue` of the batch, which `publication.finish` commits, and the counts of the gate.
+        What `publication.finish` commits, and the counts of the gate.
     """
     number = found.number + 1
     buckets = plan_buckets(tables.buckets, tables.candidate_bytes + newest_bytes(connection))
@@ -197,17 +168,17 @@ def _merge(
     split_files: dict[int, Path] = {}
     if is_split:
         for bucket, addresses in old.items():
-            paths = _download(settings, addresses, folder / f"old-{bucket}")
+            paths = _download(run.bucket, addresses, folder / f"old-{bucket}")
             split_files[bucket] = folder / f"split-{bucket:05d}.parquet"
             changed.update(split_candidates(connection, paths, buckets, split_files[bucket]))
             for path in paths:
                 path.unlink()
         touched = changed
     # Of each table the files that take the place of those of the buckets.
-    candidates, current = StagedFiles(settings, run), StagedFiles(settings, run)
+    candidates, current = StagedFiles(run), StagedFiles(run)
     counts = dict.fromkeys(COUNTS, 0)
     for bucket in sorted(touched):
-        paths = [] if is_split else _download(settings, old.get(bucket, []), folder / f"old-{bucket}")
+        paths = [] if is_split else _download(run.bucket, old.get(bucket, []), folder / f"old-{bucket}")
         parent = split_files.get(bucket % tables.buckets)
         targets = folder / f"candidates-{bucket:05d}.parquet", folder / f"current-{bucket:05d}.parquet"
         sources = [*paths, *newest_files, *([parent] if parent else [])]
@@ -222,44 +193,33 @@ def _merge(
         for count in COUNTS:
             counts[count] += merged[count]
     size_bytes = tables.candidate_bytes + counts["candidate_bytes"] - counts["replaced_bytes"]
-    plan = {
-        "buckets": buckets,
-        "candidate_bytes": size_bytes,
-        "lists": tables.lists,
-        "is_outdated": is_outdated,
-        "candidates": candidates.replacing(tables.candidates.files, None if is_split else changed),
-        "current": current.replacing(tables.current.files, None if is_split or is_outdated else touched),
-    }
-    return plan, counts
-
-
-def _download(settings: Settings, addresses: Sequence[str], folder: Path) -> list[Path]:
-    root = f"s3://{settings.lake_bucket}/"
-    return s3.download_files(settings.lake_bucket, [each.removeprefix(root) for each in addresses], folder)
-
-
-def _measures(
-    events: dict[str, int], unreadable: int, result: Consolidated, catalogue: dict[str, int]
-) -> dict[str, Any]:
-    """The row that the gate looks at."""
-    measures = _measure_counts(result) | catalogue | events
-    measures |= {"files": events["files"] - unreadable, "unreadable": unreadable, "outputs": len(result.outputs)}
-    measures["events_accounted"] = sum(
-        measures[name] for name in ("files", "unreadable", "duplicate_events", "quarantined_events")
+    change = CatalogueChange(
+        buckets=buckets,
+        candidate_bytes=size_bytes,
+        lists=tables.lists,
+        is_outdated=is_outdated,
+        candidates=candidates.replacing(tables.candidates.files, None if is_split else changed),
+        current=current.replacing(tables.current.files, None if is_split or is_outdated else touched),
     )
-    if not result.outputs:
-        # There is no file that could be too small.
-        measures["smallest_file_bytes"] = None
-    return measures
+    return change, counts
 
 
-def _measure_counts(consolidated: Consolidated) -> dict[str, Any]:
-    """The row of measures that the gate of a batch looks at."""
-    counts = consolidated.counts
-    accounted = sum(counts[name] for name in ("published", "duplicates", "unlisted", "blocked", "quarantined"))
-    unknown = consolidated.unknown_partners
-    return {
-        **counts,
-        "accounted": accounted,
-        "unknown_partners": ", ".join(map(repr, unknown[:10])) + (" ..." if len(unknown) > 10 else ""),
+def _download(bucket: str, addresses: Sequence[str], folder: Path) -> list[Path]:
+    root = f"s3://{bucket}/"
+    return s3.download_files(bucket, [each.removeprefix(root) for each in addresses], folder)
+
+
+def _counts(collected: Collected, unreadable: int, result: Consolidated) -> dict[str, int]:
+    """What became of the records and events, for the gate."""
+    counts = result.counts
+    files, rejected = len(collected.files), len(collected.rejections)
+    return counts | {
+        "accounted": sum(counts[name] for name in ("published", "duplicates", "unlisted", "blocked", "quarantined")),
+        "events_in": collected.events_in,
+        "files": files - unreadable,
+        "unreadable": unreadable,
+        "duplicate_events": collected.duplicate_events,
+        "quarantined_events": rejected,
+        "events_accounted": files + collected.duplicate_events + rejected,
+        "outputs": len(result.outputs),
     }

@@ -10,17 +10,14 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from sluice import lake
 from sluice.aws import s3
 from sluice.aws.tables import commits
-from sluice.aws.tables.commits import Contents
+from sluice.aws.tables.commits import Contents, Part
 from sluice.aws.tables.definitions import Column, TableDefinition
+from sluice.core.run import Run
 from sluice.errors import TerminalError
-from sluice.pipelines.accommodations import PIPELINE
 from sluice.pipelines.accommodations.storage import Catalogue
-from sluice.settings import Settings
 
 CANDIDATES = TableDefinition(
     "accommodations_candidates",
@@ -116,27 +113,27 @@ def read_tables(lists: str) -> Tables:
 class StagedFiles:
     """Files of a table that are staged one after another, and the digest of what they hold."""
 
-    def __init__(self, settings: Settings, run: str) -> None:
-        self._bucket, self._run = settings.lake_bucket, run
+    def __init__(self, run: Run) -> None:
+        self._run = run
         self._keys: list[str] = []
         self._digest = hashlib.sha256()
 
     def add(self, path: Path) -> None:
         """Stage a file, which may be deleted then."""
-        key = lake.staging_key(PIPELINE, self._run, path.name)
-        s3.upload_files(self._bucket, [(path, key)])
+        key = self._run.staging_key(path.name)
+        s3.upload_files(self._run.bucket, [(path, key)])
         self._keys.append(key)
         with path.open("rb") as opened:
             self._digest.update(hashlib.file_digest(opened, "sha256").digest())
 
-    def replacing(self, live: Mapping[int, Sequence[str]], buckets: set[int] | None) -> dict[str, Any] | None:
-        """Arguments of `commits.replace` for files of buckets, of all if None; None where there is nothing to do."""
+    def replacing(self, live: Mapping[int, Sequence[str]], buckets: set[int] | None) -> Part | None:
+        """The part of the table that the files are: of buckets, of all if None; None where there is nothing to do."""
         if buckets is not None and not buckets:
             return None
         numbers = sorted(live if buckets is None else buckets)
-        return {
-            "where": "bucket >= 0" if buckets is None else f"bucket in ({', '.join(map(str, numbers))})",
-            "staged": self._keys,
-            "content": self._digest.hexdigest()[:16],
-            "expected": sorted(address for number in numbers for address in live.get(number, [])),
-        }
+        return Part(
+            where="bucket >= 0" if buckets is None else f"bucket in ({', '.join(map(str, numbers))})",
+            staged=self._keys,
+            content=self._digest.hexdigest()[:16],
+            expected=sorted(address for number in numbers for address in live.get(number, [])),
+        )

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import json
-from typing import Any
-
 from sluice import lake
-from sluice.aws import s3, sqs
+from sluice.aws import s3
 from sluice.aws.tables import commits
-from sluice.core.staging import record_published
+from sluice.core import documents
+from sluice.core.run import Run
+from sluice.core.staging import Summary, record_published
 from sluice.core.tally import Tally
 from sluice.errors import TerminalError
 from sluice.pipelines.accommodations import PIPELINE, storage
-from sluice.pipelines.accommodations.batch import batch_key
 from sluice.pipelines.accommodations.catalogue import CANDIDATES, CURRENT, read_tables
+from sluice.pipelines.accommodations.documents import BATCH, Batch, CatalogueChange
 from sluice.pipelines.accommodations.records import output_key
 from sluice.pipelines.accommodations.storage import Announcement
 from sluice.settings import Settings
+
+TASK = "publish"
 
 
 class TablesChanged(TerminalError):
@@ -37,7 +38,7 @@ class TablesChanged(TerminalError):
         )
 
 
-def finish(settings: Settings, announcement: Announcement) -> dict[str, Any]:
+def finish(settings: Settings, announcement: Announcement) -> Summary:
     """Publish an announced batch to its end; nothing of it is done twice in a way that shows.
 
     Curated files first, then the candidates and the catalogue that readers see, the ledger, and the messages last. A
@@ -48,52 +49,60 @@ def finish(settings: Settings, announcement: Announcement) -> dict[str, Any]:
         where another worker published it first.
 
     Raises:
-        StagingExpired: its staging expired before any run finished it.
+        StagingExpired: its staging expired before any run finished it, or another version of the code saved it.
         TablesChanged: the tables were changed since the batch was merged, by a roll-back for example.
     """
-    bucket, table = settings.lake_bucket, settings.accommodations_ledger_table
+    table = settings.accommodations_ledger_table
+    run = Run.of(PIPELINE, announcement.run)
     try:
-        batch: dict[str, Any] = json.loads(s3.read_object(bucket, batch_key(announcement.run)).body)
+        batch = run.load(BATCH, Batch)
         first = announcement.first_microsecond
-        outputs = [(key, output_key(first + place)) for place, key in enumerate(batch["outputs"])]
-        s3.copy_objects(bucket, [*batch["quarantine"], *outputs])
-        snapshots = _commit_tables(announcement, batch["catalogue"])
+        outputs = [(key, output_key(first + place)) for place, key in enumerate(batch.outputs)]
+        _quarantine(run, batch)
+        s3.copy_objects(run.bucket, outputs)
+        snapshots = _commit_tables(announcement, batch.catalogue)
     except lake.StagingExpired as expired:
-        raise lake.StagingExpired(bucket, expired.key, _way_out(settings, announcement)) from None
+        raise lake.StagingExpired(run.bucket, expired.key, _way_out(settings, announcement), expired.why) from None
     except commits.Conflict as conflict:
         if storage.read_catalogue(table).announced != announcement:
             # Another worker has published the batch to its end, and the next one may be published already.
-            return tally_of(announcement.run, batch["measures"])
+            return tally_of(batch)
         raise TablesChanged(conflict, announcement.run) from None
-    storage.record_published(table, batch["sources"], announcement.number, announcement.at)
-    sqs.delete(sqs.queue_url(settings.accommodations_queue), batch["receipt_handles"])
-    storage.settle(table, announcement, read_tables(batch["catalogue"]["lists"]).state)
-    tally = tally_of(announcement.run, batch["measures"]) | {"snapshots": snapshots}
-    record_published(bucket, PIPELINE, announcement.run, "publish", batch["collected"], tally)
+    storage.record_published(table, batch.sources, announcement.number, announcement.at)
+    batch.receipts.delete()
+    storage.settle(table, announcement, read_tables(batch.catalogue.lists).state)
+    tally = tally_of(batch) | {"snapshots": snapshots}
+    record_published(run, TASK, documents.digest(batch.collected), tally)
     return tally
 
 
-def _commit_tables(announcement: Announcement, plan: dict[str, Any]) -> dict[str, str | None]:
+def _commit_tables(announcement: Announcement, change: CatalogueChange) -> dict[str, str | None]:
     """Replace what the batch changes of the candidates, then of the catalogue: one snapshot each; their ids."""
     summary = {
         "dag": "accommodations_consolidate",
         "run": announcement.run,
         "batch": announcement.number,
-        "buckets": plan["buckets"],
-        "candidate-bytes": plan["candidate_bytes"],
-        "lists": plan["lists"],
+        "buckets": change.buckets,
+        "candidate-bytes": change.candidate_bytes,
+        "lists": change.lists,
     }
     return {
-        definition.name: commits.replace(definition.name, **change, summary=summary).snapshot_id
-        for definition, change in ((CANDIDATES, plan["candidates"]), (CURRENT, plan["current"]))
-        if change
+        definition.name: commits.replace(definition.name, **vars(part), summary=summary).snapshot_id
+        for definition, part in ((CANDIDATES, change.candidates), (CURRENT, change.current))
+        if part
     }
 
 
-def finish_events(settings: Settings, batch: dict[str, Any]) -> None:
+def finish_events(run: Run, batch: Batch) -> None:
     """Publish a batch of which no file was read: quarantine its events, then delete its messages."""
-    s3.copy_objects(settings.lake_bucket, batch["quarantine"])
-    sqs.delete(sqs.queue_url(settings.accommodations_queue), batch["receipt_handles"])
+    _quarantine(run, batch)
+    batch.receipts.delete()
+
+
+def _quarantine(run: Run, batch: Batch) -> None:
+    run.quarantine("events", batch.rejections)
+    if batch.rejected:
+        s3.copy_objects(run.bucket, [(batch.rejected, run.quarantine_key("records"))])
 
 
 def _way_out(settings: Settings, announcement: Announcement) -> str:
@@ -104,13 +113,13 @@ def _way_out(settings: Settings, announcement: Announcement) -> str:
     )
 
 
-def tally_of(run: str, measures: dict[str, Any]) -> dict[str, Any]:
+def tally_of(batch: Batch) -> Summary:
     """The tally of a batch, and its `unlisted` and `blocked`, which count as duplicates in it."""
-    unusable = {name: measures[name] for name in ("unlisted", "blocked")}
+    unusable = {name: batch.counts[name] for name in ("unlisted", "blocked")}
     tally = Tally(
-        measures["records_in"],
-        published=measures["published"],
-        duplicates=measures["duplicates"] + sum(unusable.values()),
-        quarantined=measures["quarantined"],
-    ).checked(run)
-    return tally | unusable
+        batch.counts["records_in"],
+        published=batch.counts["published"],
+        duplicates=batch.counts["duplicates"] + sum(unusable.values()),
+        quarantined=batch.counts["quarantined"],
+    ).checked(batch.run)
+    return {**tally, **unusable}

@@ -2,48 +2,38 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
-from typing import Any
+from datetime import datetime
 
-from sluice.aws import s3, sqs
-from sluice.core.notifications import announced_objects
-from sluice.core.quality.gate import run_gate
+from sluice.aws import sqs
+from sluice.core.notifications import object_keys
+from sluice.core.quality.gate import GateResult, run_gate
+from sluice.core.run import Run, utc_now
 from sluice.core.scratch import scratch_folder
-from sluice.core.staging import publish_once
+from sluice.core.staging import Summary, publish_once
+from sluice.core.work_queue import WorkQueue
 from sluice.pipelines.accommodations import PIPELINE, expectations, publication, storage
-from sluice.pipelines.accommodations.batch import (
-    batch_key,
-    collected_key,
-    consolidate_files,
-    find_files,
-    quarantine_events,
-)
+from sluice.pipelines.accommodations.batch import consolidate_files, find_files
 from sluice.pipelines.accommodations.catalogue import read_tables
 from sluice.pipelines.accommodations.current import digest_lists
+from sluice.pipelines.accommodations.documents import BATCH, COLLECTED, Batch, Collected
 from sluice.pipelines.accommodations.records import LANDING_PREFIX, by_age
-from sluice.settings import Settings, load_settings
+from sluice.settings import load_settings
 
 log = logging.getLogger(__name__)
-
-
-def utc_now() -> datetime:
-    """The time of day, for names; never for which data is read."""
-    return datetime.now(UTC)
 
 
 # accommodations_consolidate: collect -> consolidate -> check_outputs -> publish
 
 
-def collect(run: str, withdraw: Sequence[str] = ()) -> dict[str, int]:
+def collect(run_id: str, withdraw: Sequence[str] = ()) -> dict[str, int]:
     """Publish what a run that died had announced, then take messages and find out which files they are about.
 
     The lists are read before the first message is received: without them no receive count is burnt.
 
     Args:
-        run: the run as a part of a key.
+        run_id: of the run.
         withdraw: accommodations whose records are taken out of the catalogue; the run has something to do then also
             where no message waits.
 
@@ -54,57 +44,51 @@ def collect(run: str, withdraw: Sequence[str] = ()) -> dict[str, int]:
     Raises:
         PriorityListError: nothing can be decided; all messages are where they were.
     """
-    settings = load_settings()
+    run, settings = Run.of(PIPELINE, run_id), load_settings()
     table = settings.accommodations_ledger_table
-    url = sqs.queue_url(settings.accommodations_queue)
+    queue = WorkQueue(settings.accommodations_queue, object_keys(settings.landing_bucket, LANDING_PREFIX))
     found = storage.read_catalogue(table)
     if found.announced:
         log.warning("run %s died while it published: publishing it to its end", found.announced.run)
         publication.finish(settings, found.announced)
         found = storage.read_catalogue(table)
-    if not withdraw and not found.number and not sqs.queue_depth(url):
+    if not withdraw and not found.number and not sqs.queue_depth(sqs.queue_url(queue.name)):
         return {}
     lists = storage.read_lists(settings.partner_priority_table)
-    messages, is_drained = sqs.drain(url, settings.batch_size)
-    if not messages and not withdraw and not read_tables(digest_lists(*lists)).is_outdated(found):
+    batch = queue.receive(settings.batch_size)
+    if not batch and not withdraw and not read_tables(digest_lists(*lists)).is_outdated(found):
         return {}
-    events, rejections = announced_objects(
-        messages, settings.accommodations_queue, settings.landing_bucket, LANDING_PREFIX
-    )
-    wanted, deleted = find_files(settings, events)
-    rejections += deleted
+    wanted, deleted = find_files(settings, batch.received)
     published = storage.find_published(table, wanted)
     files = by_age([file for file in wanted if file not in published])
+    collected = Collected(
+        number=found.number,
+        withdraw=sorted(set(withdraw)),
+        receipts=batch.receipts,
+        events=[(each.message.message_id, each.record) for each in batch.received],
+        files=files,
+        rejections=batch.rejections + deleted,
+        events_in=len(batch.received) + len(batch.rejections),
+        duplicate_events=len(batch.received) - len(deleted) - len(files),
+    )
+    run.save(COLLECTED, collected)
     counts = {
-        "messages": len(messages),
-        "events_in": len(events) + len(rejections) - len(deleted),
+        "messages": len(batch),
+        "events_in": collected.events_in,
         "files": len(files),
-        "duplicate_events": len(events) - len(deleted) - len(files),
-        "quarantined_events": len(rejections),
-        "is_drained": is_drained,
+        "duplicate_events": collected.duplicate_events,
+        "quarantined_events": len(collected.rejections),
+        "is_drained": batch.is_drained,
     }
-    collected = {
-        # Makes the batch one of its own where only the catalogue is outdated and there is no message.
-        "number": found.number,
-        "withdraw": sorted(set(withdraw)),
-        "messages": {each.message_id: each.receipt_handle for each in messages},
-        "events": [[each.message_id, each.key] for each in events],
-        "files": [
-            [file.bucket, file.key, file.version_id, file.modified_at.isoformat(), file.size_bytes] for file in files
-        ],
-        "quarantine": quarantine_events(settings, run, rejections),
-        "counts": counts,
-    }
-    s3.write_object(settings.lake_bucket, collected_key(run), json.dumps(collected).encode())
     log.info("collected %s", counts)
     return counts
 
 
-def consolidate(run: str) -> dict[str, int]:
+def consolidate(run_id: str) -> dict[str, int]:
     """Apply the rule to the files of the batch, merge them into the current catalogue, and stage both.
 
     Args:
-        run: the run as a part of a key, after `collect`.
+        run_id: of the run, after `collect`.
 
     Returns:
         The counts of records: `records_in`, `published`, `duplicates`, `unlisted`, `blocked`, `quarantined`; and
@@ -113,38 +97,30 @@ def consolidate(run: str) -> dict[str, int]:
     Raises:
         PriorityListError: see `collect`.
     """
-    settings = load_settings()
+    run = Run.of(PIPELINE, run_id)
     with scratch_folder("accommodations-consolidate") as folder:
-        batch = consolidate_files(settings, run, folder)
-    s3.write_object(settings.lake_bucket, batch_key(run), json.dumps(batch).encode())
-    counts = {name: batch["measures"][name] for name in (*expectations.RECORD_COUNTS, "outputs", "unreadable")}
-    log.info("consolidated %s", counts)
-    return counts
+        batch = consolidate_files(run, folder)
+    run.save(BATCH, batch)
+    log.info("consolidated %s", batch.record_counts)
+    return batch.record_counts
 
 
-def check_outputs(run: str) -> dict[str, Any]:
+def check_outputs(run_id: str) -> GateResult:
     """The gate of a batch: reads the measures of what is staged.
 
     Raises:
         GateFailed: nothing of this run may be published, and the messages come back.
     """
-    settings = load_settings()
-    batch = json.loads(s3.read_object(settings.lake_bucket, batch_key(run)).body)
-    return run_gate(
-        f"{PIPELINE}/consolidate",
-        run,
-        [batch["measures"]],
-        expectations.BATCH_COLUMNS,
-        expectations.batch_expectations,
-        settings.lake_bucket,
-    )
+    run = Run.of(PIPELINE, run_id)
+    measures = run.load(BATCH, Batch).measures
+    return run_gate(run, "consolidate", [measures], expectations.BATCH_COLUMNS, expectations.batch_expectations)
 
 
-def publish(run: str, clock: Callable[[], datetime] = utc_now) -> dict[str, Any]:
+def publish(run_id: str, clock: Callable[[], datetime] = utc_now) -> Summary:
     """Announce the batch, write its files, commit its tables, note what was published, delete the messages last.
 
     Args:
-        run: the run as a part of a key, after `consolidate` and its gate.
+        run_id: of the run, after `consolidate` and its gate.
         clock: tells the time (UTC), which names the output files.
 
     Returns:
@@ -155,26 +131,19 @@ def publish(run: str, clock: Callable[[], datetime] = utc_now) -> dict[str, Any]
         BatchTaken: another run published since this one began; the messages come back.
         TablesChanged: see `publication.finish`.
     """
+    run = Run.of(PIPELINE, run_id, clock)
+    batch = run.load(BATCH, Batch)
+    return publish_once(run, publication.TASK, batch.collected, lambda: _publish(run, batch))
+
+
+def _publish(run: Run, batch: Batch) -> Summary:
     settings = load_settings()
-    batch = json.loads(s3.read_object(settings.lake_bucket, batch_key(run)).body)
-    return publish_once(
-        settings.lake_bucket,
-        PIPELINE,
-        run,
-        "publish",
-        batch["collected"],
-        lambda: _publish(settings, run, batch, clock),
-    )
-
-
-def _publish(settings: Settings, run: str, batch: dict[str, Any], clock: Callable[[], datetime]) -> dict[str, Any]:
-    catalogue = batch["catalogue"]
-    if batch["sources"] or catalogue["is_outdated"] or catalogue["candidates"]:
+    if batch.sources or batch.catalogue.is_outdated or batch.catalogue.candidates:
         announcement = storage.announce(
-            settings.accommodations_ledger_table, run, batch["base"], len(batch["outputs"]), clock()
+            settings.accommodations_ledger_table, run.slug, batch.base, len(batch.outputs), run.clock()
         )
         if announcement:
             return publication.finish(settings, announcement)
     else:
-        publication.finish_events(settings, batch)
-    return publication.tally_of(run, batch["measures"])
+        publication.finish_events(run, batch)
+    return publication.tally_of(batch)

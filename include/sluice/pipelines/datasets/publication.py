@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
 
 from sluice.core.quarantine import RejectedRecord
 from sluice.core.scratch import scratch_folder
 from sluice.errors import TerminalError
 from sluice.pipelines.datasets import storage
+from sluice.pipelines.datasets.batch import FileResult, StagedOutput
 from sluice.pipelines.datasets.records import Reason, Source
-from sluice.pipelines.datasets.storage import Published, Version
+from sluice.pipelines.datasets.storage import Published
 from sluice.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -30,7 +30,9 @@ def check_owner(source: Source, published: Published) -> None:
         )
 
 
-def publish_output(settings: Settings, source: Source, file: dict[str, Any], *, take_over: bool) -> bool:
+def publish_output(
+    settings: Settings, source: Source, file: FileResult, output: StagedOutput, *, take_over: bool
+) -> bool:
     """Publish one file in one conditional request; whether it was, or a newer version of its source is there.
 
     The output must be the one that was there before the source was read. Where it is another one, the source is looked
@@ -40,27 +42,27 @@ def publish_output(settings: Settings, source: Source, file: dict[str, Any], *, 
     Raises:
         RejectedRecord: reason `name_taken`.
     """
-    version = Version(*file["version"])
-    metadata = storage.output_metadata(source, version, file["records_in"])
-    expected: str | None = file["expected_etag"]
+    version = output.version
+    metadata = storage.output_metadata(source, version, file.records_in)
+    expected = output.expected_etag
     with scratch_folder("datasets-aggregate") as folder:
         path = folder / "staged.parquet"
-        storage.download_output(settings.lake_bucket, file["staged"], path)
-        while not storage.replace_output(settings.lake_bucket, file["output"], path, metadata, expected):
-            found = storage.read_published(settings.lake_bucket, file["output"])
+        storage.download_output(settings.lake_bucket, output.staged, path)
+        while not storage.replace_output(settings.lake_bucket, output.key, path, metadata, expected):
+            found = storage.read_published(settings.lake_bucket, output.key)
             if found and (found.source, found.version) == (source.encoded_address, version):
-                log.info("%s is published already", file["output"])
+                log.info("%s is published already", output.key)
                 return True
             if found and not take_over:
                 check_owner(source, found)
             if source.is_url:
                 raise PublishedMeanwhile(
-                    f"{file['output']} was published by another run while this one worked: trigger it again if"
+                    f"{output.key} was published by another run while this one worked: trigger it again if"
                     f" {source.address} is to be there"
                 )
             if storage.read_version(settings.landing_bucket, source.location) != version:
                 log.info("%s was replaced since it was read: its newer version is published instead", source.address)
                 return False
             expected = found.etag if found else None
-    log.info("%s: %d rows as s3://%s/%s", source.address, file["accepted"], settings.lake_bucket, file["output"])
+    log.info("%s: %d rows as s3://%s/%s", source.address, output.accepted, settings.lake_bucket, output.key)
     return True

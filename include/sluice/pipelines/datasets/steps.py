@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
-from sluice import lake
-from sluice.aws import s3, sqs
-from sluice.core.notifications import announced_objects
-from sluice.core.quality.gate import run_gate
-from sluice.core.quarantine import RejectedRecord, Rejection, write_quarantine
+from sluice.aws import s3
+from sluice.core.notifications import object_keys
+from sluice.core.quality.gate import GateResult, run_gate
+from sluice.core.quarantine import RejectedRecord, Rejection
+from sluice.core.run import Run
 from sluice.core.scratch import scratch_folder
-from sluice.core.staging import publish_once
+from sluice.core.staging import Summary, publish_once
 from sluice.core.tally import Tally
+from sluice.core.work_queue import WorkQueue
 from sluice.errors import TerminalError
 from sluice.pipelines.datasets import PIPELINE, expectations, storage
+from sluice.pipelines.datasets.batch import Collected, FileResult, StagedOutput
 from sluice.pipelines.datasets.publication import check_owner, publish_output
 from sluice.pipelines.datasets.records import SOURCE_PREFIX, Reason, Source, parse_source, source_of_key
 from sluice.pipelines.datasets.source import fetch_url
@@ -26,8 +26,7 @@ from sluice.settings import Settings, load_settings
 
 log = logging.getLogger(__name__)
 
-AGGREGATED, UNCHANGED, REJECTED = "aggregated", "unchanged", "rejected"
-"""What became of a file before the gate."""
+COLLECTED, FILES = "collected.json", "files.json"
 
 NAME_SHOWN = 100
 """Characters of a file's name in the keys of its staging and quarantine."""
@@ -43,11 +42,11 @@ class SourceRejected(TerminalError):
 # datasets_aggregate: collect -> aggregate -> check -> publish
 
 
-def collect(run: str, source: str | None = None) -> dict[str, int]:
+def collect(run_id: str, source: str | None = None) -> dict[str, int]:
     """Drain the work queue and stage which files it names; the messages stay until all is written.
 
     Args:
-        run: the run as a part of a key.
+        run_id: of the run.
         source: the one file to process instead, an address that a person gave; the queue is left alone.
 
     Returns:
@@ -57,49 +56,36 @@ def collect(run: str, source: str | None = None) -> dict[str, int]:
     Raises:
         BadSource: `source` names nothing that can be read.
     """
-    settings = load_settings()
+    run, settings = Run.of(PIPELINE, run_id), load_settings()
     if source:
         parse_source(source, settings.landing_bucket)
+        # Not the address, which may hold a signature.
+        run.save(COLLECTED, Collected(None, []))
         return {"messages": 0, "files": 1, "duplicates": 0, "quarantined": 0}
-    messages, is_drained = sqs.drain(sqs.queue_url(settings.datasets_queue), settings.datasets_max_files)
-    if not messages:
+    queue = WorkQueue(settings.datasets_queue, object_keys(settings.landing_bucket, SOURCE_PREFIX))
+    batch = queue.receive(settings.datasets_max_files)
+    if not batch:
         return {}
-    s3.write_json_lines(
-        settings.lake_bucket, _staged_messages(run), [{"receipt_handle": each.receipt_handle} for each in messages]
-    )
-    announced, rejections = announced_objects(messages, settings.datasets_queue, settings.landing_bucket, SOURCE_PREFIX)
-    for rejection in rejections:
+    for rejection in batch.rejections:
         log.warning(rejection)
-    write_quarantine(settings.lake_bucket, PIPELINE, run, "collect", rejections)
+    run.quarantine("collect", batch.rejections)
     # In the order of their keys, so that of two files of one name a retry finds the same one first.
-    distinct = sorted({each.key for each in announced})
-    s3.write_json_lines(settings.lake_bucket, _staged_sources(run), [{"key": key} for key in distinct])
+    distinct = sorted(set(batch.records))
+    run.save(COLLECTED, Collected(batch.receipts, distinct))
     return {
-        "messages": len(messages),
+        "messages": len(batch),
         "files": len(distinct),
-        "duplicates": len(announced) - len(distinct),
-        "quarantined": len(rejections),
-        "is_drained": is_drained,
+        "duplicates": len(batch.received) - len(distinct),
+        "quarantined": len(batch.rejections),
+        "is_drained": batch.is_drained,
     }
 
 
-def _staged_messages(run: str) -> str:
-    return lake.staging_key(PIPELINE, run, "messages.jsonl")
-
-
-def _staged_sources(run: str) -> str:
-    return lake.staging_key(PIPELINE, run, "sources.jsonl")
-
-
-def _staged_files(run: str) -> str:
-    return lake.staging_key(PIPELINE, run, "files.jsonl")
-
-
-def aggregate(run: str, source: str | None = None, *, force: bool = False) -> dict[str, int]:
+def aggregate(run_id: str, source: str | None = None, *, force: bool = False) -> dict[str, int]:
     """Aggregate every file that is not published already, stage the results, quarantine what is rejected.
 
     Args:
-        run: the run as a part of a key.
+        run_id: of the run.
         source: as for `collect`.
         force: also files that are unchanged; with `source`, also one whose name belongs to another source.
 
@@ -110,39 +96,40 @@ def aggregate(run: str, source: str | None = None, *, force: bool = False) -> di
         SourceRejected: the whole file of `source` is not what it should be. Files of the queue are only quarantined.
         UrlUnreachable, UrlRefused: see `sluice.pipelines.datasets.source`.
     """
-    settings = load_settings()
-    files: list[dict[str, Any]] = []
-    for place, each in enumerate(_sources(run, settings, source)):
+    run, settings = Run.of(PIPELINE, run_id), load_settings()
+    collected = run.load(COLLECTED, Collected)
+    files: list[FileResult] = []
+    for place, each in enumerate(_sources(settings, collected, source)):
         try:
             files.append(_aggregate_one(run, settings, each, place, force=force, take_over=force and bool(source)))
         except RejectedRecord as rejected:
             files.append(_rejected(each, rejected))
-    rejections = [Rejection(**each["rejection"]) for each in files if each["outcome"] == REJECTED]
+    rejections = [each.rejection for each in files if each.rejection]
     for rejection in rejections:
         log.warning(rejection)
-    quarantined = write_quarantine(settings.lake_bucket, PIPELINE, run, "files", rejections)
-    s3.write_json_lines(settings.lake_bucket, _staged_files(run), files)
+    quarantined = run.quarantine("files", rejections)
+    run.save(FILES, files)
     if source and rejections:
         raise SourceRejected(f"{rejections[0]}; see {quarantined}")
-    outcomes = [each["outcome"] for each in files]
-    rows = [each for each in files if each["outcome"] == AGGREGATED]
-    return {outcome: outcomes.count(outcome) for outcome in (AGGREGATED, UNCHANGED, REJECTED)} | {
-        "rows": sum(each["records_in"] for each in rows),
-        "rows_quarantined": sum(each["quarantined"] for each in rows),
+    aggregated = [each for each in files if each.output]
+    return {
+        "aggregated": len(aggregated),
+        "unchanged": sum(each.is_unchanged for each in files),
+        "rejected": len(rejections),
+        "rows": sum(each.records_in for each in aggregated),
+        "rows_quarantined": sum(each.quarantined for each in aggregated),
     }
 
 
-def _sources(run: str, settings: Settings, source: str | None) -> list[Source]:
+def _sources(settings: Settings, collected: Collected, source: str | None) -> list[Source]:
     bucket = settings.landing_bucket
-    if source:
-        return [parse_source(source, bucket)]
-    return [source_of_key(bucket, row["key"]) for row in s3.read_json_lines(settings.lake_bucket, _staged_sources(run))]
+    return [parse_source(source, bucket)] if source else [source_of_key(bucket, key) for key in collected.keys]
 
 
 def _aggregate_one(
-    run: str, settings: Settings, source: Source, place: int, *, force: bool, take_over: bool
-) -> dict[str, Any]:
-    """One file: a row of `files.jsonl`, the result in staging, its rejected rows in quarantine.
+    run: Run, settings: Settings, source: Source, place: int, *, force: bool, take_over: bool
+) -> FileResult:
+    """One file: its result in staging, its rejected rows in quarantine.
 
     Raises:
         RejectedRecord: with a reason for the whole file.
@@ -159,7 +146,7 @@ def _aggregate_one(
         if version is None:
             assert published is not None
             log.info("%s is unchanged since it was published as %s: skipped", source.address, source.output_key)
-            return {"address": source.address, "outcome": UNCHANGED, "records_in": published.records, "quarantined": 0}
+            return FileResult(source.address, published.records, 0)
         return _stage(run, settings, source, version, published, place, path)
 
 
@@ -194,14 +181,14 @@ def _fetch(
 
 
 def _stage(
-    run: str,
+    run: Run,
     settings: Settings,
     source: Source,
     version: Version,
     published: Published | None,
     place: int,
     path: Path,
-) -> dict[str, Any]:
+) -> FileResult:
     """Aggregate a file that is here."""
     from sluice.pipelines.datasets.transform import aggregate_file, check_not_all_rejected
 
@@ -219,87 +206,66 @@ def _stage(
     name = f"{place:04d}-{source.name[:NAME_SHOWN]}"
     quarantined = found.records_in - found.accepted
     if found.rejected_path:
-        address = lake.quarantine_key(PIPELINE, run, name)
-        s3.upload_files(settings.lake_bucket, [(found.rejected_path, address)])
+        address = run.quarantine_key(name)
+        s3.upload_files(run.bucket, [(found.rejected_path, address)])
         log.warning(
             "%s: %d of %d rows quarantined (%s), see s3://%s/%s",
             *(source.address, quarantined, found.records_in),
-            *(", ".join(f"{rows} {reason}" for reason, rows in found.rejected.items()), settings.lake_bucket, address),
+            *(", ".join(f"{rows} {reason}" for reason, rows in found.rejected.items()), run.bucket, address),
         )
     try:
         check_not_all_rejected(found)
     except RejectedRecord as rejected:
         return _rejected(source, rejected, records_in=found.records_in)
-    staged = lake.staging_key(PIPELINE, run, f"{name}.parquet")
-    s3.upload_files(settings.lake_bucket, [(found.output_path, staged)])
-    return {
-        "address": source.address,
-        "outcome": AGGREGATED,
-        "staged": staged,
-        "output": source.output_key,
-        "records_in": found.records_in,
-        "accepted": found.accepted,
-        "quarantined": quarantined,
-        "version": [version.etag, version.version_id],
-        "expected_etag": published.etag if published else None,
-    }
+    staged = run.staging_key(f"{name}.parquet")
+    s3.upload_files(run.bucket, [(found.output_path, staged)])
+    expected_etag = published.etag if published else None
+    output = StagedOutput(staged, source.output_key, found.accepted, version, expected_etag)
+    return FileResult(source.address, found.records_in, quarantined, output)
 
 
-def _rejected(source: Source, rejected: RejectedRecord, *, record: str = "", records_in: int = 1) -> dict[str, Any]:
+def _rejected(source: Source, rejected: RejectedRecord, *, record: str = "", records_in: int = 1) -> FileResult:
     """A whole file that is rejected: one record, unless its rows were."""
-    return {
-        "address": source.address,
-        "outcome": REJECTED,
-        "records_in": records_in,
-        "quarantined": records_in,
-        "rejection": asdict(Rejection(source.address, rejected.reason, record, rejected.detail)),
-    }
+    rejection = Rejection(source.address, rejected.reason, record, rejected.detail)
+    return FileResult(source.address, records_in, records_in, rejection=rejection)
 
 
-def check(run: str) -> dict[str, Any]:
+def check(run_id: str) -> GateResult:
     """The gate: measures each staged file, one row a file.
 
     Raises:
         GateFailed: nothing of this run is published, and the messages come back.
     """
-    settings = load_settings()
-    rows = [_measured(settings, each) for each in _aggregated(run, settings)]
-    return run_gate(
-        f"{PIPELINE}/aggregate",
-        run,
-        rows,
-        expectations.COLUMNS,
-        expectations.dataset_expectations,
-        settings.lake_bucket,
-    )
+    run = Run.of(PIPELINE, run_id)
+    files = run.load(FILES, list[FileResult])
+    rows = [_measured(run, each, each.output) for each in files if each.output]
+    return run_gate(run, "aggregate", rows, expectations.COLUMNS, expectations.dataset_expectations)
 
 
-def _aggregated(run: str, settings: Settings) -> list[dict[str, Any]]:
-    found = s3.read_json_lines(settings.lake_bucket, _staged_files(run))
-    return [each for each in found if each["outcome"] == AGGREGATED]
-
-
-def _measured(settings: Settings, file: dict[str, Any]) -> dict[str, Any]:
+def _measured(run: Run, file: FileResult, output: StagedOutput) -> dict[str, object]:
     from sluice.pipelines.datasets.transform import measure_output
 
     with scratch_folder("datasets-aggregate") as folder:
         path = folder / "staged.parquet"
-        storage.download_output(settings.lake_bucket, file["staged"], path)
+        storage.download_output(run.bucket, output.staged, path)
         measures = measure_output(path)
-    counts = {name: file[name] for name in ("output", "records_in", "accepted", "quarantined")}
-    return counts | {
-        "accounted": measures["memory_count_sum"] + file["quarantined"],
-        "quarantined_share": file["quarantined"] / max(file["records_in"], 1),
+    return {
+        "output": output.key,
+        "records_in": file.records_in,
+        "accepted": output.accepted,
+        "quarantined": file.quarantined,
+        "accounted": measures["memory_count_sum"] + file.quarantined,
+        "quarantined_share": file.quarantined / max(file.records_in, 1),
         **measures,
     }
 
 
-def publish(run: str, collected: dict[str, int], source: str | None = None, *, force: bool = False) -> dict[str, int]:
+def publish(run_id: str, counts: dict[str, int], source: str | None = None, *, force: bool = False) -> Summary:
     """Publish every staged file unless a newer one is, then delete the messages that told of them.
 
     Args:
-        run: the run as a part of a key.
-        collected: what `collect` returned.
+        run_id: of the run.
+        counts: what `collect` returned.
         source: as for `collect`.
         force: as for `aggregate`.
 
@@ -310,46 +276,43 @@ def publish(run: str, collected: dict[str, int], source: str | None = None, *, f
     Raises:
         PublishedMeanwhile: the output of a URL was published by someone else while this run worked.
     """
-    settings = load_settings()
-    files = s3.read_json_lines(settings.lake_bucket, _staged_files(run))
-    messages = s3.read_json_lines(settings.lake_bucket, _staged_messages(run)) if collected["messages"] else []
-    handles = [row["receipt_handle"] for row in messages]
-    return publish_once(
-        settings.lake_bucket,
-        *(PIPELINE, run, "publish"),
-        [collected, files, handles],
-        lambda: _publish_files(settings, run, files, handles, collected, source, force=force),
-    )
+    run, settings = Run.of(PIPELINE, run_id), load_settings()
+    collected = run.load(COLLECTED, Collected)
+    files = run.load(FILES, list[FileResult])
+
+    def publish_files() -> dict[str, int]:
+        sources = _sources(settings, collected, source)
+        tally, rejections = _publish_files(run, sources, files, counts["quarantined"], take_over=force and bool(source))
+        if source and rejections:
+            raise SourceRejected(str(rejections[0]))
+        if collected.receipts:
+            collected.receipts.delete()
+        return tally
+
+    return publish_once(run, "publish", [counts, files, collected], publish_files)
 
 
 def _publish_files(
-    settings: Settings,
-    run: str,
-    files: Sequence[dict[str, Any]],
-    handles: Sequence[str],
-    collected: dict[str, int],
-    source: str | None,
-    *,
-    force: bool,
-) -> dict[str, int]:
-    by_address = {each.address: each for each in _sources(run, settings, source)}
-    counts = {"published": 0, "duplicates": 0, "quarantined": collected["quarantined"]}
-    counts["quarantined"] += sum(each["quarantined"] for each in files)
-    counts["duplicates"] += sum(each["records_in"] for each in files if each["outcome"] == UNCHANGED)
+    run: Run, sources: Sequence[Source], files: Sequence[FileResult], bad_messages: int, *, take_over: bool
+) -> tuple[dict[str, int], list[Rejection]]:
+    by_address = {each.address: each for each in sources}
+    published = 0
+    duplicates = sum(each.records_in for each in files if each.is_unchanged)
+    quarantined = bad_messages + sum(each.quarantined for each in files)
     rejections: list[Rejection] = []
-    for file in [each for each in files if each["outcome"] == AGGREGATED]:
+    for file in files:
+        if file.output is None:
+            continue
         try:
-            is_newest = publish_output(settings, by_address[file["address"]], file, take_over=force and bool(source))
-            counts["published" if is_newest else "duplicates"] += file["accepted"]
+            if publish_output(load_settings(), by_address[file.address], file, file.output, take_over=take_over):
+                published += file.output.accepted
+            else:
+                duplicates += file.output.accepted
         except RejectedRecord as rejected:
-            counts["quarantined"] += file["accepted"]
-            rejections.append(Rejection(file["address"], rejected.reason, "", rejected.detail))
+            quarantined += file.output.accepted
+            rejections.append(Rejection(file.address, rejected.reason, "", rejected.detail))
             log.warning(rejections[-1])
-    write_quarantine(settings.lake_bucket, PIPELINE, run, "publish", rejections)
-    records_in = sum(each["records_in"] for each in files) + collected["quarantined"]
-    tally = Tally(records_in, **counts).checked(run)
-    if source and rejections:
-        raise SourceRejected(str(rejections[0]))
-    if handles:
-        sqs.delete(sqs.queue_url(settings.datasets_queue), handles)
-    return tally
+    run.quarantine("publish", rejections)
+    records_in = sum(each.records_in for each in files) + bad_messages
+    tally = Tally(records_in, published=published, duplicates=duplicates, quarantined=quarantined)
+    return tally.checked(run.slug), rejections

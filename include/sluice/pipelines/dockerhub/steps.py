@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
-from datetime import UTC, datetime, timedelta
-from typing import Any
+from datetime import datetime
 
-from sluice import lake
-from sluice.aws import s3, sqs
+from sluice.aws import s3
 from sluice.aws.threads import in_parallel
-from sluice.core.notifications import announced_objects
-from sluice.core.quality.gate import run_gate
-from sluice.core.quarantine import RejectedRecord, Rejection, write_quarantine
-from sluice.core.staging import publish_once
+from sluice.core.notifications import object_keys
+from sluice.core.quality.gate import GateResult, run_gate
+from sluice.core.quarantine import RejectedRecord, Rejection
+from sluice.core.run import Run, utc_now
+from sluice.core.staging import Summary, publish_once
 from sluice.core.tally import Tally
+from sluice.core.work_queue import Receipts, WorkQueue
 from sluice.errors import TerminalError
 from sluice.pipelines.dockerhub import PIPELINE, expectations, source, storage
+from sluice.pipelines.dockerhub.batch import Answers, Collected, StagedAnswer
 from sluice.pipelines.dockerhub.records import (
     FIELDS,
     RAW_PREFIX,
@@ -42,9 +43,7 @@ from sluice.settings import Settings, load_settings
 log = logging.getLogger(__name__)
 
 
-def utc_now() -> datetime:
-    """The time of day, for what is written; never for which data is read."""
-    return datetime.now(UTC)
+ANSWERS, COLLECTED = "answers.json", "collected.json"
 
 
 class SourceUnreachable(ConnectionError):
@@ -58,11 +57,11 @@ class NoMonth(TerminalError):
 # dockerhub_pull: fetch -> check_answers -> publish_answers
 
 
-def fetch(run: str, clock: Callable[[], datetime] = utc_now) -> dict[str, int]:
+def fetch(run_id: str, clock: Callable[[], datetime] = utc_now) -> dict[str, int]:
     """Ask for every repository and stage the good answers; the others go to quarantine.
 
     Args:
-        run: the run as a part of a key.
+        run_id: of the run.
         clock: tells the time (UTC); asked once all answers are in, so that none is from its future.
 
     Returns:
@@ -71,7 +70,7 @@ def fetch(run: str, clock: Callable[[], datetime] = utc_now) -> dict[str, int]:
     Raises:
         SourceUnreachable: not one request reached Docker Hub.
     """
-    settings = load_settings()
+    run, settings = Run.of(PIPELINE, run_id, clock), load_settings()
     repositories = [Repository.parse(each) for each in settings.dockerhub_repositories]
     answers = source.fetch_all(
         repositories,
@@ -86,21 +85,18 @@ def fetch(run: str, clock: Callable[[], datetime] = utc_now) -> dict[str, int]:
             f"{settings.dockerhub_url}: none of {len(answers)} repositories could be asked ({answers[0].detail});"
             " check the network, a proxy, or SLUICE_DOCKERHUB_URL"
         )
-    accepted, rejections = _parse_answers(answers, clock())
-    write_quarantine(settings.lake_bucket, PIPELINE, run, "fetch", rejections)
-    s3.write_json_lines(settings.lake_bucket, _staged_answers(run), accepted)
+    observed_at = run.clock()
+    accepted, rejections = _parse_answers(answers, observed_at)
+    run.quarantine("fetch", rejections)
+    run.save(ANSWERS, Answers(observed_at, accepted))
     return {"records_in": len(answers), "quarantined": len(rejections)}
-
-
-def _staged_answers(run: str) -> str:
-    return lake.staging_key(PIPELINE, run, "answers.jsonl")
 
 
 def _parse_answers(
     answers: Sequence[source.Answer], observed_at: datetime
-) -> tuple[list[dict[str, Any]], list[Rejection]]:
-    """Rows to stage (the whole answer beside its fields), and what was rejected."""
-    accepted: list[dict[str, Any]] = []
+) -> tuple[list[StagedAnswer], list[Rejection]]:
+    """What to stage (the whole answer beside its fields), and what was rejected."""
+    accepted: list[StagedAnswer] = []
     rejections: list[Rejection] = []
     for answer in answers:
         body = answer.body.decode("utf-8", "replace")
@@ -112,121 +108,90 @@ def _parse_answers(
             rejections.append(Rejection(answer.url, rejected.reason, body, rejected.detail))
             log.warning(rejections[-1])
             continue
-        accepted.append(
-            {
-                **_stats_row(stats),
-                "asked_name": answer.repository.name,
-                "asked_namespace": answer.repository.namespace,
-                "observed_at": observed_at.isoformat(),
-                "observed_at_us": epoch_microseconds(observed_at),
-                "body": body,
-            }
-        )
+        accepted.append(StagedAnswer(stats, answer.repository, body))
     return accepted, rejections
 
 
-def _stats_row(stats: Stats) -> dict[str, Any]:
-    """Fields that docs/pipelines.md names, and the time of the push as a number."""
-    row: dict[str, Any] = {field: getattr(stats, field) for field in FIELDS}
-    return row | {"last_updated_us": epoch_microseconds(stats.last_updated_at)}
-
-
-def check_answers(run: str) -> dict[str, Any]:
+def check_answers(run_id: str) -> GateResult:
     """The gate of a pull: reads staging, also asks the table for the last pull counts.
 
     Raises:
         GateFailed: nothing of this run may be published.
     """
-    settings = load_settings()
-    rows = s3.read_json_lines(settings.lake_bucket, _staged_answers(run))
-    keys = [partition_key(_stats_of(row)) for row in rows]
+    run, settings = Run.of(PIPELINE, run_id), load_settings()
+    staged = run.load(ANSWERS, Answers)
+    keys = [partition_key(each.stats) for each in staged.answers]
     last_seen = storage.read_last_pull_counts(settings.dockerhub_table, dict.fromkeys(keys))
-    rows = [{**row, "last_pull_count": last_seen.get(key)} for row, key in zip(rows, keys, strict=True)]
-    return run_gate(
-        f"{PIPELINE}/pull",
-        run,
-        rows,
-        expectations.PULL_COLUMNS,
-        expectations.pull_expectations,
-        settings.lake_bucket,
-    )
+    rows = [
+        {
+            **_stats_row(each.stats),
+            "asked_name": each.asked.name,
+            "asked_namespace": each.asked.namespace,
+            "observed_at_us": epoch_microseconds(staged.observed_at),
+            "last_pull_count": last_seen.get(key),
+        }
+        for each, key in zip(staged.answers, keys, strict=True)
+    ]
+    return run_gate(run, "pull", rows, expectations.PULL_COLUMNS, expectations.pull_expectations)
 
 
-def _stats_of(row: dict[str, Any]) -> Stats:
-    fields = {field: row[field] for field in FIELDS}
-    return Stats(
-        **fields, last_updated_at=datetime.fromtimestamp(0, UTC) + timedelta(microseconds=row["last_updated_us"])
-    )
+def _stats_row(stats: Stats) -> dict[str, object]:
+    """Fields that docs/pipelines.md names, and the time of the push as a number."""
+    row: dict[str, object] = {field: getattr(stats, field) for field in FIELDS}
+    return row | {"last_updated_us": epoch_microseconds(stats.last_updated_at)}
 
 
-def publish_answers(run: str, fetched: dict[str, int]) -> dict[str, Any]:
+def publish_answers(run_id: str, fetched: dict[str, int]) -> Summary:
     """History first, then the raw objects, whose arrival triggers the aggregation.
 
     Returns:
         The tally of the run, and `snapshots`: the id of the history's snapshot that holds its rows.
     """
-    settings = load_settings()
-    rows = s3.read_json_lines(settings.lake_bucket, _staged_answers(run))
-    return publish_once(
-        settings.lake_bucket,
-        *(PIPELINE, run, "publish_answers"),
-        [fetched, rows],
-        lambda: _publish_answers(settings, run, rows, fetched),
-    )
+    run = Run.of(PIPELINE, run_id)
+    staged = run.load(ANSWERS, Answers)
+    return publish_once(run, "publish_answers", [fetched, staged], lambda: _publish_answers(run, staged, fetched))
 
 
-def _publish_answers(
-    settings: Settings, run: str, rows: Sequence[dict[str, Any]], fetched: dict[str, int]
-) -> dict[str, Any]:
-    observations = [(_stats_of(row), row["body"]) for row in rows]
+def _publish_answers(run: Run, staged: Answers, fetched: dict[str, int]) -> Summary:
     snapshots = {}
-    if rows:
-        observed_at = datetime.fromisoformat(rows[0]["observed_at"])
-        commit = storage.append_history(run, observed_at, [stats for stats, _ in observations])
+    if staged.answers:
+        commit = storage.append_history(run.slug, staged.observed_at, [each.stats for each in staged.answers])
         snapshots[storage.HISTORY.name] = commit.snapshot_id
-    in_parallel(
-        lambda one: s3.write_object(settings.lake_bucket, raw_key(one[0]), one[1].encode()),
-        observations,
-    )
-    tally = Tally(fetched["records_in"], published=len(rows), quarantined=fetched["quarantined"]).checked(run)
-    return tally | {"snapshots": snapshots}
+    in_parallel(lambda each: s3.write_object(run.bucket, raw_key(each.stats), each.body.encode()), staged.answers)
+    tally = Tally(fetched["records_in"], published=len(staged.answers), quarantined=fetched["quarantined"])
+    return tally.checked(run.slug) | {"snapshots": snapshots}
 
 
 # dockerhub_aggregate: collect -> check_objects -> publish_aggregates
 
 
-def collect(run: str, clock: Callable[[], datetime] = utc_now) -> dict[str, int]:
+def collect(run_id: str, clock: Callable[[], datetime] = utc_now) -> dict[str, int]:
     """Drain the work queue, read the objects it names, and stage both; the messages stay until all is written.
 
     Args:
-        run: the run as a part of a key.
+        run_id: of the run.
         clock: tells the time (UTC); a push after it is in the future.
 
     Returns:
         `messages`, `records_in` (object events), `duplicates` (events of an object named twice), `quarantined` and
         `is_drained` (no message was left in the queue); an empty dict when no message waited.
     """
-    settings = load_settings()
-    messages, is_drained = sqs.drain(sqs.queue_url(settings.dockerhub_queue), settings.drain_max_messages)
-    if not messages:
+    run, settings = Run.of(PIPELINE, run_id, clock), load_settings()
+    queue = WorkQueue(settings.dockerhub_queue, object_keys(settings.lake_bucket))
+    batch = queue.receive(settings.drain_max_messages)
+    if not batch:
         return {}
-    s3.write_json_lines(
-        settings.lake_bucket, _staged_messages(run), [{"receipt_handle": each.receipt_handle} for each in messages]
-    )
-    announced, rejections = announced_objects(messages, settings.dockerhub_queue, settings.lake_bucket)
-    keys = [each.key for each in announced]
-    records_in = len(keys) + len(rejections)
-    counts = _stage_objects(run, settings, keys, rejections, records_in, clock())
-    return {"messages": len(messages), "is_drained": is_drained} | counts
+    counts = _stage_objects(run, batch.records, batch.rejections, batch.receipts)
+    return {"messages": len(batch), "is_drained": batch.is_drained} | counts
 
 
-def collect_all(run: str, clock: Callable[[], datetime] = utc_now) -> dict[str, int]:
+def collect_all(run_id: str, clock: Callable[[], datetime] = utc_now) -> dict[str, int]:
     """Stage every object of `raw/dockerhub/`, for a rebuild; same answer as `collect`, without messages."""
-    settings = load_settings()
-    return _collect_keys(run, settings, s3.list_keys(settings.lake_bucket, RAW_PREFIX), clock())
+    run = Run.of(PIPELINE, run_id, clock)
+    return _collect_keys(run, s3.list_keys(run.bucket, RAW_PREFIX))
 
 
-def collect_month(run: str, month: datetime | None, clock: Callable[[], datetime] = utc_now) -> dict[str, int]:
+def collect_month(run_id: str, month: datetime | None, clock: Callable[[], datetime] = utc_now) -> dict[str, int]:
     """Stage the objects of one month of `raw/dockerhub/`, for a rebuild of a past range.
 
     Raises:
@@ -237,48 +202,42 @@ def collect_month(run: str, month: datetime | None, clock: Callable[[], datetime
             "this run has no logical date, so it is for no month: run"
             " `sluice airflow dags trigger dockerhub_rebuild --logical-date 2023-09-01` with a date in the month"
         )
-    settings = load_settings()
-    return _collect_keys(run, settings, storage.list_month(settings.lake_bucket, month.year, month.month), clock())
+    run = Run.of(PIPELINE, run_id, clock)
+    return _collect_keys(run, storage.list_month(run.bucket, month.year, month.month))
 
 
-def _collect_keys(run: str, settings: Settings, listed: Iterable[str], now: datetime) -> dict[str, int]:
+def _collect_keys(run: Run, listed: Iterable[str]) -> dict[str, int]:
     keys = [key for key in listed if key.endswith(".json")]
     if not keys:
         return {}
-    return {"messages": 0} | _stage_objects(run, settings, keys, [], len(keys), now)
-
-
-def _staged_messages(run: str) -> str:
-    return lake.staging_key(PIPELINE, run, "messages.jsonl")
-
-
-def _staged_objects(run: str) -> str:
-    return lake.staging_key(PIPELINE, run, "objects.jsonl")
+    return {"messages": 0} | _stage_objects(run, keys)
 
 
 def _stage_objects(
-    run: str, settings: Settings, keys: Sequence[str], rejections: list[Rejection], records_in: int, now: datetime
+    run: Run, keys: Sequence[str], rejections: Sequence[Rejection] = (), receipts: Receipts | None = None
 ) -> dict[str, int]:
     """Read each object once; stage what it says, quarantine what cannot be used."""
+    now = run.clock()
     distinct = list(dict.fromkeys(keys))
-    accepted: list[dict[str, Any]] = []
-    for found in in_parallel(lambda key: _read_raw(settings.lake_bucket, key, now), distinct):
+    accepted: list[RawObject] = []
+    unusable: list[Rejection] = []
+    for found in in_parallel(lambda key: _read_raw(run.bucket, key, now), distinct):
         if isinstance(found, Rejection):
             log.warning(found)
-            rejections.append(found)
+            unusable.append(found)
         else:
-            accepted.append(found | {"read_at_us": epoch_microseconds(now)})
-    write_quarantine(settings.lake_bucket, PIPELINE, run, "collect", rejections)
-    s3.write_json_lines(settings.lake_bucket, _staged_objects(run), accepted)
+            accepted.append(found)
+    run.quarantine("collect", [*rejections, *unusable])
+    run.save(COLLECTED, Collected(receipts, now, accepted))
     return {
-        "records_in": records_in,
+        "records_in": len(keys) + len(rejections),
         "duplicates": len(keys) - len(distinct),
-        "quarantined": len(rejections),
+        "quarantined": len(rejections) + len(unusable),
     }
 
 
-def _read_raw(bucket: str, key: str, now: datetime) -> dict[str, Any] | Rejection:
-    """One raw object as a row to stage, or why it cannot be used."""
+def _read_raw(bucket: str, key: str, now: datetime) -> RawObject | Rejection:
+    """One raw object, or why it cannot be used."""
     body = ""
     try:
         raw = parse_raw_key(key)
@@ -289,89 +248,58 @@ def _read_raw(bucket: str, key: str, now: datetime) -> dict[str, Any] | Rejectio
         return Rejection(f"s3://{bucket}/{key}", rejected.reason, body, rejected.detail)
     except s3.ObjectMissing:
         return Rejection(f"s3://{bucket}/{key}", Reason.OBJECT_MISSING, body, "deleted before it was read")
-    return {
-        "key": key,
-        "file_name": raw.file_name,
-        "year_month": raw.year_month,
-        "last_modified": stored.last_modified.isoformat(),
-        **_stats_row(stats),
-    }
+    return RawObject(key, raw.file_name, raw.year_month, stored.last_modified, stats)
 
 
-def check_objects(run: str) -> dict[str, Any]:
+def check_objects(run_id: str) -> GateResult:
     """The gate of an aggregation: reads staging.
 
     Raises:
         GateFailed: nothing reaches the table, and the messages come back.
     """
-    settings = load_settings()
-    return run_gate(
-        f"{PIPELINE}/aggregate",
-        run,
-        s3.read_json_lines(settings.lake_bucket, _staged_objects(run)),
-        expectations.AGGREGATE_COLUMNS,
-        expectations.aggregate_expectations,
-        settings.lake_bucket,
-    )
+    run = Run.of(PIPELINE, run_id)
+    collected = run.load(COLLECTED, Collected)
+    read_at_us = epoch_microseconds(collected.read_at)
+    rows = [
+        _stats_row(each.stats) | {"key": each.key, "year_month": each.year_month, "read_at_us": read_at_us}
+        for each in collected.objects
+    ]
+    return run_gate(run, "aggregate", rows, expectations.AGGREGATE_COLUMNS, expectations.aggregate_expectations)
 
 
 def publish_aggregates(
-    run: str, collected: dict[str, int], *, rebuild: bool = False, clock: Callable[[], datetime] = utc_now
-) -> dict[str, int]:
+    run_id: str, counts: dict[str, int], *, rebuild: bool = False, clock: Callable[[], datetime] = utc_now
+) -> Summary:
     """Write the items of every repository of the batch, then delete the messages that told of them.
 
     Args:
-        run: the run as a part of a key.
-        collected: what `collect`, `collect_all` or `collect_month` returned.
+        run_id: of the run.
+        counts: what `collect`, `collect_all` or `collect_month` returned.
         rebuild: also replace what months and pushes show of an object that is no longer there.
         clock: tells the time of writing (UTC), from which TTL counts.
 
     Returns:
         The tally of the run.
     """
-    settings = load_settings()
-    rows = s3.read_json_lines(settings.lake_bucket, _staged_objects(run))
-    messages = s3.read_json_lines(settings.lake_bucket, _staged_messages(run)) if collected["messages"] else []
-    handles = [row["receipt_handle"] for row in messages]
-    return publish_once(
-        settings.lake_bucket,
-        *(PIPELINE, run, "publish_aggregates"),
-        [collected, rows, handles],
-        lambda: _publish_aggregates(settings, run, rows, handles, collected, rebuild=rebuild, clock=clock),
-    )
+    run, settings = Run.of(PIPELINE, run_id, clock), load_settings()
+    collected = run.load(COLLECTED, Collected)
 
+    def publish() -> dict[str, int]:
+        groups = group_by_repository(collected.objects)
+        in_parallel(
+            lambda group: _write_repository(settings, *group, now=run.clock(), rebuild=rebuild), list(groups.items())
+        )
+        tally = Tally(
+            counts["records_in"],
+            published=len(collected.objects),
+            duplicates=counts["duplicates"],
+            quarantined=counts["quarantined"],
+        ).checked(run.slug)
+        if collected.receipts:
+            collected.receipts.delete()
+        return tally
 
-def _publish_aggregates(
-    settings: Settings,
-    run: str,
-    rows: Sequence[dict[str, Any]],
-    handles: Sequence[str],
-    collected: dict[str, int],
-    *,
-    rebuild: bool,
-    clock: Callable[[], datetime],
-) -> dict[str, int]:
-    groups = group_by_repository(_raw_object(row) for row in rows)
-    in_parallel(lambda group: _write_repository(settings, *group, now=clock(), rebuild=rebuild), list(groups.items()))
-    tally = Tally(
-        collected["records_in"],
-        published=len(rows),
-        duplicates=collected["duplicates"],
-        quarantined=collected["quarantined"],
-    ).checked(run)
-    if handles:
-        sqs.delete(sqs.queue_url(settings.dockerhub_queue), handles)
-    return tally
-
-
-def _raw_object(row: dict[str, Any]) -> RawObject:
-    return RawObject(
-        key=row["key"],
-        file_name=row["file_name"],
-        year_month=row["year_month"],
-        last_modified=datetime.fromisoformat(row["last_modified"]),
-        stats=_stats_of(row),
-    )
+    return publish_once(run, "publish_aggregates", [counts, collected], publish)
 
 
 def _write_repository(

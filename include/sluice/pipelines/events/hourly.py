@@ -5,23 +5,24 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from sluice import lake
 from sluice.aws import glue, s3
 from sluice.aws.tables import commits
 from sluice.aws.tables.commits import Commit
 from sluice.aws.threads import in_parallel
+from sluice.core.run import Run
+from sluice.core.staging import Summary
 from sluice.core.tally import Tally
 from sluice.errors import TerminalError
-from sluice.pipelines.events import PIPELINE, hours, marks, storage
+from sluice.pipelines.events import hours, marks, storage
+from sluice.pipelines.events.batch import HourInputs, HourOutput, JobManifest, Measures, PreparedHour
 from sluice.pipelines.events.expectations import HOURLY_COUNTS
 from sluice.pipelines.events.hours import PublishedHour
-from sluice.settings import Settings
+from sluice.settings import Settings, load_settings
 
 if TYPE_CHECKING:
     from sluice.pipelines.events.dedup import DedupResult
@@ -29,15 +30,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 JOB_FOLDER = "hourly/job/"
-
-
-@dataclass(frozen=True)
-class PreparedHour:
-    """An hour that can be published: its start (UTC), what `list_inputs` found, and what `stage_hour` returned."""
-
-    hour: datetime
-    inputs: dict[str, Any]
-    output: dict[str, Any]
 
 
 class JobResultMissing(TerminalError):
@@ -51,17 +43,13 @@ class RawDataGone(TerminalError):
 # What an hour is made from
 
 
-def list_inputs(settings: Settings, hour: datetime, published: Sequence[str]) -> dict[str, Any]:
+def list_inputs(settings: Settings, hour: datetime, published: Sequence[str]) -> HourInputs:
     """The files that a publication of an hour is made from, and what is known of the hour before they are listed.
 
     Args:
         settings: the settings.
         hour: start of the hour (UTC).
         published: addresses of the files that hold the hour now in the table `events`.
-
-    Returns:
-        `hour` (as `hour_text`), `published`, `touched` (revision of its mark, None without one), and the keys `raw` of
-        the hour's files and `previous` of those of the lookback.
 
     Raises:
         RawDataGone: raw files of a published hour have expired; its publication is better than what is left.
@@ -82,104 +70,91 @@ def list_inputs(settings: Settings, hour: datetime, published: Sequence[str]) ->
             f" left below s3://{bucket}/{storage.RAW_PREFIX}{storage.hour_partition(hour)}: it stays as it is."
             f" To publish it from what is left, restore the files or delete item {stream}#hours of table {table}"
         )
-    return {
-        "hour": storage.hour_text(hour),
-        "published": list(published),
-        "touched": touched.revision if touched else None,
-        "raw": raw,
-        "previous": previous,
-    }
+    revision = touched.revision if touched else None
+    return HourInputs(storage.hour_text(hour), list(published), revision, raw, previous)
 
 
-def register_raw(settings: Settings, hour: datetime, raw: Sequence[str]) -> None:
-    """Put columns and partition of the hour's raw files, given by their keys, into the catalog.
+def register_raw(settings: Settings, inputs: HourInputs) -> None:
+    """Put columns and partition of the hour's raw files into the catalog.
 
     Raises:
         ColumnConflict: a raw file disagrees with the table about a column's type.
     """
-    columns = glue.files_columns(settings.lake_bucket, raw)
+    columns = glue.files_columns(settings.lake_bucket, inputs.raw)
     glue.add_columns(settings.glue_database, storage.RAW_TABLE, columns)
-    location = f"s3://{settings.lake_bucket}/{storage.RAW_PREFIX}{storage.hour_partition(hour)}"
-    glue.point_partition(settings.glue_database, storage.RAW_TABLE, storage.partition_values(hour), location)
+    location = f"s3://{settings.lake_bucket}/{storage.RAW_PREFIX}{storage.hour_partition(inputs.start)}"
+    glue.point_partition(settings.glue_database, storage.RAW_TABLE, storage.partition_values(inputs.start), location)
 
 
 # Dedup
 
 
-def write_manifest(settings: Settings, run: str, inputs: dict[str, Any]) -> None:
+def write_manifest(settings: Settings, run: Run, inputs: HourInputs) -> None:
     """Tell the Glue job of this run, which events_hourly starts, what to read and where to write."""
-    bucket = settings.lake_bucket
-    manifest = {
-        "raw": [f"s3://{bucket}/{key}" for key in inputs["raw"]],
-        "previous": [f"s3://{bucket}/{key}" for key in inputs["previous"]],
-        "out": f"s3://{bucket}/{lake.staging_key(PIPELINE, run, JOB_FOLDER)}",
-        "target_file_bytes": settings.events_target_file_bytes,
-    }
-    # On one line: Spark reads it as text.
-    key = lake.staging_key(PIPELINE, run, "hourly/manifest.json")
-    s3.write_object(bucket, key, json.dumps(manifest).encode())
+    root = f"s3://{run.bucket}/"
+    manifest = JobManifest(
+        raw=[root + key for key in inputs.raw],
+        previous=[root + key for key in inputs.previous],
+        out=root + run.staging_key(JOB_FOLDER),
+        target_file_bytes=settings.events_target_file_bytes,
+    )
+    run.save("hourly/manifest.json", manifest)
 
 
-def stage_hour(settings: Settings, run: str, inputs: dict[str, Any], folder: Path) -> dict[str, Any]:
+def stage_hour(settings: Settings, run: Run, inputs: HourInputs, folder: Path) -> HourOutput:
     """Stage what the Glue job of this run left, or what the dedup here gives; see `stage_result`."""
     is_job = settings.events_engine == "glue"
-    result = _job_result(settings.lake_bucket, run, folder) if is_job else run_dedup(settings, inputs, folder)
+    result = _job_result(run, folder) if is_job else run_dedup(settings, inputs, folder)
     return stage_result(settings, run, inputs, result)
 
 
-def stage_result(settings: Settings, run: str, inputs: dict[str, Any], result: DedupResult) -> dict[str, Any]:
-    """Upload the rows of an hour below the staging prefix of a run, and measure them.
-
-    Returns:
-        `files` (keys), `content` (what tells these rows from others) and `measures`.
-    """
+def stage_result(settings: Settings, run: Run, inputs: HourInputs, result: DedupResult) -> HourOutput:
+    """Upload the rows of an hour to the staging of a run, and measure them."""
     from sluice.pipelines.events.measures import measure_hour
 
-    bucket = settings.lake_bucket
     digest = hashlib.sha256()
     files = []
     for index, path in enumerate(result.files):
         with path.open("rb") as opened:
             digest.update(hashlib.file_digest(opened, "sha256").digest())
-        files.append((path, lake.staging_key(PIPELINE, run, f"hourly/part-{index:05d}.parquet")))
-    s3.upload_files(bucket, files)
-    measures = measure_hour(
+        files.append((path, run.staging_key(f"hourly/part-{index:05d}.parquet")))
+    s3.upload_files(run.bucket, files)
+    found = measure_hour(
         result.files,
-        storage.parse_hour(inputs["hour"]),
+        inputs.start,
         settings.events_known_types,
         memory_limit_mb=settings.events_memory_limit_mb,
     )
-    measures |= {
+    counts = found.counts | {
         "records_in": result.rows_in,
         "duplicates_in_hour": result.duplicates_in_hour,
         "duplicates_of_previous": result.duplicates_of_previous,
         "quarantined": 0,
-        "accounted": measures["rows"] + result.duplicates_in_hour + result.duplicates_of_previous,
-        "unknown_types": ", ".join(map(repr, measures["unknown_types"])),
+        "accounted": found.counts["rows"] + result.duplicates_in_hour + result.duplicates_of_previous,
     }
-    return {
-        "files": [key for _, key in files],
-        "content": digest.hexdigest()[:16] if files else "empty",
-        "measures": measures,
-    }
+    return HourOutput(
+        files=[key for _, key in files],
+        content=digest.hexdigest()[:16] if files else "empty",
+        measures=Measures(counts, ", ".join(map(repr, found.unknown_types))),
+    )
 
 
-def run_dedup(settings: Settings, inputs: dict[str, Any], folder: Path) -> DedupResult:
+def run_dedup(settings: Settings, inputs: HourInputs, folder: Path) -> DedupResult:
     """Fetch the raw files of an hour and its lookback, and run the SQL here."""
     if settings.events_engine == "spark":
         from sluice.pipelines.events.spark_job import dedup_hour
     else:
         from sluice.pipelines.events.dedup import dedup_hour
     return dedup_hour(
-        s3.download_files(settings.lake_bucket, inputs["raw"], folder / "raw"),
-        s3.download_files(settings.lake_bucket, inputs["previous"], folder / "previous"),
+        s3.download_files(settings.lake_bucket, inputs.raw, folder / "raw"),
+        s3.download_files(settings.lake_bucket, inputs.previous, folder / "previous"),
         folder / "out",
         target_file_bytes=settings.events_target_file_bytes,
         memory_limit_mb=settings.events_memory_limit_mb,
     )
 
 
-def _job_result(bucket: str, run: str, folder: Path) -> DedupResult:
+def _job_result(run: Run, folder: Path) -> DedupResult:
     """What the Glue job of this run left in staging.
 
     Raises:
@@ -188,7 +163,7 @@ def _job_result(bucket: str, run: str, folder: Path) -> DedupResult:
     from sluice.pipelines.events.dedup import DedupResult
     from sluice.pipelines.events.spark_job import RESULT_FOLDER
 
-    prefix = lake.staging_key(PIPELINE, run, JOB_FOLDER)
+    bucket, prefix = run.bucket, run.staging_key(JOB_FOLDER)
     keys = list(s3.list_keys(bucket, prefix))
     lines = [s3.read_object(bucket, key).body for key in keys if key.startswith(f"{prefix}{RESULT_FOLDER}/part-")]
     counts = next((json.loads(line) for line in lines if line), None)
@@ -203,20 +178,16 @@ def _job_result(bucket: str, run: str, folder: Path) -> DedupResult:
 # Publication
 
 
-def publish(
-    settings: Settings, dag_id: str, run: str, prepared: Sequence[PreparedHour], clock: Callable[[], datetime]
-) -> dict[str, Any]:
+def publish(dag_id: str, run: Run, prepared: Sequence[PreparedHour]) -> Summary:
     """Make staged files the rows of their hours by one commit, and note each hour.
 
     An hour that another run published since its raw files were listed is left to that run, and processed again. All
     stay marked until the commit is noted, so that what is killed on the way is done again.
 
     Args:
-        settings: the settings.
         dag_id: the Dag that publishes.
-        run: the run as a part of a key.
+        run: the run, whose clock tells the time of the publication.
         prepared: the hours; none publishes nothing.
-        clock: tells the time (UTC) of the publication.
 
     Returns:
         The tally of what this run published, and `snapshots`: the id of the one of `events` that holds the rows, None
@@ -225,62 +196,65 @@ def publish(
     Raises:
         TableBusy: see `sluice.aws.tables.commits`.
     """
-    table, stream, claim, now = settings.events_checkpoint_table, settings.event_stream, f"publish:{run}", clock()
+    settings, now, claim = load_settings(), run.clock(), f"publish:{run.slug}"
+    table, stream = settings.events_checkpoint_table, settings.event_stream
     in_parallel(
-        lambda each: marks.claim_hour(table, stream, each.hour, claim, each.inputs["touched"], run, now), prepared
+        lambda each: marks.claim_hour(table, stream, each.inputs.start, claim, each.inputs.touched, run.slug, now),
+        prepared,
     )
-    commit, conflicts = _commit(dag_id, run, prepared)
+    commit, conflicts = _commit(dag_id, run.slug, prepared)
 
     def note(each: PreparedHour) -> None:
-        if each.hour in conflicts:
+        hour = each.inputs.start
+        if each.inputs.hour in conflicts:
             # Whose raw files are newer is not known from here: the other one stays, and the next ingest has the hour
             # processed once more.
-            because = f"{run} and another run published hour {each.inputs['hour']} at the same time"
-            marks.touch_hour(table, stream, each.hour, f"yield:{run}", because)
+            because = f"{run.slug} and another run published hour {each.inputs.hour} at the same time"
+            marks.touch_hour(table, stream, hour, f"yield:{run.slug}", because)
             log.warning("%s: what the other one published stays, and the hour will be processed again", because)
         else:
-            published = PublishedHour(len(each.inputs["raw"]), each.output["measures"]["rows"], run, now)
-            hours.write_hour(table, stream, each.hour, published)
-        marks.settle_hour(table, stream, each.hour, claim)
+            published = PublishedHour(len(each.inputs.raw), each.output.measures.counts["rows"], run.slug, now)
+            hours.write_hour(table, stream, hour, published)
+        marks.settle_hour(table, stream, hour, claim)
 
     in_parallel(note, prepared)
-    counts = _sums([each for each in prepared if each.hour not in conflicts])
+    counts = _sums([each for each in prepared if each.inputs.hour not in conflicts])
     tally = Tally(
         counts["records_in"],
         published=counts["rows"],
         duplicates=counts["duplicates_in_hour"] + counts["duplicates_of_previous"],
-    ).checked(run)
+    ).checked(run.slug)
     return tally | {"snapshots": {storage.EVENTS.name: commit.snapshot_id if commit else None}}
 
 
 def _sums(prepared: Sequence[PreparedHour]) -> dict[str, int]:
-    return {name: sum(each.output["measures"][name] for each in prepared) for name in HOURLY_COUNTS}
+    return {name: sum(each.output.measures.counts[name] for each in prepared) for name in HOURLY_COUNTS}
 
 
-def _commit(dag_id: str, run: str, prepared: Sequence[PreparedHour]) -> tuple[Commit | None, set[datetime]]:
+def _commit(dag_id: str, run: str, prepared: Sequence[PreparedHour]) -> tuple[Commit | None, set[str]]:
     """The snapshot that holds the hours, None where this run published none, and the hours that another run did."""
     if not prepared:
         return None, set()
-    raw = [key for each in prepared for key in each.inputs["raw"]]
+    raw = [key for each in prepared for key in each.inputs.raw]
     summary = {
         "dag": dag_id,
         "run": run,
-        "hour": " ".join(each.inputs["hour"] for each in prepared),
+        "hour": " ".join(each.inputs.hour for each in prepared),
         "raw-files": len(raw),
         "raw-files-sha256": hashlib.sha256("\n".join(raw).encode()).hexdigest(),
         **{name.replace("_", "-"): count for name, count in _sums(prepared).items()},
     }
     parts = [
         commits.Part(
-            storage.rows_of_hour(each.hour),
-            each.output["files"],
-            content=each.output["content"],
-            expected=each.inputs["published"],
+            storage.rows_of_hour(each.inputs.start),
+            each.output.files,
+            content=each.output.content,
+            expected=each.inputs.published,
         )
         for each in prepared
     ]
     commit, conflicts = commits.replace_parts(storage.EVENTS.name, parts, summary=summary)
-    taken = {each.hour for each, part in zip(prepared, parts, strict=True) if part in conflicts}
+    taken = {each.inputs.hour for each, part in zip(prepared, parts, strict=True) if part in conflicts}
     if not commit.is_new and not taken:
         log.info("%s: readers see these rows already", run)
     return (None if len(taken) == len(prepared) else commit), taken

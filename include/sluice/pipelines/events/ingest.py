@@ -10,13 +10,15 @@ from contextlib import ExitStack
 from dataclasses import asdict
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from sluice import lake
 from sluice.aws import glue, kinesis, s3
 from sluice.aws.threads import THREADS
 from sluice.core.quarantine import Rejection
+from sluice.core.run import Run
 from sluice.pipelines.events import PIPELINE, checkpoints, expectations, hours, marks, storage
+from sluice.pipelines.events.batch import IngestBatch, Measures, RawFile, RejectedFile
 from sluice.pipelines.events.checkpoints import Checkpoint, ShardBatch
 from sluice.pipelines.events.marks import Touched
 from sluice.pipelines.events.records import RESCUED_COLUMN, Envelope, Reason, record_text
@@ -112,17 +114,14 @@ def _pages(settings: Settings, shard_id: str, checkpoint: Checkpoint, budget: Bu
 # Staging
 
 
-def stage_batch(settings: Settings, run: str, batch: Sequence[ShardBatch], folder: Path) -> dict[str, Any]:
+def stage_batch(settings: Settings, run: Run, batch: Sequence[ShardBatch], folder: Path) -> IngestBatch:
     """Transform the envelopes and stage what they become.
 
     Args:
         settings: the settings.
-        run: the run as a part of a key.
+        run: the run.
         batch: what was drained from each shard.
         folder: holds `envelopes/`, takes the rest.
-
-    Returns:
-        What `check_batch` and `publish_batch` need to know: `shards`, `files`, `rejected`, `columns` and `measures`.
     """
     from sluice.pipelines.events.transform import transform_batch
 
@@ -141,24 +140,25 @@ def stage_batch(settings: Settings, run: str, batch: Sequence[ShardBatch], folde
     measures = _measure(settings, batch, result)
     names = {each.shard_id: each.file_name for each in batch}
     files = [(each.path, _raw_file(run, each, names[each.shard_id])) for each in result.files]
-    rejected = []
+    rejected: list[tuple[Path, RejectedFile]] = []
     if result.rejected_path:
         split = _split_rejected(settings.event_stream, result.rejected_path, folder / "rejected")
         for shard_id, (path, records) in sorted(split.items()):
             rejected.append((path, _rejected_file(run, shard_id, names[shard_id], records)))
-    s3.upload_files(settings.lake_bucket, [(path, each["staged"]) for path, each in files + rejected])
-    return {
-        "shards": [asdict(each) for each in batch],
-        "files": [each for _, each in files],
-        "rejected": [each for _, each in rejected],
+    uploads = [(path, file.staged) for path, file in files] + [(path, file.staged) for path, file in rejected]
+    s3.upload_files(run.bucket, uploads)
+    return IngestBatch(
+        shards=list(batch),
+        files=[each for _, each in files],
+        rejected=[each for _, each in rejected],
         # The table may be older than `rescued_data`, so it is added like a new column.
-        "columns": {
+        columns={
             name: GLUE_TYPES[kind]
             for name, kind in {RESCUED_COLUMN: "VARCHAR", **result.columns}.items()
             if name not in known
         },
-        "measures": measures,
-    }
+        measures=measures,
+    )
 
 
 def _log_rescued(settings: Settings, result: TransformResult) -> None:
@@ -176,11 +176,11 @@ def _duckdb_type(glue_type: str) -> str:
     return next((duckdb for duckdb, glue in GLUE_TYPES.items() if glue == glue_type), glue_type.upper())
 
 
-def _measure(settings: Settings, batch: Sequence[ShardBatch], result: TransformResult) -> dict[str, Any]:
+def _measure(settings: Settings, batch: Sequence[ShardBatch], result: TransformResult) -> Measures:
     """What the gate of a batch looks at: counts, and the measures of all hours added up."""
     from sluice.pipelines.events.measures import measure_hour
 
-    measures: dict[str, Any] = dict.fromkeys(expectations.ROW_MEASURES, 0) | {
+    counts = dict.fromkeys(expectations.ROW_MEASURES, 0) | {
         "records_in": sum(each.records for each in batch),
         "rows": result.rows_out,
         "quarantined": result.rows_rejected,
@@ -192,31 +192,22 @@ def _measure(settings: Settings, batch: Sequence[ShardBatch], result: TransformR
         measured = measure_hour(
             paths, hour, settings.events_known_types, memory_limit_mb=settings.events_memory_limit_mb
         )
-        unknown_types.update(measured["unknown_types"])
+        unknown_types.update(measured.unknown_types)
         for name in expectations.ROW_MEASURES:
-            measures[name] += measured[name]
-    return measures | {"unknown_types": ", ".join(map(repr, sorted(unknown_types)))}
+            counts[name] += measured.counts[name]
+    return Measures(counts, ", ".join(map(repr, sorted(unknown_types))))
 
 
-def _raw_file(run: str, file: HourFile, name: str) -> dict[str, Any]:
-    """A raw file: its key in staging, the one it is published by, its hour and rows."""
+def _raw_file(run: Run, file: HourFile, name: str) -> RawFile:
     key = f"{storage.hour_partition(file.hour)}{name}.parquet"
-    return {
-        "staged": lake.staging_key(PIPELINE, run, f"ingest/{key}"),
-        "key": storage.RAW_PREFIX + key,
-        "hour": storage.hour_text(file.hour),
-        "rows": file.rows,
-    }
+    staged = run.staging_key(f"ingest/{key}")
+    return RawFile(staged, storage.RAW_PREFIX + key, storage.hour_text(file.hour), file.rows)
 
 
-def _rejected_file(run: str, shard_id: str, name: str, records: int) -> dict[str, Any]:
-    """A quarantine file: its key in staging, the one it is published by, its records."""
-    return {
-        "staged": lake.staging_key(PIPELINE, run, f"ingest/{name}.jsonl"),
-        # Named by the records, not by the run: a later run that publishes the same batch overwrites it.
-        "key": lake.quarantine_key(PIPELINE, shard_id, name),
-        "records": records,
-    }
+def _rejected_file(run: Run, shard_id: str, name: str, records: int) -> RejectedFile:
+    # Named by the records, not by the run: a later run that publishes the same batch overwrites it.
+    key = lake.quarantine_key(PIPELINE, shard_id, name)
+    return RejectedFile(run.staging_key(f"ingest/{name}.jsonl"), key, records)
 
 
 def _split_rejected(stream: str, path: Path, folder: Path) -> dict[str, tuple[Path, int]]:

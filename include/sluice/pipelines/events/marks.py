@@ -8,11 +8,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sluice.aws import dynamodb
 from sluice.pipelines.events.items import item_key, query_items
 from sluice.pipelines.events.storage import HOUR, hour_text, parse_hour
+
+if TYPE_CHECKING:
+    from sluice.pipelines.events.batch import RawFile
 
 
 @dataclass(frozen=True)
@@ -38,11 +41,11 @@ def _key(stream: str, hour: datetime) -> dynamodb.Item:
     return item_key(f"{stream}#touched", hour_text(hour))
 
 
-def touched_hours(files: Sequence[dict[str, Any]], run: str, lookback_hours: int) -> dict[datetime, str]:
+def touched_hours(files: Sequence[RawFile], run: str, lookback_hours: int) -> dict[datetime, str]:
     """Hours whose events or duplicates may change by new raw files; pure.
 
     Args:
-        files: `hour` (as `hour_text`) and `rows` of each raw file.
+        files: new raw files.
         run: the run that writes them.
         lookback_hours: so many hours after an event its duplicates are looked for.
 
@@ -51,8 +54,8 @@ def touched_hours(files: Sequence[dict[str, Any]], run: str, lookback_hours: int
     """
     rows: dict[datetime, int] = {}
     for each in files:
-        hour = parse_hour(each["hour"])
-        rows[hour] = rows.get(hour, 0) + each["rows"]
+        hour = parse_hour(each.hour)
+        rows[hour] = rows.get(hour, 0) + each.rows
     touched: dict[datetime, str] = {}
     for hour, count in sorted(rows.items()):
         touched[hour] = f"events of hour {hour_text(hour)} arrived in {run}: {count}"

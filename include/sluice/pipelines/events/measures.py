@@ -3,33 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 from sluice.engines.duckdb import duckdb_connection
 from sluice.engines.queries import sql_list
 from sluice.pipelines.events.records import RAW_COLUMNS
 
 
+@dataclass(frozen=True)
+class HourMeasures:
+    """Measures of an hour.
+
+    Attributes:
+        counts: `rows`; `distinct_uuids`; `null_<column>` for each of `RAW_COLUMNS`; `outside_hour` (rows whose
+            created_at is in another hour); `unknown_type_rows`.
+        unknown_types: names of event types that are not expected, sorted, at most 20.
+    """
+
+    counts: dict[str, int]
+    unknown_types: list[str]
+
+
 def measure_hour(
     files: Sequence[Path], hour: datetime, known_types: Sequence[str], *, memory_limit_mb: int = 1024
-) -> dict[str, Any]:
-    """Measures of an hour for its gate, one row.
+) -> HourMeasures:
+    """Measures of an hour for its gate.
 
     Args:
         files: parquet files of the hour, raw or deduplicated.
         hour: start of the hour, aware.
         known_types: event types that are expected.
-
-    Returns:
-        `rows`; `distinct_uuids`; `null_<column>` for each of `RAW_COLUMNS`; `outside_hour` (rows whose created_at is in
-        another hour); `unknown_types` (their names, sorted, at most 20) and `unknown_type_rows`.
     """
-    measures: dict[str, Any] = {"rows": 0, "distinct_uuids": 0, **{f"null_{name}": 0 for name in RAW_COLUMNS}}
-    measures |= {"outside_hour": 0, "unknown_types": [], "unknown_type_rows": 0}
     if not files:
-        return measures
+        names = ("rows", "distinct_uuids", *(f"null_{name}" for name in RAW_COLUMNS), "outside_hour")
+        return HourMeasures(dict.fromkeys((*names, "unknown_type_rows"), 0), [])
     start = hour.timestamp()
     nulls = ", ".join(f'count(*) - count("{name}") AS null_{name}' for name in RAW_COLUMNS)
     unknown = f"NOT list_contains({sql_list(list(known_types))}::VARCHAR[], event_type)"
@@ -43,4 +52,5 @@ def measure_hour(
         )
         row = relation.fetchone()
         assert row is not None
-        return measures | dict(zip(relation.columns, row, strict=True))
+        measures = dict(zip(relation.columns, row, strict=True))
+        return HourMeasures(unknown_types=measures.pop("unknown_types"), counts=measures)

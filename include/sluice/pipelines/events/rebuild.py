@@ -6,28 +6,26 @@ The rules are those of an hour (`hourly`): the same raw files give the same rows
 from __future__ import annotations
 
 import ctypes
-import json
 import logging
 import multiprocessing
 import signal
 import uuid
 from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from sluice import lake
-from sluice.aws import s3
 from sluice.aws.tables import commits
 from sluice.aws.threads import in_parallel
 from sluice.core.quality import GateFailed
-from sluice.core.quality.gate import run_gate
+from sluice.core.quality.gate import GateResult, run_gate
+from sluice.core.run import Run, utc_now
 from sluice.core.scratch import scratch_folder
-from sluice.core.staging import publish_once
+from sluice.core.staging import Summary, publish_once
 from sluice.errors import TerminalError
 from sluice.pipelines.events import PIPELINE, expectations, hourly, storage
-from sluice.pipelines.events.hourly import PreparedHour
-from sluice.pipelines.events.steps import utc_now
+from sluice.pipelines.events.batch import HourInputs, PreparedHour
 from sluice.settings import Settings, load_settings
 
 log = logging.getLogger(__name__)
@@ -42,6 +40,7 @@ class OtherEngine(TerminalError):
 
 
 DAY = timedelta(days=1)
+PREPARED = "rebuild/day.json"
 ENGINE_MIN_MB = 128
 PR_SET_PDEATHSIG = 1
 """Option of prctl(2)."""
@@ -62,11 +61,11 @@ def day_to_process(logical_date: datetime | None, conf: Mapping[str, Any] | None
         raise NoDay(f"day {asked!r} is no date ({error}): write it like 2024-04-07") from None
 
 
-def dedup_day(run: str, day: datetime, clock: Callable[[], datetime] = utc_now) -> dict[str, int]:
+def dedup_day(run_id: str, day: datetime, clock: Callable[[], datetime] = utc_now) -> dict[str, int]:
     """Register the raw files of a day's hours, deduplicate each hour and stage it; nothing is published.
 
     Args:
-        run: the run as a part of a key.
+        run_id: of the run.
         day: its start (UTC).
         clock: tells the time (UTC): the day must be over.
 
@@ -94,14 +93,15 @@ def dedup_day(run: str, day: datetime, clock: Callable[[], datetime] = utc_now) 
         lambda hour: hourly.list_inputs(settings, hour, files.get(storage.partition_of(hour), [])), all_hours
     )
     # An hour without raw files was never published: one that was has them, or they are gone.
-    inputs = [each for each in listed if each["raw"]]
+    inputs = [each for each in listed if each.raw]
+    run = Run.of(PIPELINE, run_id)
     prepared = _stage_hours(settings, run, inputs)
-    s3.write_object(settings.lake_bucket, _day_key(run), json.dumps(prepared, indent=1).encode())
-    counts = {name: sum(each["output"]["measures"][name] for each in prepared) for name in expectations.HOURLY_COUNTS}
-    return {"hours": len(inputs), "raw_files": sum(len(each["raw"]) for each in inputs), **counts}
+    run.save(PREPARED, prepared)
+    counts = {name: sum(each.output.measures.counts[name] for each in prepared) for name in expectations.HOURLY_COUNTS}
+    return {"hours": len(inputs), "raw_files": sum(len(each.raw) for each in inputs), **counts}
 
 
-def _stage_hours(settings: Settings, run: str, inputs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _stage_hours(settings: Settings, run: Run, inputs: list[HourInputs]) -> list[PreparedHour]:
     processes = min(settings.events_rebuild_processes, len(inputs))
     if processes <= 1:
         return [_stage_hour(settings, run, each) for each in inputs]
@@ -119,56 +119,46 @@ def end_with_parent() -> None:
         prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def _stage_hour(settings: Settings, run: str, inputs: dict[str, Any]) -> dict[str, Any]:
-    hourly.register_raw(settings, storage.parse_hour(inputs["hour"]), inputs["raw"])
+def _stage_hour(settings: Settings, run: Run, inputs: HourInputs) -> PreparedHour:
+    hourly.register_raw(settings, inputs)
+    # Staged by one attempt only: a process of an attempt that was killed may still write while the next one has begun.
+    attempt = replace(run, slug=f"{run.slug}/rebuild/{inputs.hour}-{uuid.uuid4().hex[:8]}")
     with scratch_folder("events-rebuild") as folder:
         result = hourly.run_dedup(settings, inputs, folder)
-        return {"inputs": inputs, "output": hourly.stage_result(settings, _hour_run(run, inputs), inputs, result)}
+        return PreparedHour(inputs, hourly.stage_result(settings, attempt, inputs, result))
 
 
-def _hour_run(run: str, inputs: dict[str, Any]) -> str:
-    """The part of a key below which an hour is staged, by one attempt only.
-
-    A process of an attempt that was killed may still write while the next one has begun.
-    """
-    return f"{run}/rebuild/{inputs['hour']}-{uuid.uuid4().hex[:8]}"
-
-
-def _day_key(run: str) -> str:
-    return lake.staging_key(PIPELINE, run, "rebuild/day.json")
-
-
-def _read_day(settings: Settings, run: str) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = json.loads(s3.read_object(settings.lake_bucket, _day_key(run)).body)
-    return found
-
-
-def check_day(run: str) -> dict[str, Any]:
+def check_day(run_id: str) -> GateResult:
     """The gate of a day: that of an hour, on the measures of each.
 
     Raises:
         GateFailed: nothing of this run may be published; the message names the hours.
     """
-    settings = load_settings()
-    rows = [{"hour": each["inputs"]["hour"], **each["output"]["measures"]} for each in _read_day(settings, run)]
-    gate = f"{PIPELINE}/hourly"
-    if not rows:
-        return {"gate": gate, "rows": 0}
-    columns, expected = expectations.HOURLY_COLUMNS, expectations.hourly_expectations
+    run = Run.of(PIPELINE, run_id)
+    prepared = run.load(PREPARED, list[PreparedHour])
+    if not prepared:
+        return {"gate": f"{PIPELINE}/hourly", "rows": 0}
+    rows = [{"hour": each.inputs.hour, **each.output.measures.row} for each in prepared]
     try:
-        return run_gate(gate, run, rows, columns, expected, settings.lake_bucket)
+        return run_gate(run, "hourly", rows, expectations.HOURLY_COLUMNS, expectations.hourly_expectations)
     except GateFailed as failed:
-        broken = [row["hour"] for row in rows if any(row[name] for name in expectations.ROW_MEASURES)]
-        broken += [row["hour"] for row in rows if len({row["rows"], row["distinct_uuids"]}) > 1]
-        broken += [row["hour"] for row in rows if row["records_in"] != row["accounted"]]
-        raise GateFailed(f"{failed}\nhours: {', '.join(sorted(set(broken)))}", report=failed.report) from None
+        broken = [each.inputs.hour for each in prepared if _is_broken(each.output.measures.counts)]
+        raise GateFailed(f"{failed}\nhours: {', '.join(broken)}", report=failed.report) from None
 
 
-def publish_day(run: str, clock: Callable[[], datetime] = utc_now) -> dict[str, Any]:
+def _is_broken(counts: dict[str, int]) -> bool:
+    return (
+        any(counts[name] for name in expectations.ROW_MEASURES)
+        or counts["rows"] != counts["distinct_uuids"]
+        or counts["records_in"] != counts["accounted"]
+    )
+
+
+def publish_day(run_id: str, clock: Callable[[], datetime] = utc_now) -> Summary:
     """Make the staged files the rows of the day's hours, by one commit; the rules are those of `publish_hour`.
 
     Args:
-        run: the run as a part of a key, after `dedup_day` and its gate.
+        run_id: of the run, after `dedup_day` and its gate.
         clock: tells the time (UTC) of the publication.
 
     Returns:
@@ -177,12 +167,6 @@ def publish_day(run: str, clock: Callable[[], datetime] = utc_now) -> dict[str, 
     Raises:
         TableBusy: see `sluice.aws.tables.commits`.
     """
-    settings = load_settings()
-    staged = _read_day(settings, run)
-    prepared = [PreparedHour(storage.parse_hour(each["inputs"]["hour"]), **each) for each in staged]
-    return publish_once(
-        settings.lake_bucket,
-        *(PIPELINE, run, "publish_day"),
-        {"hours": staged},
-        lambda: hourly.publish(settings, "events_rebuild", run, prepared, clock),
-    )
+    run = Run.of(PIPELINE, run_id, clock)
+    prepared = run.load(PREPARED, list[PreparedHour])
+    return publish_once(run, "publish_day", prepared, lambda: hourly.publish("events_rebuild", run, prepared))

@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import cache
 from typing import Any
 
-from sluice import lake
 from sluice.aws import glue, s3
 from sluice.aws.tables import commits
-from sluice.core.quality.gate import run_gate
+from sluice.core.quality.gate import GateResult, run_gate
+from sluice.core.run import Run, utc_now
 from sluice.core.scratch import scratch_folder
-from sluice.core.staging import publish_once
+from sluice.core.staging import Summary, publish_once
 from sluice.core.tally import Tally
 from sluice.errors import TerminalError
 from sluice.pipelines.events import PIPELINE, checkpoints, expectations, hourly, ingest, marks, storage
-from sluice.pipelines.events.checkpoints import ShardBatch
-from sluice.pipelines.events.hourly import PreparedHour
-from sluice.settings import Settings, load_settings
+from sluice.pipelines.events.batch import HourInputs, HourOutput, IngestBatch, PreparedHour
+from sluice.settings import load_settings
 
 log = logging.getLogger(__name__)
 
@@ -28,9 +26,7 @@ LATE_HOURS_MAX = 200
 """Hours that one ingest asks for; the others wait for the next. Airflow maps a task over 1024 at the most."""
 
 
-def utc_now() -> datetime:
-    """The time of day, for what is written and for which hours are over; never for which data is read."""
-    return datetime.now(UTC)
+BATCH, INPUTS, OUTPUT = "ingest/batch.json", "hourly/inputs.json", "hourly/output.json"
 
 
 class NoHour(TerminalError):
@@ -40,14 +36,14 @@ class NoHour(TerminalError):
 # events_ingest: drain -> check_batch -> publish_batch -> find_late_hours
 
 
-def drain(run: str) -> dict[str, int]:
+def drain(run_id: str) -> dict[str, int]:
     """Read every shard from its checkpoint, transform the records, and stage what they become.
 
     A batch that a run announced and did not finish is drained again, exactly as far as it reached. Nothing is written
     but staging.
 
     Args:
-        run: the run as a part of a key.
+        run_id: of the run.
 
     Returns:
         `records_in`, `rows`, `quarantined`, `files`, and `shards` that moved on; where none did, also the tally.
@@ -57,50 +53,39 @@ def drain(run: str) -> dict[str, int]:
         IteratorsExpire: see `sluice.aws.kinesis`.
         CatalogError: the raw table is missing.
     """
-    settings = load_settings()
+    run, settings = Run.of(PIPELINE, run_id), load_settings()
     with scratch_folder("events-ingest") as folder:
-        batch = ingest.drain_shards(settings, folder / "envelopes")
-        staged = ingest.stage_batch(settings, run, batch, folder)
-    s3.write_object(settings.lake_bucket, _batch_key(run), json.dumps(staged, indent=1).encode())
-    counts = {name: staged["measures"][name] for name in ("records_in", "rows", "quarantined")}
-    counts |= {"files": len(staged["files"]), "shards": len(batch)}
-    if not batch:
-        counts |= Tally(0, published=0).checked(run)
+        shards = ingest.drain_shards(settings, folder / "envelopes")
+        batch = ingest.stage_batch(settings, run, shards, folder)
+    run.save(BATCH, batch)
+    counts = {name: batch.measures.counts[name] for name in ("records_in", "rows", "quarantined")}
+    counts |= {"files": len(batch.files), "shards": len(batch.shards)}
+    if not batch.shards:
+        counts |= Tally(0, published=0).checked(run.slug)
     log.info("drained %s", counts)
     return counts
 
 
-def _batch_key(run: str) -> str:
-    return lake.staging_key(PIPELINE, run, "ingest/batch.json")
-
-
-def check_batch(run: str) -> dict[str, Any]:
+def check_batch(run_id: str) -> GateResult:
     """The gate of a batch: reads the measures of what is staged.
 
     Raises:
         GateFailed: nothing of this run may be published; the records stay in the stream.
     """
-    settings = load_settings()
-    staged = json.loads(s3.read_object(settings.lake_bucket, _batch_key(run)).body)
-    if not staged["measures"]["records_in"]:
+    run = Run.of(PIPELINE, run_id)
+    measures = run.load(BATCH, IngestBatch).measures
+    if not measures.counts["records_in"]:
         return {"gate": f"{PIPELINE}/ingest", "rows": 0}
-    return run_gate(
-        f"{PIPELINE}/ingest",
-        run,
-        [staged["measures"]],
-        expectations.BATCH_COLUMNS,
-        expectations.batch_expectations,
-        settings.lake_bucket,
-    )
+    return run_gate(run, "ingest", [measures.row], expectations.BATCH_COLUMNS, expectations.batch_expectations)
 
 
-def publish_batch(run: str) -> dict[str, int]:
+def publish_batch(run_id: str) -> Summary:
     """Announce the batch, write its columns, quarantine and raw files, mark the hours, and move the checkpoints last.
 
     Whatever is killed on the way, the announcement makes a later run write the same files again.
 
     Args:
-        run: the run as a part of a key.
+        run_id: of the run.
 
     Returns:
         The tally of the run.
@@ -109,37 +94,32 @@ def publish_batch(run: str) -> dict[str, int]:
         BatchTaken: another run took the same records.
         ColumnConflict: another run gave a new column another type meanwhile.
     """
+    run = Run.of(PIPELINE, run_id)
+    batch = run.load(BATCH, IngestBatch)
+    return publish_once(run, "publish_batch", batch, lambda: _publish_batch(run.slug, batch))
+
+
+def _publish_batch(run: str, batch: IngestBatch) -> dict[str, int]:
     settings = load_settings()
-    staged = json.loads(s3.read_object(settings.lake_bucket, _batch_key(run)).body)
-    return publish_once(
-        settings.lake_bucket,
-        *(PIPELINE, run, "publish_batch"),
-        staged,
-        lambda: _publish_batch(settings, run, staged),
-    )
-
-
-def _publish_batch(settings: Settings, run: str, staged: dict[str, Any]) -> dict[str, int]:
     bucket, table, stream = settings.lake_bucket, settings.events_checkpoint_table, settings.event_stream
-    shards = [ShardBatch(**each) for each in staged["shards"]]
-    if shards and checkpoints.announce_batch(table, stream, run, shards):
+    if batch.shards and checkpoints.announce_batch(table, stream, run, batch.shards):
         # Before the first file: what is drained again is planned with the same columns.
-        glue.add_columns(settings.glue_database, storage.RAW_TABLE, staged["columns"])
-        s3.copy_objects(bucket, [(each["staged"], each["key"]) for each in staged["rejected"]])
-        s3.copy_objects(bucket, [(each["staged"], each["key"]) for each in staged["files"]])
+        glue.add_columns(settings.glue_database, storage.RAW_TABLE, batch.columns)
+        s3.copy_objects(bucket, [(each.staged, each.key) for each in batch.rejected])
+        s3.copy_objects(bucket, [(each.staged, each.key) for each in batch.files])
         # After the last file: who has seen the mark sees the files too.
-        for hour, because in marks.touched_hours(staged["files"], run, settings.dedup_lookback_hours).items():
+        for hour, because in marks.touched_hours(batch.files, run, settings.dedup_lookback_hours).items():
             marks.touch_hour(table, stream, hour, run, because)
-        checkpoints.commit_batch(table, stream, run, shards)
+        checkpoints.commit_batch(table, stream, run, batch.shards)
     return Tally(
-        sum(each.records for each in shards),
-        published=sum(each["rows"] for each in staged["files"]),
-        quarantined=sum(each["records"] for each in staged["rejected"]),
+        sum(each.records for each in batch.shards),
+        published=sum(each.rows for each in batch.files),
+        quarantined=sum(each.records for each in batch.rejected),
     ).checked(run)
 
 
 def find_late_hours(
-    run: str, has_run: Callable[[str, datetime], bool], clock: Callable[[], datetime] = utc_now
+    run_id: str, has_run: Callable[[str, datetime], bool], clock: Callable[[], datetime] = utc_now
 ) -> list[dict[str, Any]]:
     """Hours to be processed again: they are over, and their raw data changed after they were published.
 
@@ -148,14 +128,14 @@ def find_late_hours(
     that a run under way will process, or its day, is left to that run; where it fails, the mark is still there.
 
     Args:
-        run: the run as a part of a key.
+        run_id: of the run.
         has_run: whether a run of a Dag with a logical date is queued or running.
         clock: tells the time (UTC).
 
     Returns:
         For TriggerDagRunOperator: `trigger_run_id`, `conf` (`hour`, `reason`) and `note` of each, the earliest first.
     """
-    settings = load_settings()
+    run, settings = Run.of(PIPELINE, run_id).slug, load_settings()
     table, stream = settings.events_checkpoint_table, settings.event_stream
     now = clock()
     is_owned = cache(has_run)
@@ -199,11 +179,11 @@ def hour_to_process(logical_date: datetime | None, conf: Mapping[str, Any] | Non
         raise NoHour(f"hour {asked!r} is no time ({error}): write it like 2024-04-07T17:00:00+00:00") from None
 
 
-def register_partition(run: str, hour: datetime) -> dict[str, int]:
+def register_partition(run_id: str, hour: datetime) -> dict[str, int]:
     """Put the hour's raw files into the catalog, and write down which files its publication is made from.
 
     Args:
-        run: the run as a part of a key.
+        run_id: of the run.
         hour: start of the hour (UTC).
 
     Returns:
@@ -213,69 +193,51 @@ def register_partition(run: str, hour: datetime) -> dict[str, int]:
         ColumnConflict: a raw file disagrees with the table about a column's type.
         RawDataGone: raw files of a published hour have expired; its publication is better than what is left.
     """
-    settings = load_settings()
+    run, settings = Run.of(PIPELINE, run_id), load_settings()
     inputs = hourly.list_inputs(settings, hour, commits.live_files(storage.EVENTS.name, storage.rows_of_hour(hour)))
-    if inputs["raw"]:
-        hourly.register_raw(settings, hour, inputs["raw"])
-    s3.write_object(settings.lake_bucket, _inputs_key(run), json.dumps(inputs, indent=1).encode())
+    if inputs.raw:
+        hourly.register_raw(settings, inputs)
+    run.save(INPUTS, inputs)
     if settings.events_engine == "glue":
         hourly.write_manifest(settings, run, inputs)
-    return {"raw_files": len(inputs["raw"]), "previous_files": len(inputs["previous"])}
+    return {"raw_files": len(inputs.raw), "previous_files": len(inputs.previous)}
 
 
-def _inputs_key(run: str) -> str:
-    return lake.staging_key(PIPELINE, run, "hourly/inputs.json")
-
-
-def _output_key(run: str) -> str:
-    return lake.staging_key(PIPELINE, run, "hourly/output.json")
-
-
-def dedup(run: str) -> dict[str, int]:
+def dedup(run_id: str) -> dict[str, int]:
     """Keep one row of each event of the hour and stage them as few large files.
 
     Args:
-        run: the run as a part of a key, after `register_partition`.
+        run_id: of the run, after `register_partition`.
 
     Returns:
         `records_in`, `rows`, `duplicates_in_hour` and `duplicates_of_previous`.
     """
-    settings = load_settings()
-    bucket = settings.lake_bucket
-    inputs = json.loads(s3.read_object(bucket, _inputs_key(run)).body)
+    run = Run.of(PIPELINE, run_id)
     with scratch_folder("events-hourly") as folder:
-        output = hourly.stage_hour(settings, run, inputs, folder)
-    s3.write_object(bucket, _output_key(run), json.dumps(output, indent=1).encode())
-    return {name: output["measures"][name] for name in expectations.HOURLY_COUNTS}
+        output = hourly.stage_hour(load_settings(), run, run.load(INPUTS, HourInputs), folder)
+    run.save(OUTPUT, output)
+    return {name: output.measures.counts[name] for name in expectations.HOURLY_COUNTS}
 
 
-def check_hour(run: str) -> dict[str, Any]:
+def check_hour(run_id: str) -> GateResult:
     """The gate of an hour: reads the measures of what is staged.
 
     Raises:
         GateFailed: nothing of this run may be published.
     """
-    settings = load_settings()
-    output = json.loads(s3.read_object(settings.lake_bucket, _output_key(run)).body)
-    return run_gate(
-        f"{PIPELINE}/hourly",
-        run,
-        [output["measures"]],
-        expectations.HOURLY_COLUMNS,
-        expectations.hourly_expectations,
-        settings.lake_bucket,
-    )
+    run = Run.of(PIPELINE, run_id)
+    measures = run.load(OUTPUT, HourOutput).measures
+    return run_gate(run, "hourly", [measures.row], expectations.HOURLY_COLUMNS, expectations.hourly_expectations)
 
 
-def publish_hour(run: str, hour: datetime, clock: Callable[[], datetime] = utc_now) -> dict[str, Any]:
+def publish_hour(run_id: str, clock: Callable[[], datetime] = utc_now) -> Summary:
     """Make the staged files the rows of the hour in the table `events`, by one commit.
 
     It is done on condition that no other run published the hour since its raw files were listed. The hour stays marked
     until the commit is noted.
 
     Args:
-        run: the run as a part of a key, after `dedup` and its gate.
-        hour: start of the hour (UTC).
+        run_id: of the run, after `dedup` and its gate.
         clock: tells the time (UTC) of the publication.
 
     Returns:
@@ -284,12 +246,6 @@ def publish_hour(run: str, hour: datetime, clock: Callable[[], datetime] = utc_n
     Raises:
         TableBusy: see `sluice.aws.tables.commits`.
     """
-    settings = load_settings()
-    inputs = json.loads(s3.read_object(settings.lake_bucket, _inputs_key(run)).body)
-    output = json.loads(s3.read_object(settings.lake_bucket, _output_key(run)).body)
-    return publish_once(
-        settings.lake_bucket,
-        *(PIPELINE, run, "publish_hour"),
-        {"inputs": inputs, "output": output},
-        lambda: hourly.publish(settings, "events_hourly", run, [PreparedHour(hour, inputs, output)], clock),
-    )
+    run = Run.of(PIPELINE, run_id, clock)
+    prepared = PreparedHour(run.load(INPUTS, HourInputs), run.load(OUTPUT, HourOutput))
+    return publish_once(run, "publish_hour", prepared, lambda: hourly.publish("events_hourly", run, [prepared]))

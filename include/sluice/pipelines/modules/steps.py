@@ -6,40 +6,31 @@ import json
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from datetime import UTC, datetime
-from typing import Any, TypeVar
+from datetime import datetime
 
-from sluice import lake
-from sluice.aws import s3, sns, sqs
-from sluice.aws.threads import THREADS, in_parallel
-from sluice.core.quality.gate import run_gate
-from sluice.core.quarantine import RejectedRecord, Rejection, write_quarantine
-from sluice.core.staging import publish_once
+from sluice.aws import sns, sqs
+from sluice.aws.threads import in_parallel
+from sluice.core.quality.gate import GateResult, run_gate
+from sluice.core.quarantine import Rejection
+from sluice.core.run import Run, utc_now
+from sluice.core.staging import Summary, publish_once
 from sluice.core.tally import Tally
+from sluice.core.work_queue import Batch, Received, WorkQueue
 from sluice.errors import TerminalError
 from sluice.pipelines.modules import PIPELINE, expectations, storage
+from sluice.pipelines.modules.batch import Collected, Outcome, StagedDiagnostic, StagedVerdict
 from sluice.pipelines.modules.records import MessageKey, ReceivedDiagnostic, parse_diagnostic, parse_message
-from sluice.pipelines.modules.transform import (
-    RULE_VERSION,
-    Diagnostic,
-    Due,
-    Judgement,
-    Verdict,
-    find_due,
-    judge,
-    publication,
-)
+from sluice.pipelines.modules.transform import RULE_VERSION, Verdict, find_due, judge, publication
 from sluice.settings import Settings, load_settings
 
 log = logging.getLogger(__name__)
 
-Record = TypeVar("Record")
-
-LONG_POLL_SECONDS = 1
 HOLD_SECONDS = 30
 """How long a diagnostic is held back whose messages are not all in hand."""
 
-GATE = f"{PIPELINE}/rates"
+GATE = "rates"
+
+COLLECTED, VERDICTS = "collected.json", "verdicts.json"
 
 
 class RatesOutdated(TerminalError):
@@ -49,12 +40,7 @@ class RatesOutdated(TerminalError):
 # modules_diagnostics: collect -> store -> compute_rates -> check_rates -> publish_rates
 
 
-def utc_now() -> datetime:
-    """The time of day, for what is written; never for which data is read."""
-    return datetime.now(UTC)
-
-
-def collect(run: str, *, rebuild: bool = False) -> dict[str, int]:
+def collect(run_id: str, *, rebuild: bool = False) -> dict[str, int]:
     """Drain both queues and stage what they hold; all messages stay in their queues.
 
     A diagnostic is judged by the messages that were queued before it. So messages are drained first; only when none
@@ -62,7 +48,7 @@ def collect(run: str, *, rebuild: bool = False) -> dict[str, int]:
     ends) are diagnostics drained, and then the messages that came meanwhile, until a long poll finds no more.
 
     Args:
-        run: the run as a part of a key.
+        run_id: of the run.
         rebuild: the run has something to do also where nothing waits.
 
     Returns:
@@ -72,109 +58,70 @@ def collect(run: str, *, rebuild: bool = False) -> dict[str, int]:
     Raises:
         ResourceMissing: nothing is deployed.
     """
-    settings = load_settings()
-    messages, diagnostics, is_drained = _drain(settings)
+    run = Run.of(PIPELINE, run_id)
+    messages, diagnostics = _receive(load_settings())
     if not messages and not diagnostics and not rebuild:
         return {}
-    queues = (settings.recv_message_queue, settings.weekly_diagnostic_queue)
-    found, rejections = _parse(messages, queues[0], lambda message: parse_message(message.body))
-    reported, more = _parse(diagnostics, queues[1], lambda message: parse_diagnostic(message.body, message.sent_at_ms))
-    rejections += more
-    distinct = list(dict.fromkeys(message for _, message in found))
-    latest = _latest_versions(reported)
-    _stage(run, "messages", [message._asdict() for message in distinct])
-    _stage(
-        run,
-        "diagnostics",
-        [
-            diagnostic._asdict() | {"source": _address(queues[1], message), "record": message.body}
-            for message, diagnostic in latest
-        ],
-    )
-    _stage(run, "message_handles", [{"receipt_handle": each.receipt_handle} for each in messages])
-    _stage(run, "diagnostic_handles", [{"receipt_handle": each.receipt_handle} for each in diagnostics])
-    write_quarantine(settings.lake_bucket, PIPELINE, run, "collect", rejections)
+    distinct = list(dict.fromkeys(messages.records))
+    latest = _latest_versions(diagnostics.received)
+    rejections = messages.rejections + diagnostics.rejections
+    queue = diagnostics.receipts.queue
+    staged = [StagedDiagnostic(each, sqs.address(queue, message), message.body) for message, each in latest]
+    run.save(COLLECTED, Collected(messages.receipts, diagnostics.receipts, distinct, staged))
+    run.quarantine("collect", rejections)
     for reason, records in Counter(each.reason for each in rejections).items():
         log.warning("%d records quarantined as %s", records, reason)
     counts = {
         "records_in": len(messages) + len(diagnostics),
         "messages": len(distinct),
         "diagnostics": len(latest),
-        "duplicates": len(found) - len(distinct) + len(reported) - len(latest),
+        "duplicates": len(messages.received) - len(distinct) + len(diagnostics.received) - len(latest),
         "quarantined": len(rejections),
-        "is_drained": is_drained,
+        "is_drained": messages.is_drained and diagnostics.is_drained,
     }
     log.info("collected %s", counts)
     return counts
 
 
-def _drain(settings: Settings) -> tuple[list[sqs.Message], list[sqs.Message], bool]:
-    """Messages, the diagnostics whose messages are all stored or among them, and whether both queues are empty now."""
+def _receive(settings: Settings) -> tuple[Batch[MessageKey], Batch[ReceivedDiagnostic]]:
+    """Messages, and the diagnostics whose messages are all stored or among them."""
     limit = settings.modules_max_messages
-    waiting, in_flight = sqs.queue_counts(settings.recv_message_queue)
-    reported, _ = sqs.queue_counts(settings.weekly_diagnostic_queue)
-    messages_url = sqs.queue_url(settings.recv_message_queue)
-    messages, is_empty = sqs.Drained([], is_empty=True)
-    if waiting:
-        messages, is_empty = sqs.drain(messages_url, limit, LONG_POLL_SECONDS, receivers=THREADS)
+    message_queue = WorkQueue(settings.recv_message_queue, lambda message: [parse_message(message.body)])
+    diagnostic_queue = WorkQueue(
+        settings.weekly_diagnostic_queue, lambda message: [parse_diagnostic(message.body, message.sent_at_ms)]
+    )
+    waiting, in_flight = sqs.queue_counts(message_queue.name)
+    reported, _ = sqs.queue_counts(diagnostic_queue.name)
+    messages = message_queue.receive(limit) if waiting else message_queue.nothing(is_drained=True)
     if not reported:
-        return messages, [], is_empty
+        return messages, diagnostic_queue.nothing(is_drained=True)
+    held_back = diagnostic_queue.nothing(is_drained=False)
     # Looked at before any diagnostic is received: each receive brings it nearer to the dead letters.
-    if in_flight or not is_empty:
-        left = "more messages wait before them" if not is_empty else f"{in_flight} messages are in flight"
+    if in_flight or not messages.is_drained:
+        left = "more messages wait before them" if not messages.is_drained else f"{in_flight} messages are in flight"
         log.info("%d diagnostics wait: %s", reported, left)
-        return messages, [], False
-    diagnostics_url = sqs.queue_url(settings.weekly_diagnostic_queue)
-    diagnostics, no_diagnostic_left = sqs.drain(diagnostics_url, limit, LONG_POLL_SECONDS, receivers=THREADS)
+        return messages, held_back
+    diagnostics = diagnostic_queue.receive(limit)
     if diagnostics:
-        room = limit - len(messages)
-        more, is_empty = sqs.drain(messages_url, room, LONG_POLL_SECONDS, receivers=THREADS, until_empty=True)
-        messages += more
-        if not is_empty or sqs.queue_counts(settings.recv_message_queue)[1] > len(messages):
+        messages = messages.followed_by(message_queue.receive(limit - len(messages), until_empty=True))
+        if not messages.is_drained or sqs.queue_counts(message_queue.name)[1] > len(messages):
             log.info("%d diagnostics held back: not all messages before them are in hand", len(diagnostics))
-            sqs.hold_back(diagnostics_url, [each.receipt_handle for each in diagnostics], HOLD_SECONDS)
-            return messages, [], False
-    return messages, diagnostics, is_empty and no_diagnostic_left
+            diagnostics.receipts.hold_back(HOLD_SECONDS)
+            return messages, held_back
+    return messages, diagnostics
 
 
-def _parse(
-    messages: Sequence[sqs.Message], queue: str, parse: Callable[[sqs.Message], Record]
-) -> tuple[list[tuple[sqs.Message, Record]], list[Rejection]]:
-    found: list[tuple[sqs.Message, Record]] = []
-    rejections: list[Rejection] = []
-    for message in messages:
-        try:
-            found.append((message, parse(message)))
-        except RejectedRecord as rejected:
-            rejections.append(Rejection(_address(queue, message), rejected.reason, message.body, rejected.detail))
-    return found, rejections
-
-
-def _address(queue: str, message: sqs.Message) -> str:
-    return f"sqs://{queue}/{message.message_id}"
-
-
-def _latest_versions(
-    reported: Iterable[tuple[sqs.Message, ReceivedDiagnostic]],
-) -> list[tuple[sqs.Message, ReceivedDiagnostic]]:
+def _latest_versions(reported: Iterable[Received[ReceivedDiagnostic]]) -> list[Received[ReceivedDiagnostic]]:
     """Of each (module, timestamp) the diagnostic of the greatest version."""
-    latest: dict[tuple[str, int], tuple[sqs.Message, ReceivedDiagnostic]] = {}
-    for message, diagnostic in reported:
-        key = (diagnostic.module_id, diagnostic.timestamp)
-        if key not in latest or latest[key][1].version < diagnostic.version:
-            latest[key] = (message, diagnostic)
+    latest: dict[tuple[str, int], Received[ReceivedDiagnostic]] = {}
+    for each in reported:
+        key = (each.record.module_id, each.record.timestamp)
+        if key not in latest or latest[key].record.version < each.record.version:
+            latest[key] = each
     return list(latest.values())
 
 
-def _stage(run: str, name: str, rows: Iterable[dict[str, Any]]) -> None:
-    s3.write_json_lines(load_settings().lake_bucket, lake.staging_key(PIPELINE, run, f"{name}.jsonl"), rows)
-
-
-def _staged(run: str, name: str) -> list[dict[str, Any]]:
-    return s3.read_json_lines(load_settings().lake_bucket, lake.staging_key(PIPELINE, run, f"{name}.jsonl"))
-
-
-def store(run: str) -> None:
+def store(run_id: str) -> None:
     """Write the messages and the diagnostics of the batch, then delete the messages, which are durable now.
 
     The diagnostics stay in their queue until their rates are published.
@@ -183,42 +130,34 @@ def store(run: str) -> None:
         ItemsRefused: DynamoDB is throttled for long; everything stays in the queues.
     """
     settings = load_settings()
-    storage.write_messages(settings.modules_message_table, [MessageKey(**row) for row in _staged(run, "messages")])
-    _delete(settings.recv_message_queue, _staged(run, "message_handles"))
+    collected = Run.of(PIPELINE, run_id).load(COLLECTED, Collected)
+    storage.write_messages(settings.modules_message_table, collected.messages)
+    collected.message_receipts.delete()
     in_parallel(
-        lambda row: storage.write_diagnostic(
-            settings.modules_diagnostic_table,
-            ReceivedDiagnostic(**{name: row[name] for name in ReceivedDiagnostic._fields}),
-        ),
-        _staged(run, "diagnostics"),
+        lambda each: storage.write_diagnostic(settings.modules_diagnostic_table, each.diagnostic),
+        collected.diagnostics,
     )
 
 
-def _delete(queue: str, rows: Sequence[dict[str, Any]]) -> None:
-    handles = [row["receipt_handle"] for row in rows]
-    if handles:
-        sqs.delete(sqs.queue_url(queue), handles)
-
-
-def compute_rates(run: str, *, rebuild: bool = False) -> dict[str, int]:
+def compute_rates(run_id: str, *, rebuild: bool = False) -> dict[str, int]:
     """Judge what is due of every module that the batch has a diagnostic of, and stage the verdicts.
 
     A diagnostic of the batch that is not due was judged before: it is a duplicate, or a newer one took its place.
 
     Args:
-        run: the run as a part of a key.
+        run_id: of the run.
         rebuild: judge again what an older version of the rule judged, of all modules; scans the table of diagnostics.
 
     Returns:
         How many there are of each outcome: `published`, `rejected`, `unchanged`, `duplicate`.
     """
-    settings = load_settings()
-    batch = {(row["module_id"], row["timestamp"]): row for row in _staged(run, "diagnostics")}
+    run, settings = Run.of(PIPELINE, run_id), load_settings()
+    batch = {each.key: each for each in run.load(COLLECTED, Collected).diagnostics}
     modules = {module_id for module_id, _ in batch}
     if rebuild:
         known = storage.read_all_diagnostics(settings.modules_diagnostic_table)
         modules |= {each.module_id for each in known if each.judged and each.judged.rule_version < RULE_VERSION}
-    rows: list[dict[str, Any]] = []
+    staged: list[StagedVerdict] = []
     for verdict in (
         each
         for some in in_parallel(lambda one: _judge_module(settings, one, rebuild), sorted(modules))
@@ -226,12 +165,12 @@ def compute_rates(run: str, *, rebuild: bool = False) -> dict[str, int]:
     ):
         diagnostic = verdict.due.diagnostic
         received = batch.pop((diagnostic.module_id, diagnostic.timestamp), None)
-        rows.append(_verdict_row(settings, verdict, received))
-    rows += [{"outcome": "duplicate", "in_batch": True, "module_id": each[0], "timestamp": each[1]} for each in batch]
-    _stage(run, "verdicts", rows)
-    outcomes = Counter(row["outcome"] for row in rows)
-    log.info("%d modules: %s", len(modules), dict(outcomes))
-    return dict(outcomes)
+        staged.append(_staged_verdict(settings, verdict, received))
+    staged += [StagedVerdict(Outcome.DUPLICATE, True, *key) for key in batch]
+    run.save(VERDICTS, staged)
+    outcomes = Counter(each.outcome for each in staged)
+    log.info("%d modules: %s", len(modules), {str(outcome): count for outcome, count in outcomes.items()})
+    return {str(outcome): count for outcome, count in outcomes.items()}
 
 
 def _judge_module(settings: Settings, module_id: str, rebuild: bool) -> list[Verdict]:
@@ -248,18 +187,15 @@ def _judge_module(settings: Settings, module_id: str, rebuild: bool) -> list[Ver
     return verdicts
 
 
-def _verdict_row(settings: Settings, verdict: Verdict, received: dict[str, Any] | None) -> dict[str, Any]:
+def _staged_verdict(settings: Settings, verdict: Verdict, received: StagedDiagnostic | None) -> StagedVerdict:
     diagnostic = verdict.due.diagnostic
-    row = {
-        "outcome": ("rejected" if verdict.reason else "published") if verdict.is_news else "unchanged",
-        "in_batch": received is not None,
-        "module_id": diagnostic.module_id,
-        "timestamp": diagnostic.timestamp,
-        "judged": diagnostic.judged._asdict() if diagnostic.judged else None,
-        "judgement": verdict.judgement._asdict(),
-    }
-    if row["outcome"] == "rejected":
-        if received is None:
+    outcome = (Outcome.REJECTED if verdict.reason else Outcome.PUBLISHED) if verdict.is_news else Outcome.UNCHANGED
+    rejection = None
+    if outcome is Outcome.REJECTED:
+        if received:
+            source, record = received.source, received.record
+        else:
+            source = f"dynamodb://{settings.modules_diagnostic_table}/{diagnostic.module_id}/{diagnostic.timestamp}"
             record = json.dumps(
                 {
                     "moduleId": diagnostic.module_id,
@@ -267,45 +203,42 @@ def _verdict_row(settings: Settings, verdict: Verdict, received: dict[str, Any] 
                     "attempts": diagnostic.attempts,
                 }
             )
-            address = f"dynamodb://{settings.modules_diagnostic_table}/{diagnostic.module_id}/{diagnostic.timestamp}"
-            received = {"source": address, "record": record}
-        rejection = Rejection(received["source"], str(verdict.reason), received["record"], verdict.detail)
-        row["rejection"] = vars(rejection)
-    return row
+        rejection = Rejection(source, str(verdict.reason), record, verdict.detail)
+    place = (diagnostic.module_id, diagnostic.timestamp)
+    return StagedVerdict(outcome, received is not None, *place, diagnostic.judged, verdict.judgement, rejection)
 
 
-def check_rates(run: str) -> dict[str, Any]:
+def check_rates(run_id: str) -> GateResult:
     """The gate of the rates: reads staging.
 
     Raises:
         GateFailed: no rate of this run is published, and its diagnostics come back.
     """
-    settings = load_settings()
-    diagnostics = _staged(run, "diagnostics")
-    rows = _staged(run, "verdicts")
-    if not diagnostics and not rows:
-        return {"gate": GATE, "rows": 0}
-    rates = [row["judgement"]["success_rate"] for row in rows if row["outcome"] == "published"]
+    run = Run.of(PIPELINE, run_id)
+    diagnostics = run.load(COLLECTED, Collected).diagnostics
+    verdicts = run.load(VERDICTS, list[StagedVerdict])
+    if not diagnostics and not verdicts:
+        return {"gate": f"{PIPELINE}/{GATE}", "rows": 0}
+    published = [each.judgement for each in verdicts if each.outcome is Outcome.PUBLISHED]
+    rates = [each.success_rate for each in published if each and each.success_rate is not None]
     measures = {
         "diagnostics": len(diagnostics),
-        "accounted": sum(row["in_batch"] for row in rows),
+        "accounted": sum(each.in_batch for each in verdicts),
         "rate_min": min(rates, default=None),
         "rate_max": max(rates, default=None),
     }
-    return run_gate(
-        GATE, run, [measures], expectations.RATE_COLUMNS, expectations.rate_expectations, settings.lake_bucket
-    )
+    return run_gate(run, GATE, [measures], expectations.RATE_COLUMNS, expectations.rate_expectations)
 
 
-def publish_rates(run: str, collected: dict[str, int], clock: Callable[[], datetime] = utc_now) -> dict[str, Any]:
+def publish_rates(run_id: str, counts: dict[str, int], clock: Callable[[], datetime] = utc_now) -> Summary:
     """Publish what is new, note it with each diagnostic, and delete the diagnostics from their queue last.
 
     Rates are rows of the table first, as a rate that is noted is not looked at again. A note follows its publication: a
     run that dies between the two publishes up to ten rates again, each the same as before.
 
     Args:
-        run: the run as a part of a key.
-        collected: what `collect` returned.
+        run_id: of the run.
+        counts: what `collect` returned.
         clock: tells the time (UTC) of the publication.
 
     Returns:
@@ -317,77 +250,65 @@ def publish_rates(run: str, collected: dict[str, int], clock: Callable[[], datet
         RatesOutdated: another run judged some of the diagnostics meanwhile; they come back and are judged again.
         TableBusy: see `sluice.aws.tables.commits`.
     """
-    settings = load_settings()
-    rows = _staged(run, "verdicts")
-    handles = _staged(run, "diagnostic_handles")
+    run = Run.of(PIPELINE, run_id, clock)
+    collected = run.load(COLLECTED, Collected)
+    verdicts = run.load(VERDICTS, list[StagedVerdict])
     return publish_once(
-        settings.lake_bucket,
-        *(PIPELINE, run, "publish_rates"),
-        [collected, rows, handles, _staged(run, "message_handles")],
-        lambda: _publish_verdicts(settings, run, rows, handles, collected, clock()),
+        run,
+        "publish_rates",
+        [counts, verdicts, collected],
+        lambda: _publish_verdicts(run, verdicts, collected, counts),
     )
 
 
 def _publish_verdicts(
-    settings: Settings,
-    run: str,
-    rows: Sequence[dict[str, Any]],
-    handles: Sequence[dict[str, Any]],
-    collected: dict[str, int],
-    now: datetime,
-) -> dict[str, Any]:
-    rejections = [Rejection(**row["rejection"]) for row in rows if row["outcome"] == "rejected"]
-    write_quarantine(settings.lake_bucket, PIPELINE, run, "publish_rates", rejections)
-    outdated, snapshots = _publish(settings, run, [row for row in rows if row["outcome"] != "duplicate"], now)
+    run: Run, verdicts: Sequence[StagedVerdict], collected: Collected, counts: dict[str, int]
+) -> Summary:
+    settings = load_settings()
+    run.quarantine("publish_rates", [each.rejection for each in verdicts if each.rejection])
+    outdated, snapshots = _publish(settings, run, verdicts)
     if outdated:
         raise RatesOutdated(
-            f"table {settings.modules_diagnostic_table}: another run judged {len(outdated)} of {len(rows)} diagnostics"
-            f" while this one did, such as {outdated[0]}; the diagnostics come back to their queue when their"
-            " visibility timeout ends, and the next run judges them again"
+            f"table {settings.modules_diagnostic_table}: another run judged {len(outdated)} of {len(verdicts)}"
+            f" diagnostics while this one did, such as {outdated[0]}; the diagnostics come back to their queue when"
+            " their visibility timeout ends, and the next run judges them again"
         )
-    mine = Counter(row["outcome"] for row in rows if row["in_batch"])
+    mine = Counter(each.outcome for each in verdicts if each.in_batch)
     tally = Tally(
-        collected["records_in"],
-        published=collected["messages"] + mine["published"],
-        duplicates=collected["duplicates"] + mine["duplicate"] + mine["unchanged"],
-        quarantined=collected["quarantined"] + mine["rejected"],
-    ).checked(run)
-    _delete(settings.weekly_diagnostic_queue, handles)
-    return tally | {"rates": sum(row["outcome"] == "published" for row in rows), "snapshots": snapshots}
+        counts["records_in"],
+        published=counts["messages"] + mine[Outcome.PUBLISHED],
+        duplicates=counts["duplicates"] + mine[Outcome.DUPLICATE] + mine[Outcome.UNCHANGED],
+        quarantined=counts["quarantined"] + mine[Outcome.REJECTED],
+    ).checked(run.slug)
+    collected.diagnostic_receipts.delete()
+    rates = sum(each.outcome is Outcome.PUBLISHED for each in verdicts)
+    return tally | {"rates": rates} | {"snapshots": snapshots}
 
 
 def _publish(
-    settings: Settings, run: str, rows: Sequence[dict[str, Any]], now: datetime
+    settings: Settings, run: Run, staged: Sequence[StagedVerdict]
 ) -> tuple[list[tuple[str, int]], dict[str, str | None]]:
     """Publish and note what no earlier try of this run did; keys of what another run judged meanwhile, snapshot ids."""
     table = settings.modules_diagnostic_table
-    noted = storage.read_judgements(table, [(row["module_id"], row["timestamp"]) for row in rows])
+    noted = storage.read_judgements(table, [(each.module_id, each.timestamp) for each in staged if each.judgement])
     outdated: list[tuple[str, int]] = []
     silent: list[Verdict] = []
     news: list[Verdict] = []
-    for row in rows:
-        verdict = _verdict(row)
-        diagnostic = verdict.due.diagnostic
-        key = (diagnostic.module_id, diagnostic.timestamp)
-        if noted.get(key) == verdict.judgement:
+    for each in staged:
+        verdict = each.verdict
+        key = (each.module_id, each.timestamp)
+        if verdict is None or noted.get(key) == verdict.judgement:
             continue
-        if noted.get(key) != diagnostic.judged:
+        if noted.get(key) != each.judged:
             outdated.append(key)
         else:
-            (news if row["outcome"] == "published" else silent).append(verdict)
-    snapshots = {storage.RATES.name: storage.append_rates(run, now, news).snapshot_id} if news else {}
+            (news if each.outcome is Outcome.PUBLISHED else silent).append(verdict)
+    snapshots = {storage.RATES.name: storage.append_rates(run.slug, run.clock(), news).snapshot_id} if news else {}
     arn = sns.topic_arn(settings.success_rate_topic) if news else ""
     batches = [news[start : start + sns.BATCH_SIZE] for start in range(0, len(news), sns.BATCH_SIZE)]
     found = in_parallel(lambda batch: _publish_batch(table, arn, batch), batches)
     found += in_parallel(lambda verdict: _note(table, [verdict]), silent)
     return outdated + [key for some in found for key in some], snapshots
-
-
-def _verdict(row: dict[str, Any]) -> Verdict:
-    judged = Judgement(**row["judged"]) if row["judged"] else None
-    judgement = Judgement(**row["judgement"])
-    diagnostic = Diagnostic(row["module_id"], row["timestamp"], judgement.attempts, judged)
-    return Verdict(Due(diagnostic, judgement.reset), judgement)
 
 
 def _publish_batch(table: str, arn: str, batch: Sequence[Verdict]) -> list[tuple[str, int]]:
