@@ -41,15 +41,20 @@ their visibility timeout ends.
 
 from __future__ import annotations
 
-from airflow.sdk import AssetOrTimeSchedule, CronTriggerTimetable, Param, dag, task
+from typing import TYPE_CHECKING
 
-from sluice.lake import run_slug
+from airflow.sdk import AssetOrTimeSchedule, CronTriggerTimetable, Param, dag
+
 from sluice.settings import load_settings
 from sluice_airflow.alerts import after_failed_run
 from sluice_airflow.assets import assets
 from sluice_airflow.defaults import START, TASK_DEFAULTS
 from sluice_airflow.doorbell import doorbell
 from sluice_airflow.gates import GateOperator
+from sluice_airflow.tasks import task
+
+if TYPE_CHECKING:
+    from airflow.sdk.types import DagRunProtocol
 
 ASSETS = assets("accommodations")
 QUEUE = load_settings().accommodations_queue
@@ -76,31 +81,31 @@ NEW_PARTNER_FILES = doorbell(QUEUE, "accommodations_consolidate", "accommodation
     tags=["accommodations", "aggregate"],
     doc_md=__doc__,
 )
-def accommodations_consolidate():
+def accommodations_consolidate() -> None:
     @task.short_circuit
-    def collect(run_id: str, dag_run):
+    def collect(run_id: str, dag_run: DagRunProtocol) -> object:
         """Finish what a run that died had announced, take messages, find out which files they are about."""
         from sluice.pipelines.accommodations import steps
 
         # Of its conf: `params` keep those of the run before where runs share a process.
-        return steps.collect(run_slug(run_id), (dag_run.conf or {}).get("withdraw") or ())
+        return steps.collect(run_id, (dag_run.conf or {}).get("withdraw") or ())
 
     @task
-    def consolidate(run_id: str):
+    def consolidate(run_id: str) -> object:
         """Read the files, apply the rule, merge the current catalogue, stage all of it."""
         from sluice.pipelines.accommodations import steps
 
-        return steps.consolidate(run_slug(run_id))
+        return steps.consolidate(run_id)
 
     @task(
         inlets=[ASSETS["partner_files"]],
         outlets=[ASSETS["accommodations"], ASSETS["accommodations_candidates"], ASSETS["accommodations_current"]],
     )
-    def publish(run_id: str):
+    def publish(run_id: str) -> object:
         """Announce the batch, write its files, commit its tables, delete the messages last."""
         from sluice.pipelines.accommodations import steps
 
-        return steps.publish(run_slug(run_id))
+        return steps.publish(run_id)
 
     check_outputs = GateOperator(
         task_id="check_outputs",

@@ -38,9 +38,10 @@ Messages of a failed run come back when their visibility timeout ends.
 
 from __future__ import annotations
 
-from airflow.sdk import AssetOrTimeSchedule, CronTriggerTimetable, Param, dag, task
+from typing import TYPE_CHECKING, Any
 
-from sluice.lake import run_slug
+from airflow.sdk import AssetOrTimeSchedule, CronTriggerTimetable, Param, dag
+
 from sluice.pipelines.datasets.records import source_pattern
 from sluice.settings import load_settings
 from sluice_airflow.alerts import after_failed_run
@@ -48,13 +49,17 @@ from sluice_airflow.assets import assets
 from sluice_airflow.defaults import START, TASK_DEFAULTS
 from sluice_airflow.doorbell import doorbell
 from sluice_airflow.gates import GateOperator
+from sluice_airflow.tasks import task
+
+if TYPE_CHECKING:
+    from airflow.sdk.types import DagRunProtocol
 
 ASSETS = assets("datasets")
 QUEUE = load_settings().datasets_queue
 NEW_FILES = doorbell(QUEUE, "datasets_aggregate", "datasets")
 
 
-def _asked(conf: dict | None) -> tuple[str | None, bool]:
+def _asked(conf: dict[str, Any] | None) -> tuple[str | None, bool]:
     """`source` and `force` of a run; nothing of the run before it, which `params` keep where runs share a process."""
     asked = conf or {}
     return asked.get("source"), bool(asked.get("force"))
@@ -79,30 +84,30 @@ def _asked(conf: dict | None) -> tuple[str | None, bool]:
     tags=["datasets", "aggregate"],
     doc_md=__doc__,
 )
-def datasets_aggregate():
+def datasets_aggregate() -> None:
     @task.short_circuit
-    def collect(run_id: str, dag_run):
+    def collect(run_id: str, dag_run: DagRunProtocol) -> object:
         """Drain the queue, or take the given source; note which files are processed."""
         from sluice.pipelines.datasets import steps
 
         source, _ = _asked(dag_run.conf)
-        return steps.collect(run_slug(run_id), source)
+        return steps.collect(run_id, source)
 
     @task
-    def aggregate(run_id: str, dag_run):
+    def aggregate(run_id: str, dag_run: DagRunProtocol) -> object:
         """Judge and aggregate each file that is not published already; stage it, quarantine what is rejected."""
         from sluice.pipelines.datasets import steps
 
         source, force = _asked(dag_run.conf)
-        return steps.aggregate(run_slug(run_id), source, force=force)
+        return steps.aggregate(run_id, source, force=force)
 
     @task(inlets=[ASSETS["dataset_files"]], outlets=[ASSETS["datasets"]])
-    def publish(collected: dict[str, int], run_id: str, dag_run):
+    def publish(collected: dict[str, int], run_id: str, dag_run: DagRunProtocol) -> object:
         """One conditional request a file, then delete the messages."""
         from sluice.pipelines.datasets import steps
 
         source, force = _asked(dag_run.conf)
-        return steps.publish(run_slug(run_id), collected, source, force=force)
+        return steps.publish(run_id, collected, source, force=force)
 
     check = GateOperator(
         task_id="check",

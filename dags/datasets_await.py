@@ -56,7 +56,7 @@ from sluice_airflow.sensors import DatasetSensor
     tags=["datasets", "ingest"],
     doc_md=__doc__,
 )
-def datasets_await():
+def datasets_await() -> None:
     wait = DatasetSensor(
         task_id="wait",
         source="{{ params.source }}",

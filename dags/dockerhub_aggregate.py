@@ -31,15 +31,17 @@ Messages of a failed run come back when their visibility timeout ends.
 
 from __future__ import annotations
 
-from airflow.sdk import AssetOrTimeSchedule, CronTriggerTimetable, Param, dag, task
+from typing import Any
 
-from sluice.lake import run_slug
+from airflow.sdk import AssetOrTimeSchedule, CronTriggerTimetable, Param, dag
+
 from sluice.settings import load_settings
 from sluice_airflow.alerts import after_failed_run
 from sluice_airflow.assets import assets
 from sluice_airflow.defaults import START, TASK_DEFAULTS
 from sluice_airflow.doorbell import doorbell
 from sluice_airflow.gates import GateOperator
+from sluice_airflow.tasks import task
 
 ASSETS = assets("dockerhub")
 QUEUE = load_settings().dockerhub_queue
@@ -61,20 +63,20 @@ NEW_RAW_OBJECTS = doorbell(QUEUE, "dockerhub_aggregate", "dockerhub")
     tags=["dockerhub", "aggregate"],
     doc_md=__doc__,
 )
-def dockerhub_aggregate():
+def dockerhub_aggregate() -> None:
     @task.short_circuit
-    def collect(run_id: str, params: dict):
+    def collect(run_id: str, params: dict[str, Any]) -> object:
         """Drain the queue (or list raw/), read the objects, stage what they say."""
         from sluice.pipelines.dockerhub import steps
 
-        return (steps.collect_all if params["rebuild"] else steps.collect)(run_slug(run_id))
+        return (steps.collect_all if params["rebuild"] else steps.collect)(run_id)
 
     @task(inlets=[ASSETS["raw_dockerhub"]], outlets=[ASSETS["dockerhub_stats"]])
-    def publish_aggregates(collected: dict[str, int], run_id: str, params: dict):
+    def publish_aggregates(collected: dict[str, int], run_id: str, params: dict[str, Any]) -> object:
         """Write the items, then delete the messages."""
         from sluice.pipelines.dockerhub import steps
 
-        return steps.publish_aggregates(run_slug(run_id), collected, rebuild=params["rebuild"])
+        return steps.publish_aggregates(run_id, collected, rebuild=params["rebuild"])
 
     check_objects = GateOperator(
         task_id="check_objects",

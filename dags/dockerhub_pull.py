@@ -28,14 +28,14 @@ A retry overwrites its own staging, history file and raw objects. A cleared run 
 
 from __future__ import annotations
 
-from airflow.sdk import CronTriggerTimetable, dag, task
+from airflow.sdk import CronTriggerTimetable, dag
 
-from sluice.lake import run_slug
 from sluice.settings import load_settings
 from sluice_airflow.alerts import after_failed_run
 from sluice_airflow.assets import assets
 from sluice_airflow.defaults import START, TASK_DEFAULTS
 from sluice_airflow.gates import GateOperator
+from sluice_airflow.tasks import task
 
 ASSETS = assets("dockerhub")
 
@@ -50,20 +50,20 @@ ASSETS = assets("dockerhub")
     tags=["dockerhub", "ingest"],
     doc_md=__doc__,
 )
-def dockerhub_pull():
+def dockerhub_pull() -> None:
     @task
-    def fetch(run_id: str):
+    def fetch(run_id: str) -> object:
         """Ask for every repository; stage the good answers, quarantine the others."""
         from sluice.pipelines.dockerhub import steps
 
-        return steps.fetch(run_slug(run_id))
+        return steps.fetch(run_id)
 
     @task(inlets=[ASSETS["docker_hub"]], outlets=[ASSETS["dockerhub_history"], ASSETS["raw_dockerhub"]])
-    def publish_answers(fetched: dict[str, int], run_id: str):
+    def publish_answers(fetched: dict[str, int], run_id: str) -> object:
         """History rows first, then the raw objects."""
         from sluice.pipelines.dockerhub import steps
 
-        return steps.publish_answers(run_slug(run_id), fetched)
+        return steps.publish_answers(run_id, fetched)
 
     check_answers = GateOperator(
         task_id="check_answers",

@@ -26,14 +26,20 @@ Gives the same items; safe beside `dockerhub_aggregate` and beside rebuilds of o
 
 from __future__ import annotations
 
-from airflow.sdk import dag, task
+from typing import TYPE_CHECKING
+
+from airflow.sdk import dag
 
 from sluice.lake import run_slug
 from sluice_airflow.alerts import after_failed_run
 from sluice_airflow.assets import assets
 from sluice_airflow.defaults import START, TASK_DEFAULTS
 from sluice_airflow.gates import GateOperator
+from sluice_airflow.tasks import task
 from sluice_airflow.timetable import StartOfIntervalTimetable
+
+if TYPE_CHECKING:
+    from datetime import datetime
 
 
 def _run_name(run_id: str) -> str:
@@ -54,16 +60,16 @@ ASSETS = assets("dockerhub")
     tags=["dockerhub", "rebuild"],
     doc_md=__doc__,
 )
-def dockerhub_rebuild():
+def dockerhub_rebuild() -> None:
     @task.short_circuit
-    def collect_month(run_id: str, logical_date=None):
+    def collect_month(run_id: str, logical_date: datetime | None = None) -> object:
         """List the raw objects of the month, read them, stage what they say."""
         from sluice.pipelines.dockerhub import steps
 
         return steps.collect_month(_run_name(run_id), logical_date)
 
     @task(inlets=[ASSETS["raw_dockerhub"]], outlets=[ASSETS["dockerhub_stats"]])
-    def publish_aggregates(collected: dict[str, int], run_id: str):
+    def publish_aggregates(collected: dict[str, int], run_id: str) -> object:
         """Write the items of the month again."""
         from sluice.pipelines.dockerhub import steps
 

@@ -34,8 +34,10 @@ and side by side. A run that dies leaves its hour marked, and the next ingest ha
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from airflow.providers.amazon.aws.operators.glue_crawler import GlueCrawlerRunOperator
-from airflow.sdk import Param, dag, task
+from airflow.sdk import Param, dag
 
 from sluice.lake import run_slug, staging_key
 from sluice.settings import load_settings
@@ -44,7 +46,11 @@ from sluice_airflow.assets import assets
 from sluice_airflow.defaults import START, TASK_DEFAULTS
 from sluice_airflow.gates import GateOperator
 from sluice_airflow.skipping import return_and_skip
+from sluice_airflow.tasks import task
 from sluice_airflow.timetable import StartOfIntervalTimetable
+
+if TYPE_CHECKING:
+    from airflow.sdk.types import DagRunProtocol, RuntimeTaskInstanceProtocol
 
 ASSETS = assets("events")
 HOUR_PATTERN = r"^\d{4}-\d{2}-\d{2}[T ]\d{2}(:\d{2}(:\d{2}(\.\d+)?)?)?(Z|[+-]\d{2}:?\d{2})?$"
@@ -53,7 +59,7 @@ HOUR_PATTERN = r"^\d{4}-\d{2}-\d{2}[T ]\d{2}(:\d{2}(:\d{2}(\.\d+)?)?)?(Z|[+-]\d{
 JOB_MANIFEST = staging_key("events", "{{ run_slug(run_id) }}", "hourly/manifest.json")
 
 
-def without_crawl(ti, dag_run, counts: dict[str, int]) -> dict[str, int]:
+def without_crawl(ti: RuntimeTaskInstanceProtocol, dag_run: DagRunProtocol, counts: dict[str, int]) -> dict[str, int]:
     """What the task returns; where the hour needs no crawl, that is skipped.
 
     AWS bills ten minutes for each crawl, and the files of a late or backfilled hour are registered one by one.
@@ -84,29 +90,29 @@ def without_crawl(ti, dag_run, counts: dict[str, int]) -> dict[str, int]:
     tags=["events", "aggregate"],
     doc_md=__doc__,
 )
-def events_hourly():
+def events_hourly() -> None:
     @task
-    def register_partition(run_id: str, dag_run, ti):
+    def register_partition(run_id: str, dag_run: DagRunProtocol, ti: RuntimeTaskInstanceProtocol) -> object:
         """Columns and partition from the footers of the raw files; note which files are processed."""
         from sluice.pipelines.events import steps
 
-        run, hour = run_slug(run_id), steps.hour_to_process(dag_run.logical_date, dag_run.conf)
-        return without_crawl(ti, dag_run, steps.register_partition(run, hour))
+        hour = steps.hour_to_process(dag_run.logical_date, dag_run.conf)
+        return without_crawl(ti, dag_run, steps.register_partition(run_id, hour))
 
     @task
-    def dedup(run_id: str, dag_run, ti):
+    def dedup(run_id: str, dag_run: DagRunProtocol, ti: RuntimeTaskInstanceProtocol) -> object:
         """Register the hour's raw files, keep the earliest row of each event, stage few large files."""
         from sluice.pipelines.events import steps
 
-        run, hour = run_slug(run_id), steps.hour_to_process(dag_run.logical_date, dag_run.conf)
-        return without_crawl(ti, dag_run, steps.register_partition(run, hour) | steps.dedup(run))
+        hour = steps.hour_to_process(dag_run.logical_date, dag_run.conf)
+        return without_crawl(ti, dag_run, steps.register_partition(run_id, hour) | steps.dedup(run_id))
 
     @task
-    def collect_job_result(run_id: str):
+    def collect_job_result(run_id: str) -> object:
         """Take what the Glue job left in staging, and measure it."""
         from sluice.pipelines.events import steps
 
-        return steps.dedup(run_slug(run_id))
+        return steps.dedup(run_id)
 
     # Not waited for: AWS takes minutes for a crawl, and what this hour needs is registered from its footers.
     crawl = GlueCrawlerRunOperator(
@@ -120,11 +126,11 @@ def events_hourly():
     @task(
         inlets=[ASSETS["raw_events"]], outlets=[ASSETS["events"]], max_active_tis_per_dag=1, trigger_rule="none_failed"
     )
-    def publish_hour(run_id: str):
+    def publish_hour(run_id: str) -> object:
         """One commit that replaces the hour in the table `events`."""
         from sluice.pipelines.events import steps
 
-        return steps.publish_hour(run_slug(run_id))
+        return steps.publish_hour(run_id)
 
     if load_settings().events_engine == "glue":
         from airflow.providers.amazon.aws.operators.glue import GlueJobOperator

@@ -35,16 +35,22 @@ far, and overwrites. Of two runs at once, one fails and says so.
 from __future__ import annotations
 
 from datetime import datetime
+from typing import TYPE_CHECKING, Any
 
 from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
-from airflow.sdk import CronTriggerTimetable, dag, task
+from airflow.sdk import CronTriggerTimetable, dag
 
-from sluice.lake import run_slug
 from sluice_airflow.alerts import after_failed_run
 from sluice_airflow.assets import assets
 from sluice_airflow.defaults import START, TASK_DEFAULTS
 from sluice_airflow.gates import GateOperator
 from sluice_airflow.skipping import return_and_skip
+from sluice_airflow.tasks import task
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from airflow.sdk.types import RuntimeTaskInstanceProtocol
 
 ASSETS = assets("events")
 
@@ -59,31 +65,31 @@ ASSETS = assets("events")
     tags=["events", "ingest"],
     doc_md=__doc__,
 )
-def events_ingest():
+def events_ingest() -> None:
     @task
-    def drain(run_id: str, ti):
+    def drain(run_id: str, ti: RuntimeTaskInstanceProtocol) -> object:
         """Read every shard from its checkpoint, transform the records, stage what they become."""
         from sluice.pipelines.events import steps
 
-        counts = steps.drain(run_slug(run_id))
+        counts = steps.drain(run_id)
         return counts if counts["shards"] else return_and_skip(ti, counts, ["check_batch", "publish_batch"])
 
     @task(inlets=[ASSETS["event_stream"]], outlets=[ASSETS["raw_events"]])
-    def publish_batch(run_id: str):
+    def publish_batch(run_id: str) -> object:
         """Announce the batch, write quarantine and raw files, move the checkpoints last."""
         from sluice.pipelines.events import steps
 
-        return steps.publish_batch(run_slug(run_id))
+        return steps.publish_batch(run_id)
 
     @task(trigger_rule="none_failed")
-    def find_late_hours(run_id: str, ti) -> list[dict]:
+    def find_late_hours(run_id: str, ti: RuntimeTaskInstanceProtocol) -> list[dict[str, Any]]:
         """Hours that are over and whose raw data changed since they were published; not those that a run waits for."""
         from sluice.pipelines.events import steps
 
         def has_run(dag_id: str, logical_date: datetime) -> bool:
             return ti.get_dr_count(dag_id, logical_dates=[logical_date], states=["queued", "running"]) > 0
 
-        return steps.find_late_hours(run_slug(run_id), has_run)
+        return steps.find_late_hours(run_id, has_run)
 
     check_batch = GateOperator(
         task_id="check_batch",

@@ -35,15 +35,19 @@ them processed again.
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
-from airflow.sdk import Param, dag, task
+from airflow.sdk import Param, dag
 
-from sluice.lake import run_slug
 from sluice_airflow.alerts import after_failed_run
 from sluice_airflow.assets import assets
 from sluice_airflow.defaults import START, TASK_DEFAULTS
 from sluice_airflow.gates import GateOperator
+from sluice_airflow.tasks import task
 from sluice_airflow.timetable import BackfillTimetable
+
+if TYPE_CHECKING:
+    from airflow.sdk.types import DagRunProtocol
 
 ASSETS = assets("events")
 
@@ -66,21 +70,21 @@ ASSETS = assets("events")
     tags=["events", "rebuild"],
     doc_md=__doc__,
 )
-def events_rebuild():
+def events_rebuild() -> None:
     # All of a day's hours, which have half an hour each in events_hourly.
     @task(execution_timeout=timedelta(hours=12))
-    def dedup_day(run_id: str, dag_run):
+    def dedup_day(run_id: str, dag_run: DagRunProtocol) -> object:
         """Register the raw files of each hour, keep the earliest row of each event, stage few large files."""
         from sluice.pipelines.events import rebuild
 
-        return rebuild.dedup_day(run_slug(run_id), rebuild.day_to_process(dag_run.logical_date, dag_run.conf))
+        return rebuild.dedup_day(run_id, rebuild.day_to_process(dag_run.logical_date, dag_run.conf))
 
     @task(inlets=[ASSETS["raw_events"]], outlets=[ASSETS["events"]])
-    def publish_day(run_id: str):
+    def publish_day(run_id: str) -> object:
         """One commit that replaces the hours of the day in the table `events`."""
         from sluice.pipelines.events import rebuild
 
-        return rebuild.publish_day(run_slug(run_id))
+        return rebuild.publish_day(run_id)
 
     check_day = GateOperator(
         task_id="check_day",

@@ -36,15 +36,17 @@ messages of a run that died are in flight, diagnostics wait.
 
 from __future__ import annotations
 
-from airflow.sdk import AssetOrTimeSchedule, CronTriggerTimetable, Param, dag, task
+from typing import Any
 
-from sluice.lake import run_slug
+from airflow.sdk import AssetOrTimeSchedule, CronTriggerTimetable, Param, dag
+
 from sluice.settings import load_settings
 from sluice_airflow.alerts import after_failed_run
 from sluice_airflow.assets import assets
 from sluice_airflow.defaults import START, TASK_DEFAULTS
 from sluice_airflow.doorbell import doorbell
 from sluice_airflow.gates import GateOperator
+from sluice_airflow.tasks import task
 
 ASSETS = assets("modules")
 DIAGNOSTICS = load_settings().weekly_diagnostic_queue
@@ -69,37 +71,37 @@ MANY_MESSAGES = doorbell(MESSAGES, DAG_ID, "modules", ring_depth=1000)
     tags=["modules", "aggregate"],
     doc_md=__doc__,
 )
-def modules_diagnostics():
+def modules_diagnostics() -> None:
     @task.short_circuit
-    def collect(run_id: str, params: dict):
+    def collect(run_id: str, params: dict[str, Any]) -> object:
         """Drain diagnostics, then the messages before them; stage both."""
         from sluice.pipelines.modules import steps
 
-        return steps.collect(run_slug(run_id), rebuild=params["rebuild"])
+        return steps.collect(run_id, rebuild=params["rebuild"])
 
     @task
     def store(run_id: str) -> None:
         """Write both to their tables, then delete the messages."""
         from sluice.pipelines.modules import steps
 
-        steps.store(run_slug(run_id))
+        steps.store(run_id)
 
     @task
-    def compute_rates(run_id: str, params: dict):
+    def compute_rates(run_id: str, params: dict[str, Any]) -> object:
         """Count the messages of every diagnostic that is due."""
         from sluice.pipelines.modules import steps
 
-        return steps.compute_rates(run_slug(run_id), rebuild=params["rebuild"])
+        return steps.compute_rates(run_id, rebuild=params["rebuild"])
 
     @task(
         inlets=[ASSETS["recv_message"], ASSETS["weekly_diagnostic"]],
         outlets=[ASSETS["module_success_rates"], ASSETS["success_rate"]],
     )
-    def publish_rates(collected: dict[str, int], run_id: str):
+    def publish_rates(collected: dict[str, int], run_id: str) -> object:
         """Append new rates to their table, publish and note them, then delete the diagnostics."""
         from sluice.pipelines.modules import steps
 
-        return steps.publish_rates(run_slug(run_id), collected)
+        return steps.publish_rates(run_id, collected)
 
     check_rates = GateOperator(
         task_id="check_rates",

@@ -36,13 +36,15 @@ once. What a pipeline publishes after the timeout is removed by the next run, or
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from airflow.providers.amazon.aws.operators.s3 import S3CreateObjectOperator
 from airflow.providers.amazon.aws.operators.sns import SnsPublishOperator
 from airflow.providers.amazon.aws.sensors.dynamodb import DynamoDBValueSensor
 from airflow.providers.amazon.aws.sensors.s3 import S3KeySensor
 from airflow.providers.amazon.aws.sensors.sqs import SqsSensor
 from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
-from airflow.sdk import CronTriggerTimetable, dag, get_current_context, task, task_group
+from airflow.sdk import CronTriggerTimetable, dag, get_current_context, task_group
 
 from sluice.monitoring.canary import records, steps
 from sluice.pipelines.dockerhub.transform import MARKER_SK
@@ -51,12 +53,16 @@ from sluice.settings import load_settings
 from sluice_airflow.alerts import after_failed_run
 from sluice_airflow.canary import note_time, observe, require_withdrawn, skip_unless_ready
 from sluice_airflow.defaults import START, TASK_DEFAULTS
+from sluice_airflow.tasks import task
+
+if TYPE_CHECKING:
+    from airflow.sdk.types import RuntimeTaskInstanceProtocol
 
 SETTINGS = load_settings()
 SCHEDULE = CronTriggerTimetable(SETTINGS.canary_schedule, timezone="UTC") if SETTINGS.canary_schedule else None
 
-PUT = {"pre_execute": skip_unless_ready, "post_execute": note_time}
-SENSOR = {
+PUT: dict[str, Any] = {"pre_execute": skip_unless_ready, "post_execute": note_time}
+SENSOR: dict[str, Any] = {
     # The triggerer waits for all of them, and no slot of a worker is taken from the pipelines meanwhile.
     "deferrable": True,
     "poke_interval": 1,
@@ -82,14 +88,14 @@ def sent(pipeline: str, name: str) -> str:
     tags=["platform", "maintenance"],
     doc_md=__doc__,
 )
-def platform_canary():
+def platform_canary() -> None:
     @task
-    def prepare(run_id: str):
+    def prepare(run_id: str) -> object:
         """Remove what earlier canaries left; decide what this one sends."""
         return steps.prepare(run_id)
 
     @task_group
-    def dockerhub():
+    def dockerhub() -> None:
         """An object of Docker Hub becomes an item."""
         put = S3CreateObjectOperator(
             task_id="put",
@@ -113,11 +119,11 @@ def platform_canary():
         put >> item
 
     @task_group
-    def events():
+    def events() -> None:
         """An event becomes a row of a raw file, then of the table `events`."""
 
         @task(**PUT)
-        def put(ti) -> None:
+        def put(ti: RuntimeTaskInstanceProtocol) -> None:
             """Put the event into the stream."""
             steps.put_event(ti.xcom_pull(task_ids="prepare")["events"])
 
@@ -150,7 +156,7 @@ def platform_canary():
         put() >> ingest >> raw >> hour
 
     @task_group
-    def modules():
+    def modules() -> None:
         """A message and a diagnostic become a success rate."""
         put = SnsPublishOperator(
             task_id="put", target_arn=sent("modules", "message_topic"), message=sent("modules", "message"), **PUT
@@ -164,15 +170,16 @@ def platform_canary():
         put >> diagnostic >> rate
 
     @task_group
-    def accommodations():
+    def accommodations() -> None:
         """A partner's file becomes a record of the catalogue."""
 
         @task(**PUT)
-        def put(ti) -> str:
+        def put(ti: RuntimeTaskInstanceProtocol) -> str:
             """Drop the partner's file; the key of its item in the ledger of published files."""
             return steps.put_partner_file(ti.xcom_pull(task_ids="prepare")["accommodations"])
 
-        ledger_key = put()
+        # Of Any, as the sensor renders it: its types ask for a text.
+        ledger_key: Any = put()
         published = DynamoDBValueSensor(
             task_id="published",
             table_name=SETTINGS.accommodations_ledger_table,
@@ -185,7 +192,7 @@ def platform_canary():
         ledger_key >> published
 
     @task_group
-    def datasets():
+    def datasets() -> None:
         """A CSV becomes a parquet file."""
         put = S3CreateObjectOperator(
             task_id="put",
@@ -201,16 +208,16 @@ def platform_canary():
         put >> output
 
     @task(trigger_rule="all_done")
-    def verify(run_id: str, ti):
+    def verify(run_id: str, ti: RuntimeTaskInstanceProtocol) -> object:
         """Compare what was published with what was sent; note results and latencies. Fails with a sentence."""
         return steps.verify(run_id, ti.xcom_pull(task_ids="prepare"), observe(get_current_context()))
 
     @task_group
-    def cleanup(prepared):
+    def cleanup(prepared: Any) -> None:
         """Runs whatever failed after `prepare`, and fails the run where it fails."""
 
         @task
-        def delete_file():
+        def delete_file() -> None:
             """Delete the partner's file, so that no later run of accommodations_consolidate publishes it."""
             steps.delete_partner_file()
 
@@ -228,7 +235,7 @@ def platform_canary():
         ).as_teardown(setups=prepared)
 
         @task
-        def clean_up(run_id: str):
+        def clean_up(run_id: str) -> object:
             """Remove the records of all canaries from files and tables."""
             context = get_current_context()
             removed = steps.clean_up(run_id, observe(context))

@@ -35,12 +35,14 @@ files that no snapshot names, which a later run deletes.
 from __future__ import annotations
 
 import logging
+from typing import Any
 
-from airflow.sdk import CronTriggerTimetable, Param, dag, task
+from airflow.sdk import CronTriggerTimetable, Param, dag
 
 from sluice.lake import run_slug
 from sluice_airflow.alerts import after_failed_run
 from sluice_airflow.defaults import START, TASK_DEFAULTS
+from sluice_airflow.tasks import task
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +58,7 @@ log = logging.getLogger(__name__)
     tags=["platform", "maintenance"],
     doc_md=__doc__,
 )
-def platform_maintain():
+def platform_maintain() -> None:
     @task.short_circuit
     def list_tables() -> list[str]:
         """Names of the published tables; none, which skips the rest, where Glue maintains them."""
@@ -71,7 +73,7 @@ def platform_maintain():
 
     # One after the other: each holds a partition in memory while it rewrites it.
     @task(max_active_tis_per_dagrun=1)
-    def maintain(table: str, run_id: str, params: dict):
+    def maintain(table: str, run_id: str, params: dict[str, Any]) -> object:
         """Merge small files, expire snapshots, delete files; how many of each."""
         from dataclasses import asdict
         from datetime import UTC, datetime
@@ -82,7 +84,7 @@ def platform_maintain():
         return asdict(done)
 
     @task
-    def clean_up_canary(run_id: str, params: dict):
+    def clean_up_canary(run_id: str, params: dict[str, Any]) -> object:
         """Remove what pipelines published after the cleanup of their canary; how many of each."""
         from sluice.monitoring.canary import steps
 

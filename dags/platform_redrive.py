@@ -31,12 +31,15 @@ pipeline processes a message that comes twice once.
 
 from __future__ import annotations
 
-from airflow.sdk import Param, dag, task
+from typing import Any
+
+from airflow.sdk import Param, dag
 
 from sluice.monitoring.pipelines import pipelines
 from sluice.settings import load_settings
 from sluice_airflow.alerts import after_failed_run
 from sluice_airflow.defaults import START, TASK_DEFAULTS
+from sluice_airflow.tasks import task
 
 PIPELINES = [pipeline.name for pipeline in pipelines(load_settings()) if pipeline.queues]
 
@@ -56,16 +59,16 @@ PIPELINES = [pipeline.name for pipeline in pipelines(load_settings()) if pipelin
     tags=["platform", "redrive"],
     doc_md=__doc__,
 )
-def platform_redrive():
+def platform_redrive() -> None:
     @task
-    def inspect(params: dict):
+    def inspect(params: dict[str, Any]) -> object:
         """Log what each dead letter is about; how many of each queue were looked at."""
         from sluice.monitoring import dead_letters
 
         return dead_letters.log_letters(load_settings(), params["pipeline"], params["max_messages"])
 
     @task
-    def redrive(params: dict):
+    def redrive(params: dict[str, Any]) -> object:
         """Send the messages back, unless it is a dry run."""
         from sluice.monitoring import dead_letters
 

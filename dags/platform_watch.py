@@ -28,11 +28,11 @@ What was announced is kept in the table: a retry sends only what the try before 
 
 from __future__ import annotations
 
-from airflow.sdk import CronTriggerTimetable, dag, task
+from airflow.sdk import CronTriggerTimetable, dag
 
-from sluice.lake import run_slug
 from sluice_airflow.alerts import after_failed_run
 from sluice_airflow.defaults import START, TASK_DEFAULTS
+from sluice_airflow.tasks import task
 
 
 @dag(
@@ -46,22 +46,22 @@ from sluice_airflow.defaults import START, TASK_DEFAULTS
     tags=["platform", "maintenance"],
     doc_md=__doc__,
 )
-def platform_watch():
+def platform_watch() -> None:
     @task
-    def observe(run_id: str):
+    def observe(run_id: str) -> object:
         """Look at runs, queues and streams; send metrics, stage what is wrong."""
         from airflow.sdk.configuration import conf
 
         from sluice.monitoring import steps
 
-        return steps.observe(run_slug(run_id), conf.get("api", "base_url", fallback="http://localhost:8080"))
+        return steps.observe(run_id, conf.get("api", "base_url", fallback="http://localhost:8080"))
 
     @task
-    def announce(run_id: str):
+    def announce(run_id: str) -> object:
         """Tell people what is new, what still lasts, and what is over."""
         from sluice.monitoring import steps
 
-        return steps.announce(run_slug(run_id))
+        return steps.announce(run_id)
 
     observe() >> announce()
 

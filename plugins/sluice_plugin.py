@@ -6,18 +6,18 @@ the class is in a module that this file and the Dags import under one name.
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 from airflow.plugins_manager import AirflowPlugin
 
 from sluice_airflow import lake
 from sluice_airflow.timetable import BackfillTimetable, StartOfIntervalTimetable
+
+TIMETABLES = [BackfillTimetable, StartOfIntervalTimetable]
 
 
 class SluicePlugin(AirflowPlugin):
     """The timetables of `events_hourly`, `events_rebuild` and `dockerhub_rebuild`, and the page Lake."""
 
     name = "sluice"
-    timetables: ClassVar = [BackfillTimetable, StartOfIntervalTimetable]
-    fastapi_apps: ClassVar = lake.FASTAPI_APPS
-    react_apps: ClassVar = lake.REACT_APPS
+    timetables = TIMETABLES
+    fastapi_apps = lake.FASTAPI_APPS
+    react_apps = lake.REACT_APPS

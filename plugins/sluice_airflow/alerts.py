@@ -70,7 +70,7 @@ def after_success(context: Context) -> None:
         _note_success(context, cast("dict[str, Any]", context)[RETURNED])
         return
     ti = context["ti"]
-    mapped = {"map_indexes": ti.map_index} if ti.map_index is not None and ti.map_index >= 0 else {}
+    mapped: dict[str, Any] = {"map_indexes": ti.map_index} if ti.map_index is not None and ti.map_index >= 0 else {}
     _note_success(context, ti.xcom_pull(task_ids=ti.task_id, **mapped))
 
 

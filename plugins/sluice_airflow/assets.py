@@ -21,6 +21,7 @@ from sluice_airflow.alerts import partition_of
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
+    from pydantic import JsonValue
 
 
 @cache
@@ -33,8 +34,13 @@ def assets(pipeline: str) -> dict[str, Asset]:
     place = {"target": settings.target, "region": settings.aws_region}
     made = {}
     for each in declaration(pipeline, settings).assets:
-        about = {"description": each.description, "format": each.format, "pipeline": pipeline, "gate": each.gate}
-        asset = Asset(name=each.name, group=pipeline, extra=about | place)
+        about: dict[str, JsonValue] = {
+            "description": each.description,
+            "format": each.format,
+            "pipeline": pipeline,
+            "gate": each.gate,
+        }
+        asset = Asset(name=each.name, group=pipeline, extra={**about, **place})
         # Not by its argument: Airflow would look for a normalizer of the scheme among its providers, and import that of
         # Amazon, in each task and whenever a Dag file is read (0.2 s of CPU).
         object.__setattr__(asset, "uri", each.uri)

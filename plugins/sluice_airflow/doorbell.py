@@ -54,7 +54,7 @@ class QueueDepthTrigger(BaseEventTrigger):
         ring_depth: int = 1,
         runs_table: str = "",
     ) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.queue_name = queue_name
         self.dag_id = dag_id
         self.poll_seconds = poll_seconds

@@ -34,7 +34,7 @@ class AssetExtractor(BaseExtractor):
         """The operator of all tasks that have inlets and outlets."""
         return ["_PythonDecoratedOperator"]
 
-    def _execute_extraction(self) -> OperatorLineage:
+    def _execute_extraction(self) -> OperatorLineage[Any, Any]:
         return OperatorLineage(inputs=_datasets(self.operator.inlets), outputs=_datasets(self.operator.outlets))
 
 
@@ -46,7 +46,7 @@ def dataset_of(asset: Asset) -> Dataset:
     """An asset of `sluice_airflow.assets` as OpenLineage names it."""
     settings = load_settings()
     facets: dict[str, Any] = {
-        "documentation": documentation_dataset.DocumentationDatasetFacet(description=asset.extra["description"])
+        "documentation": documentation_dataset.DocumentationDatasetFacet(description=str(asset.extra["description"]))
     }
     address = urlsplit(asset.uri)
     place = (f"{address.scheme}://{address.netloc}", address.path.removeprefix("/"))
