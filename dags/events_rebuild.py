@@ -23,7 +23,7 @@ A person, for ranges of days; it has no runs of its own:
 
 * reads `raw/events/year=/month=/day=/` of the day and of `SLUICE_DEDUP_LOOKBACK_HOURS` before it
 * writes partitions of the Glue table `raw_events`, the day in the Iceberg table `events`,
-  `quality/events/hourly/`, the DynamoDB table `SLUICE_EVENTS_CHECKPOINT_TABLE`
+  `quality/events/hourly/`, the DynamoDB table `SLUICE_EVENTS_HOURS_TABLE`
 
 ## Running it again
 

@@ -21,7 +21,7 @@ None.
 
 * writes `raw/dockerhub/namespace=sluice-canary/`, the Kinesis stream `SLUICE_EVENT_STREAM`, the topics
   `sluice-<environment>-recv_message` and `weekly_diagnostic`, `accommodations/` and `datasets/` of the landing bucket
-* reads the DynamoDB tables `dockerhub_stats`, `SLUICE_EVENTS_CHECKPOINT_TABLE` and
+* reads the DynamoDB tables `dockerhub_stats`, `SLUICE_EVENTS_HOURS_TABLE` and
   `SLUICE_ACCOMMODATIONS_LEDGER_TABLE`, the Iceberg tables `events` and `accommodations_current`, the queue
   `sluice-<environment>-canary`, `curated/datasets/sluice-canary.parquet`
 * triggers `events_ingest`, which then triggers `events_hourly`; and `accommodations_consolidate`, which takes the
@@ -144,12 +144,12 @@ def platform_canary() -> None:
         # The item that events_hourly writes once it has published the hour.
         hour = DynamoDBValueSensor(
             task_id="hour",
-            table_name=SETTINGS.events_checkpoint_table,
-            partition_key_name="stream",
-            partition_key_value=f"{SETTINGS.event_stream}#hours",
-            sort_key_name="shard_id",
+            table_name=SETTINGS.events_hours_table,
+            partition_key_name="state",
+            partition_key_value=f"{SETTINGS.event_stream}#published",
+            sort_key_name="hour",
             sort_key_value=storage.hour_text(records.EVENT_HOUR),
-            attribute_name="shard_id",
+            attribute_name="hour",
             attribute_value=storage.hour_text(records.EVENT_HOUR),
             **SENSOR,
         )

@@ -9,7 +9,7 @@ from typing import Any
 from sluice.aws.sessions import client
 from sluice.monitoring import history, runs
 from sluice.monitoring.dictionary import collections
-from sluice.pipelines.events import checkpoints, hours, marks
+from sluice.pipelines.events import checkpoints, dirty_hours, hours
 from sluice.settings import Settings
 
 AT = datetime(2026, 11, 27, 12, tzinfo=UTC)
@@ -43,12 +43,14 @@ def test_every_attribute_that_an_ingest_and_a_publication_write_is_in_the_dictio
         checkpoints.announce_batch(table, stream, last, batch)
         if after is None:
             checkpoints.commit_batch(table, stream, last, batch)
-    marks.claim_hour(table, stream, AT, "revision", None, "run", AT)
-    hours.write_hour(table, stream, AT, hours.PublishedHour(1, 2, "run", AT))
+    assert written(table, "stream_checkpoints", lambda _: "shards") == described("stream_checkpoints")
 
-    parts = {stream: "shards", f"{stream}#hours": "hours", f"{stream}#touched": "dirty hours"}
-    assert written(table, "stream_checkpoints", lambda item: parts[item["stream"]["S"]]) == described(
-        "stream_checkpoints"
+    table = deployed.events_hours_table
+    dirty_hours.claim_hour(table, stream, AT, "revision", None, "run", AT)
+    hours.write_hour(table, stream, AT, hours.PublishedHour(1, 2, "run", AT, "1"))
+
+    assert written(table, "events_hours", lambda item: item["state"]["S"].partition("#")[2]) == described(
+        "events_hours"
     )
 
 

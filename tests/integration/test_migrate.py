@@ -14,13 +14,14 @@ from accommodations_world import TABLES, a_record
 from accommodations_world import World as AccommodationsWorld
 from events_world import World
 from sluice import cli
-from sluice.aws import s3
+from sluice.aws import dynamodb, s3
 from sluice.aws.sessions import client
 from sluice.aws.tables import commits, definitions, reading
 from sluice.deployment.migrate import migrate_accommodations
+from sluice.deployment.older_hours import move_older_hours
 from sluice.pipelines.accommodations.catalogue import CANDIDATES
 from sluice.pipelines.dockerhub.storage import HISTORY
-from sluice.pipelines.events import storage
+from sluice.pipelines.events import dirty_hours, hours, storage
 from sluice.settings import Settings
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
@@ -92,11 +93,41 @@ def test_published_hours_and_the_history_are_taken_over_once(world: World) -> No
     assert reading.read("events").num_rows == 3
 
 
+def test_the_state_of_hours_moves_into_its_own_table(world: World) -> None:
+    settings, stream, hour = world.settings, world.settings.event_stream, world.hour
+    older_hour(settings, "2024-04-07T17", "", "ab")
+    for text in ("2024-04-07T17", "2024-04-07T18"):
+        key = {"stream": f"{stream}#touched", "shard_id": text}
+        dynamodb.write(dynamodb.Put(settings.events_checkpoint_table, key | {"revision": "older", "because": "late"}))
+    now = datetime(2026, 11, 27, tzinfo=UTC)
+    dirty_hours.mark_dirty(settings.events_hours_table, stream, hour + storage.HOUR, "newer", "later", now)
+    assert move_older_hours(settings) == 3
+    assert move_older_hours(settings) == 0
+    published = hours.read_hour(settings.events_hours_table, stream, hour)
+    assert published == hours.PublishedHour(3, 2, "older", NOW)
+    found = dirty_hours.list_dirty_hours(settings.events_hours_table, stream)
+    assert [(each.hour, each.revision, each.reason, each.since) for each in found] == [
+        (hour, "older", "late", None),
+        (hour + storage.HOUR, "newer", "later", now),
+    ]
+    assert list(dynamodb.scan_items(settings.events_checkpoint_table)) == []
+
+
+def test_what_a_worker_of_the_older_version_publishes_meanwhile_moves_too(world: World) -> None:
+    settings, stream, hour = world.settings, world.settings.event_stream, world.hour
+    hours.write_hour(settings.events_hours_table, stream, hour, hours.PublishedHour(1, 1, "before", NOW - storage.HOUR))
+    older_hour(settings, "2024-04-07T17", "", "ab")
+    assert move_older_hours(settings) == 1
+    published = hours.read_hour(settings.events_hours_table, stream, hour)
+    assert published is not None
+    assert published.raw_files == 3
+
+
 def test_an_hour_that_was_published_since_is_left_as_it_is(world: World) -> None:
     world.put(20, seed=1)
     world.process_late(world.ingest("first"))
     older_hour(world.settings, "2024-04-07T17", "000002-new", "ab")
-    assert "1 older hours, 0 of them" in migrate()
+    assert "events: 0 older hours" in migrate()
     world.assert_each_event_curated_once()
 
 

@@ -42,6 +42,7 @@ WRONG = {
     "SLUICE_DOCKERHUB_TABLE": ["t", "a table"],
     "SLUICE_EVENT_STREAM": ["a stream", "x" * 129],
     "SLUICE_EVENTS_CHECKPOINT_TABLE": ["t", "a/b"],
+    "SLUICE_EVENTS_HOURS_TABLE": ["t", "a/b"],
     "SLUICE_GLUE_DATABASE": ["Sluice", "sluice-dev"],
     "SLUICE_EVENTS_MAX_RECORDS": ["999", "all"],
     "SLUICE_DEDUP_LOOKBACK_HOURS": ["-1", "169", "1.5"],

@@ -36,6 +36,7 @@ from sluice.deployment.drift import (
     stack_resources,
     template_without,
 )
+from sluice.deployment.older_hours import move_older_hours
 from sluice.deployment.repair import repair
 from sluice.deployment.template import load_template
 from sluice.settings import PROJECT_ROOT, Settings, load_settings
@@ -389,6 +390,9 @@ def deploy_command() -> None:
     """
     settings = load_settings()
     deployed = deploy(settings)
+    if moved := move_older_hours(settings):
+        change = f"Move {moved:,} items of {settings.events_checkpoint_table}"
+        deployed.append(Deployed(settings.events_hours_table, (change,)))
     table = Table(box=None, show_header=False)
     for stack in deployed:
         table.add_row(stack.stack_name, summary(stack.changes))

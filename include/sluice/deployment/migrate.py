@@ -2,7 +2,7 @@
 
 Before tables were Iceberg tables, `events` had a folder for each version of an hour, the history of pulls one parquet
 file a pull, and accommodations a manifest that named the candidates of each bucket. Their rows are committed to the
-tables of today; the files stay where they are.
+tables of today; the files stay where they are. The state of hours moves too (`older_hours`).
 """
 
 from __future__ import annotations
@@ -19,10 +19,11 @@ from sluice.aws import s3
 from sluice.aws.tables import commits
 from sluice.aws.threads import in_parallel
 from sluice.core.commands import AwsCommand
+from sluice.deployment.older_hours import move_older_hours
 from sluice.pipelines.accommodations.catalogue import CANDIDATES
 from sluice.pipelines.dockerhub.storage import HISTORY
 from sluice.pipelines.events import storage as events
-from sluice.pipelines.events.items import query_items
+from sluice.pipelines.events.hours import PUBLISHED, query_state
 from sluice.settings import Settings, load_settings
 
 if TYPE_CHECKING:
@@ -84,13 +85,12 @@ def migrate_events(settings: Settings) -> tuple[int, int]:
 
 def _older_hours(settings: Settings) -> Iterator[tuple[str, Sequence[str]]]:
     """Each hour whose state names a version, and the keys of that version's files."""
-    for item in query_items(settings.events_checkpoint_table, f"{settings.event_stream}#hours"):
+    for hour, item in query_state(settings.events_hours_table, settings.event_stream, PUBLISHED):
         version = item.get("version", "")
-        hour_text = item["shard_id"]
-        folder = events.hour_partition(events.parse_hour(hour_text))
+        folder = events.hour_partition(hour)
         keys = list(s3.list_keys(settings.lake_bucket, f"{events.EVENTS.prefix}{folder}version={version}/"))
         if version and keys:
-            yield hour_text, keys
+            yield events.hour_text(hour), keys
 
 
 def _stage_events(settings: Settings, hour_text: str, key: str) -> str:
@@ -143,13 +143,16 @@ def migrate_accommodations(settings: Settings) -> tuple[int, int]:
 
 @click.command(cls=AwsCommand)
 def migrate() -> None:
-    """Commit what an older version published to the Iceberg tables.
+    """Take over what an older version kept elsewhere.
 
-    Hours of events, the history of pulls, and the candidates of accommodations.
+    The state of hours of events moves into its own table; hours of events, the history of pulls, and the candidates of
+    accommodations are committed to the Iceberg tables.
 
     Run `sluice deploy` first. What the tables have already is left as it is, so it can be run again.
     """
     settings = load_settings()
+    moved = move_older_hours(settings)
+    click.echo(f"{settings.events_hours_table}: {moved:,} items of {settings.events_checkpoint_table} moved")
     files, rows = migrate_history(settings)
     click.echo(f"{HISTORY.name}: {files:,} older files, {rows:,} rows of them were not in the table and are now")
     found, published = migrate_events(settings)

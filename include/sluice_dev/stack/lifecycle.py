@@ -22,6 +22,7 @@ from urllib.request import urlopen
 from rich.console import Console
 
 from sluice.deployment.deploy import deploy
+from sluice.deployment.older_hours import move_older_hours
 from sluice.environment import web_url
 from sluice.errors import SluiceError
 from sluice.settings import Settings
@@ -206,6 +207,7 @@ def start(
         if needs_embedded_aws(settings) and server.start(settings).started:
             undo.callback(server.stop, settings)
         deploy(settings)
+        move_older_hours(settings)
     with console.status("PostgreSQL"):
         if not (settings.database_url or postgres.is_running(settings)):
             undo.callback(postgres.stop, settings)

@@ -43,3 +43,38 @@ def test_a_wrong_option_says_what_it_may_be(world: Any, arguments: list[str], pr
     done = CliRunner().invoke(main, [*PRODUCE, *arguments])
     assert done.exit_code == 2
     assert problem in " ".join(done.output.split())
+
+
+def hours(*arguments: str) -> str:
+    shown = CliRunner(env={"COLUMNS": "80"}).invoke(main, ["events", "hours", *arguments])
+    assert shown.exit_code == 0, shown.output
+    return shown.output
+
+
+def test_each_hour_shows_its_run_snapshot_and_files_and_why_it_is_dirty(world: Any) -> None:
+    assert "no such hour was ever published" in hours()
+    world.put(20, seed=1)
+    (late, *_) = world.ingest("first")
+    assert "events of" in hours("--dirty")
+    published = world.process(late["trigger_run_id"], world.hour)
+    shown = hours("--from", "2024-04-07T17", "--to", "2024-04-07T17")
+    assert all(len(line) <= 80 for line in shown.splitlines())
+    (row,) = [json.loads(line) for line in hours("--to", "2024-04-07T17", "--json").splitlines()]
+    assert (row["state"], row["rows"], row["dirty_since"]) == ("published", published["published"], None)
+    assert (row["published_by"], row["snapshot_id"]) == (late["trigger_run_id"], published["snapshots"]["events"])
+    world.put(5, seed=2)
+    world.ingest("second")
+    dirty = [json.loads(line) for line in hours("--dirty", "--json").splitlines()]
+    assert [each["hour"] for each in dirty] == ["2024-04-07T17"]
+    assert dirty[0]["dirty_reason"] == "events of hour 2024-04-07T17 arrived in second: 5"
+    assert (dirty[0]["requested_by"], dirty[0]["raw_files"]) == ("second", row["raw_files"])
+    assert dirty[0]["dirty_since"] > "2026"
+    for text in (dirty[0]["snapshot_id"], "dirty hour", "published by"):
+        assert text in hours()
+
+
+def test_an_hour_that_is_none_is_refused_with_an_example() -> None:
+    refused = CliRunner().invoke(main, ["events", "hours", "--from", "yesterday"])
+    assert refused.exit_code == 2
+    assert "'yesterday' is no hour" in refused.output
+    assert "write it like 2024-04-07T17" in refused.output

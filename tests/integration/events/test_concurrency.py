@@ -13,8 +13,8 @@ from uuid import UUID
 import pytest
 
 from sluice.aws.tables import reading
+from sluice.pipelines.events import dirty_hours, rebuild, steps, storage
 from sluice.pipelines.events import hours as published_hours
-from sluice.pipelines.events import marks, rebuild, steps, storage
 from sluice.settings import load_settings
 
 HOURS = 4
@@ -122,12 +122,12 @@ def test_backfills_beside_the_schedule_and_late_events_publish_each_change_once(
 
     world.assert_each_record_ingested_once()
     world.assert_each_event_curated_once()
-    table, stream = world.settings.events_checkpoint_table, world.settings.event_stream
+    table, stream = world.settings.events_hours_table, world.settings.event_stream
     for hour in hours:
         noted, raw = published_hours.read_hour(table, stream, hour), storage.list_raw(world.settings.lake_bucket, hour)
         assert noted is not None
         assert (noted.rows, noted.raw_files) == (WAVES * EVENTS_A_WAVE, len(raw))
-        assert marks.read_touched(table, stream, hour) is None
+        assert dirty_hours.read_dirty_hour(table, stream, hour) is None
     before: dict[datetime, set[str]] = {hour: set() for hour in hours}
     for snapshot in reversed(reading.history("events")):
         rows = reading.read("events", as_of=snapshot.snapshot_id, columns=("event_uuid",)).to_pydict()["event_uuid"]

@@ -41,13 +41,16 @@ def test_the_stream_has_four_encrypted_shards_and_keeps_two_days(deployed: Setti
     assert (stream["EncryptionType"], stream["KeyId"]) == ("KMS", "alias/aws/kinesis")
 
 
-def test_checkpoints_can_be_restored(deployed: Settings) -> None:
-    dynamodb, name = sessions.client("dynamodb"), deployed.events_checkpoint_table
+@pytest.mark.parametrize(
+    ("setting", "key"), [("events_checkpoint_table", ["stream", "shard_id"]), ("events_hours_table", ["state", "hour"])]
+)
+def test_checkpoints_and_hours_can_be_restored(deployed: Settings, setting: str, key: list[str]) -> None:
+    dynamodb, name = sessions.client("dynamodb"), getattr(deployed, setting)
     table = dynamodb.describe_table(TableName=name)["Table"]
 
     assert table["KeySchema"] == [
-        {"AttributeName": "stream", "KeyType": "HASH"},
-        {"AttributeName": "shard_id", "KeyType": "RANGE"},
+        {"AttributeName": key[0], "KeyType": "HASH"},
+        {"AttributeName": key[1], "KeyType": "RANGE"},
     ]
     assert table["BillingModeSummary"]["BillingMode"] == "PAY_PER_REQUEST"
     assert table["SSEDescription"]["Status"] == "ENABLED"

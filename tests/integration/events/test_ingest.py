@@ -190,7 +190,7 @@ def test_a_service_that_throttles_every_second_call_only_slows_the_ingest(
 
 @pytest.mark.parametrize(
     ("operation", "which"),
-    [("TransactWriteItems", 1), ("TransactWriteItems", 2), ("PutItem", 1), ("CopyObject", 1), ("UpdateTable", 1)],
+    [("TransactWriteItems", 1), ("TransactWriteItems", 2), ("UpdateItem", 1), ("CopyObject", 1), ("UpdateTable", 1)],
 )
 def test_an_answer_that_gets_lost_does_not_fail_the_ingest(
     world: Any, faults: FaultInjection, operation: str, which: int

@@ -13,7 +13,7 @@ from sluice.aws import s3
 from sluice.aws.tables import reading
 from sluice.core.quality import GateFailed
 from sluice.core.run import Run
-from sluice.pipelines.events import marks, rebuild, storage
+from sluice.pipelines.events import dirty_hours, rebuild, storage
 from sluice.pipelines.events.batch import PreparedHour
 from sluice.pipelines.events.hourly import RawDataGone
 from sluice.settings import load_settings
@@ -95,9 +95,9 @@ def test_events_that_come_while_a_day_is_rebuilt_leave_their_hour_marked(world: 
     world.put_event(uuid_of(1), world.hour.timestamp() + 5)
     world.ingest("second")
     rebuild.publish_day("day", lambda: world.now)
-    table, stream = world.settings.events_checkpoint_table, world.settings.event_stream
-    assert marks.read_touched(table, stream, world.hour) is not None
-    assert marks.read_touched(table, stream, world.hour + timedelta(hours=2)) is None
+    table, stream = world.settings.events_hours_table, world.settings.event_stream
+    assert dirty_hours.read_dirty_hour(table, stream, world.hour) is not None
+    assert dirty_hours.read_dirty_hour(table, stream, world.hour + timedelta(hours=2)) is None
     world.now += timedelta(hours=13)
     world.process_late(world.ingest("third"))
     assert uuid_of(1) in {row["event_uuid"] for row in world.curated(world.hour)}
@@ -158,7 +158,7 @@ def test_a_publication_of_two_hours_that_is_killed_is_finished_by_late_hours(
     world: Any, run_until_write: Callable[..., bool]
 ) -> None:
     hours = [world.hour, world.hour + timedelta(hours=1)]
-    table, stream = world.settings.events_checkpoint_table, world.settings.event_stream
+    table, stream = world.settings.events_hours_table, world.settings.event_stream
     world.now = world.hour + timedelta(hours=15)
     # Publications of one hour, by the same code, are killed at each write in test_crashes.
     for write in count(1, 4):
@@ -170,7 +170,7 @@ def test_a_publication_of_two_hours_that_is_killed_is_finished_by_late_hours(
         world.now += timedelta(hours=13)
         world.process_late(world.ingest(f"next-{write}"))
         world.assert_each_event_curated_once()
-        assert [marks.read_touched(table, stream, hour) for hour in hours] == [None, None]
+        assert [dirty_hours.read_dirty_hour(table, stream, hour) for hour in hours] == [None, None]
         if lived:
             break
     for snapshot in snapshots():

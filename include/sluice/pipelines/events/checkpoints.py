@@ -8,7 +8,6 @@ from typing import Any
 
 from sluice.aws import dynamodb
 from sluice.errors import TerminalError
-from sluice.pipelines.events.items import item_key, query_items
 
 
 class BatchTaken(TerminalError):
@@ -60,6 +59,10 @@ class ShardBatch:
         return f"{self.shard_id}-{self.first}-{self.last}"
 
 
+def _key(stream: str, shard_id: str) -> dynamodb.Item:
+    return {"stream": stream, "shard_id": shard_id}
+
+
 def read_checkpoints(table: str, stream: str) -> dict[str, Checkpoint]:
     """Shard id -> checkpoint, as of now."""
     return {
@@ -70,7 +73,7 @@ def read_checkpoints(table: str, stream: str) -> dict[str, Checkpoint]:
             item.get("published_by"),
             item.get("pending_run"),
         )
-        for item in query_items(table, stream)
+        for item in dynamodb.query_items(table, "#stream = :stream", {":stream": stream}, {"#stream": "stream"})
     }
 
 
@@ -100,7 +103,7 @@ def announce_batch(table: str, stream: str, run: str, shards: Sequence[ShardBatc
             values[":last"] = each.last
             update += ", pending_until = :last"
             free = f"({free} OR pending_until = :last)"
-        key, condition = item_key(stream, each.shard_id), f"{unchanged} AND {free}"
+        key, condition = _key(stream, each.shard_id), f"{unchanged} AND {free}"
         writes.append(dynamodb.Update(table, key, update, condition=condition, values=values))
     if not dynamodb.transact(writes):
         # An answer that got lost makes the client ask again, and then the batch stands there already.
@@ -135,7 +138,7 @@ def commit_batch(table: str, stream: str, run: str, shards: Sequence[ShardBatch]
             sets.append("closed = :closed")
             values[":closed"] = True
         update = f"SET {', '.join(sets)} REMOVE pending_until, pending_run"
-        key = item_key(stream, each.shard_id)
+        key = _key(stream, each.shard_id)
         writes.append(dynamodb.Update(table, key, update, condition=condition, values=values))
     if not dynamodb.transact(writes):
         found = read_checkpoints(table, stream)

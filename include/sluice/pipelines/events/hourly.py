@@ -18,7 +18,7 @@ from sluice.core.run import Run
 from sluice.core.staging import Summary
 from sluice.core.tally import Tally
 from sluice.errors import TerminalError
-from sluice.pipelines.events import hours, marks, storage
+from sluice.pipelines.events import dirty_hours, hours, storage
 from sluice.pipelines.events.batch import HourInputs, HourOutput, JobManifest, Measures, PreparedHour
 from sluice.pipelines.events.expectations import HOURLY_COUNTS
 from sluice.pipelines.events.hours import PublishedHour
@@ -54,9 +54,9 @@ def list_inputs(settings: Settings, hour: datetime, published: Sequence[str]) ->
     Raises:
         RawDataGone: raw files of a published hour have expired; its publication is better than what is left.
     """
-    bucket, table, stream = settings.lake_bucket, settings.events_checkpoint_table, settings.event_stream
-    # In this order: a mark, a publication or a file that comes meanwhile is seen as newer than this run.
-    touched = marks.read_touched(table, stream, hour)
+    bucket, table, stream = settings.lake_bucket, settings.events_hours_table, settings.event_stream
+    # In this order: a marker, a publication or a file that comes meanwhile is seen as newer than this run.
+    touched = dirty_hours.read_dirty_hour(table, stream, hour)
     before = hours.read_hour(table, stream, hour)
     raw = [file.key for file in storage.list_raw(bucket, hour)]
     previous = [
@@ -68,7 +68,7 @@ def list_inputs(settings: Settings, hour: datetime, published: Sequence[str]) ->
         raise RawDataGone(
             f"hour {storage.hour_text(hour)} was published from {before.raw_files} raw files and only {len(raw)} are"
             f" left below s3://{bucket}/{storage.RAW_PREFIX}{storage.hour_partition(hour)}: it stays as it is."
-            f" To publish it from what is left, restore the files or delete item {stream}#hours of table {table}"
+            f" To publish it from what is left, restore the files or delete item {stream}#published of table {table}"
         )
     revision = touched.revision if touched else None
     return HourInputs(storage.hour_text(hour), list(published), revision, raw, previous)
@@ -182,7 +182,7 @@ def publish(dag_id: str, run: Run, prepared: Sequence[PreparedHour]) -> Summary:
     """Make staged files the rows of their hours by one commit, and note each hour.
 
     An hour that another run published since its raw files were listed is left to that run, and processed again. All
-    stay marked until the commit is noted, so that what is killed on the way is done again.
+    stay dirty until the commit is noted, so that what is killed on the way is done again.
 
     Args:
         dag_id: the Dag that publishes.
@@ -197,9 +197,11 @@ def publish(dag_id: str, run: Run, prepared: Sequence[PreparedHour]) -> Summary:
         TableBusy: see `sluice.aws.tables.commits`.
     """
     settings, now, claim = load_settings(), run.clock(), f"publish:{run.slug}"
-    table, stream = settings.events_checkpoint_table, settings.event_stream
+    table, stream = settings.events_hours_table, settings.event_stream
     in_parallel(
-        lambda each: marks.claim_hour(table, stream, each.inputs.start, claim, each.inputs.touched, run.slug, now),
+        lambda each: dirty_hours.claim_hour(
+            table, stream, each.inputs.start, claim, each.inputs.touched, run.slug, now
+        ),
         prepared,
     )
     commit, conflicts = _commit(dag_id, run.slug, prepared)
@@ -210,12 +212,13 @@ def publish(dag_id: str, run: Run, prepared: Sequence[PreparedHour]) -> Summary:
             # Whose raw files are newer is not known from here: the other one stays, and the next ingest has the hour
             # processed once more.
             because = f"{run.slug} and another run published hour {each.inputs.hour} at the same time"
-            marks.touch_hour(table, stream, hour, f"yield:{run.slug}", because)
+            dirty_hours.mark_dirty(table, stream, hour, f"yield:{run.slug}", because, now)
             log.warning("%s: what the other one published stays, and the hour will be processed again", because)
         else:
-            published = PublishedHour(len(each.inputs.raw), each.output.measures.counts["rows"], run.slug, now)
+            rows, snapshot_id = each.output.measures.counts["rows"], commit.snapshot_id if commit else None
+            published = PublishedHour(len(each.inputs.raw), rows, run.slug, now, snapshot_id)
             hours.write_hour(table, stream, hour, published)
-        marks.settle_hour(table, stream, hour, claim)
+        dirty_hours.clear_dirty_hour(table, stream, hour, claim)
 
     in_parallel(note, prepared)
     counts = _sums([each for each in prepared if each.inputs.hour not in conflicts])

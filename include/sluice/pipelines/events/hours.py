@@ -1,17 +1,24 @@
-"""What is known of each published hour beside its rows: from how many raw files it was made, and by which run.
+"""The state of each hour beside its rows: how it was last published, and whether it is dirty (`dirty_hours`).
 
-The table `events` decides which rows an hour has; its snapshots expire, and an hour without rows has none. An hour is
-noted here after its commit, while it is still marked: a run that dies in between is done again.
+The DynamoDB table of hours has the partition key `state` and the sort key `hour`, such as `2024-04-07T17`:
+
+* `<stream>#published`: from how many raw files the hour was published, by which run, in which snapshot;
+* `<stream>#dirty`: its raw data changed since then.
+
+The Iceberg table `events` decides which rows an hour has; its snapshots expire, and an hour without rows has none.
+A publication is written here after its commit, while the hour is dirty: a run that crashes in between is done again.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
 from sluice.aws import dynamodb
-from sluice.pipelines.events.items import item_key
-from sluice.pipelines.events.storage import hour_text
+from sluice.pipelines.events.storage import hour_text, parse_hour
+
+PUBLISHED, DIRTY = "published", "dirty"
 
 
 @dataclass(frozen=True)
@@ -23,28 +30,55 @@ class PublishedHour:
         rows: events in it.
         run: the run that published it.
         published_at: when (UTC).
+        snapshot_id: snapshot of `events` with its rows; None where it has none, or in items of older versions.
     """
 
     raw_files: int
     rows: int
     run: str
     published_at: datetime
+    snapshot_id: str | None = None
 
 
-def _key(stream: str, hour: datetime) -> dynamodb.Item:
-    return item_key(f"{stream}#hours", hour_text(hour))
+def state_key(stream: str, state: str, hour: datetime) -> dynamodb.Item:
+    """Key of an item; the state is `PUBLISHED` or `DIRTY`."""
+    return {"state": f"{stream}#{state}", "hour": hour_text(hour)}
+
+
+def query_state(
+    table: str, stream: str, state: str, first: datetime | None = None, last: datetime | None = None
+) -> Iterator[tuple[datetime, dynamodb.Item]]:
+    """Hours in a state with their items as of now, the earliest first; from `first` to `last`, both included."""
+    condition, values = "#state = :state", {":state": f"{stream}#{state}"}
+    names = {"#state": "state"}
+    if first or last:
+        condition += " AND #hour BETWEEN :first AND :last"
+        values |= {":first": hour_text(first) if first else "0", ":last": hour_text(last) if last else "9"}
+        names["#hour"] = "hour"
+    for item in dynamodb.query_items(table, condition, values, names):
+        yield parse_hour(item["hour"]), item
 
 
 def read_hour(table: str, stream: str, hour: datetime) -> PublishedHour | None:
     """An hour as of now; None when it never was published."""
-    item = dynamodb.get_item(table, _key(stream, hour))
-    if item is None:
-        return None
+    item = dynamodb.get_item(table, state_key(stream, PUBLISHED, hour))
+    return None if item is None else _published(item)
+
+
+def list_published(
+    table: str, stream: str, first: datetime | None = None, last: datetime | None = None
+) -> dict[datetime, PublishedHour]:
+    """Every hour that was published, the earliest first; from `first` to `last`, both included."""
+    return {hour: _published(item) for hour, item in query_state(table, stream, PUBLISHED, first, last)}
+
+
+def _published(item: dynamodb.Item) -> PublishedHour:
     return PublishedHour(
         item["raw_files"],
         item["rows"],
         item["run"],
         datetime.fromisoformat(item["published_at"]),
+        item.get("snapshot_id"),
     )
 
 
@@ -52,16 +86,18 @@ def write_hour(table: str, stream: str, hour: datetime, published: PublishedHour
     """Note a publication, unless a later one is noted; one conditional write."""
     at = published.published_at.isoformat()
     item = {
-        **_key(stream, hour),
+        **state_key(stream, PUBLISHED, hour),
         "raw_files": published.raw_files,
         "rows": published.rows,
         "run": published.run,
         "published_at": at,
     }
+    if published.snapshot_id is not None:
+        item["snapshot_id"] = published.snapshot_id
     is_newer = "attribute_not_exists(published_at) OR published_at <= :at"
     dynamodb.write(dynamodb.Put(table, item, condition=is_newer, values={":at": at}))
 
 
 def forget_hour(table: str, stream: str, hour: datetime) -> None:
     """Remove what is known of an hour whose raw files are gone; safe to repeat."""
-    dynamodb.write(dynamodb.Delete(table, _key(stream, hour)))
+    dynamodb.write(dynamodb.Delete(table, state_key(stream, PUBLISHED, hour)))

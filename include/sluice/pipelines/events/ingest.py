@@ -17,10 +17,10 @@ from sluice.aws import glue, kinesis, s3
 from sluice.aws.threads import THREADS
 from sluice.core.quarantine import Rejection
 from sluice.core.run import Run
-from sluice.pipelines.events import PIPELINE, checkpoints, expectations, hours, marks, storage
+from sluice.pipelines.events import PIPELINE, checkpoints, dirty_hours, expectations, hours, storage
 from sluice.pipelines.events.batch import IngestBatch, Measures, RawFile, RejectedFile
 from sluice.pipelines.events.checkpoints import Checkpoint, ShardBatch
-from sluice.pipelines.events.marks import Touched
+from sluice.pipelines.events.dirty_hours import DirtyHour
 from sluice.pipelines.events.records import RESCUED_COLUMN, Envelope, Reason, record_text
 from sluice.settings import Settings
 
@@ -234,19 +234,19 @@ def _split_rejected(stream: str, path: Path, folder: Path) -> dict[str, tuple[Pa
 # Late hours
 
 
-def is_late(settings: Settings, touched: Touched, run: str, now: datetime) -> bool:
-    """Whether a run has to ask for an hour that is marked; settles the mark of an hour that has nothing to publish."""
-    if touched.hour + storage.HOUR > now:
+def is_late(settings: Settings, dirty: DirtyHour, run: str, now: datetime) -> bool:
+    """Whether a run has to ask for a dirty hour; clears the marker of an hour that has nothing to publish."""
+    if dirty.hour + storage.HOUR > now:
         return False
-    if touched.requested_by not in (None, run) and touched.requested_at and touched.requested_at + REQUEST_AGAIN > now:
+    if dirty.requested_by not in (None, run) and dirty.requested_at and dirty.requested_at + REQUEST_AGAIN > now:
         return False
-    table, stream = settings.events_checkpoint_table, settings.event_stream
-    if hours.read_hour(table, stream, touched.hour):
+    table, stream = settings.events_hours_table, settings.event_stream
+    if hours.read_hour(table, stream, dirty.hour):
         return True
-    if touched.hour + storage.HOUR + OVERDUE > now:
+    if dirty.hour + storage.HOUR + OVERDUE > now:
         return False
-    if not storage.list_raw(settings.lake_bucket, touched.hour):
-        # Touched only as a neighbour, and empty: there is nothing whose duplicates could have changed.
-        marks.settle_hour(table, stream, touched.hour, touched.revision)
+    if not storage.list_raw(settings.lake_bucket, dirty.hour):
+        # Marked only as a neighbour, and empty: there is nothing whose duplicates could have changed.
+        dirty_hours.clear_dirty_hour(table, stream, dirty.hour, dirty.revision)
         return False
     return True

@@ -10,6 +10,9 @@ from sluice.settings import Settings
 if TYPE_CHECKING:
     from sluice.aws.tables.definitions import TableDefinition
 
+COMMANDS = {"events": "sluice.pipelines.events.commands:events"}
+"""Commands of `sluice`: name -> `<module>:<attribute>`."""
+
 
 def pipeline(settings: Settings) -> Pipeline:
     """An event stream into a table in which every event stands once."""

@@ -19,7 +19,12 @@ class EventsSettings(PipelineSettings):
     events_checkpoint_table: str = Field(
         "stream_checkpoints",
         pattern=r"^[A-Za-z0-9_.-]{3,255}$",
-        description="DynamoDB table of stream checkpoints and of the state of hours",
+        description="DynamoDB table of stream checkpoints",
+    )
+    events_hours_table: str = Field(
+        "events_hours",
+        pattern=r"^[A-Za-z0-9_.-]{3,255}$",
+        description="DynamoDB table of published and dirty hours of events",
     )
     events_max_records: int = Field(
         100_000, ge=1_000, le=10_000_000, description="records that one ingest takes at the most"

@@ -16,7 +16,7 @@ from sluice.core.scratch import scratch_folder
 from sluice.core.staging import Summary, publish_once
 from sluice.core.tally import Tally
 from sluice.errors import TerminalError
-from sluice.pipelines.events import PIPELINE, checkpoints, expectations, hourly, ingest, marks, storage
+from sluice.pipelines.events import PIPELINE, checkpoints, dirty_hours, expectations, hourly, ingest, storage
 from sluice.pipelines.events.batch import HourInputs, HourOutput, IngestBatch, PreparedHour
 from sluice.settings import load_settings
 
@@ -80,7 +80,7 @@ def check_batch(run_id: str) -> GateResult:
 
 
 def publish_batch(run_id: str) -> Summary:
-    """Announce the batch, write its columns, quarantine and raw files, mark the hours, and move the checkpoints last.
+    """Announce the batch, write columns, quarantine and raw files, mark hours as dirty, and move the checkpoints last.
 
     Whatever is killed on the way, the announcement makes a later run write the same files again.
 
@@ -96,10 +96,10 @@ def publish_batch(run_id: str) -> Summary:
     """
     run = Run.of(PIPELINE, run_id)
     batch = run.load(BATCH, IngestBatch)
-    return publish_once(run, "publish_batch", batch, lambda: _publish_batch(run.slug, batch))
+    return publish_once(run, "publish_batch", batch, lambda: _publish_batch(run.slug, batch, run.clock()))
 
 
-def _publish_batch(run: str, batch: IngestBatch) -> dict[str, int]:
+def _publish_batch(run: str, batch: IngestBatch, now: datetime) -> dict[str, int]:
     settings = load_settings()
     bucket, table, stream = settings.lake_bucket, settings.events_checkpoint_table, settings.event_stream
     if batch.shards and checkpoints.announce_batch(table, stream, run, batch.shards):
@@ -107,9 +107,9 @@ def _publish_batch(run: str, batch: IngestBatch) -> dict[str, int]:
         glue.add_columns(settings.glue_database, storage.RAW_TABLE, batch.columns)
         s3.copy_objects(bucket, [(each.staged, each.key) for each in batch.rejected])
         s3.copy_objects(bucket, [(each.staged, each.key) for each in batch.files])
-        # After the last file: who has seen the mark sees the files too.
-        for hour, because in marks.touched_hours(batch.files, run, settings.dedup_lookback_hours).items():
-            marks.touch_hour(table, stream, hour, run, because)
+        # After the last file: a reader of the marker sees the files too.
+        for hour, reason in dirty_hours.hours_to_mark(batch.files, run, settings.dedup_lookback_hours).items():
+            dirty_hours.mark_dirty(settings.events_hours_table, stream, hour, run, reason, now)
         checkpoints.commit_batch(table, stream, run, batch.shards)
     return Tally(
         sum(each.records for each in batch.shards),
@@ -124,8 +124,8 @@ def find_late_hours(
     """Hours to be processed again: they are over, and their raw data changed after they were published.
 
     An hour that is over for long and was never published counts as well: no schedule will come back to it. Asking for
-    an hour is noted on its mark, so that the next ingest does not ask again for what was not touched since. An hour
-    that a run under way will process, or its day, is left to that run; where it fails, the mark is still there.
+    an hour is noted on its marker, so that the next ingest does not ask again for what was not marked since. An hour
+    that a run under way will process, or its day, is left to that run; where it fails, the marker is still there.
 
     Args:
         run_id: of the run.
@@ -136,26 +136,26 @@ def find_late_hours(
         For TriggerDagRunOperator: `trigger_run_id`, `conf` (`hour`, `reason`) and `note` of each, the earliest first.
     """
     run, settings = Run.of(PIPELINE, run_id).slug, load_settings()
-    table, stream = settings.events_checkpoint_table, settings.event_stream
+    table, stream = settings.events_hours_table, settings.event_stream
     now = clock()
     is_owned = cache(has_run)
     found: list[dict[str, Any]] = []
-    for touched in marks.list_touched(table, stream):
+    for dirty in dirty_hours.list_dirty_hours(table, stream):
         if len(found) == LATE_HOURS_MAX:
             log.info("more hours are late than one run asks for, the next ingest asks for the others")
             break
-        if not ingest.is_late(settings, touched, run, now):
+        if not ingest.is_late(settings, dirty, run, now):
             continue
-        if is_owned("events_rebuild", touched.hour.replace(hour=0)) or is_owned("events_hourly", touched.hour):
-            log.info("hour %s is left to the run that will process it", storage.hour_text(touched.hour))
+        if is_owned("events_rebuild", dirty.hour.replace(hour=0)) or is_owned("events_hourly", dirty.hour):
+            log.info("hour %s is left to the run that will process it", storage.hour_text(dirty.hour))
             continue
-        if marks.request_hour(table, stream, touched, run, now):
-            text = storage.hour_text(touched.hour)
+        if dirty_hours.request_hour(table, stream, dirty, run, now):
+            text = storage.hour_text(dirty.hour)
             found.append(
                 {
                     "trigger_run_id": f"late__{text}__{run}",
-                    "conf": {"hour": touched.hour.isoformat(), "reason": touched.because},
-                    "note": touched.because,
+                    "conf": {"hour": dirty.hour.isoformat(), "reason": dirty.reason},
+                    "note": dirty.reason,
                 }
             )
     return found
@@ -233,7 +233,7 @@ def check_hour(run_id: str) -> GateResult:
 def publish_hour(run_id: str, clock: Callable[[], datetime] = utc_now) -> Summary:
     """Make the staged files the rows of the hour in the table `events`, by one commit.
 
-    It is done on condition that no other run published the hour since its raw files were listed. The hour stays marked
+    It is done on condition that no other run published the hour since its raw files were listed. The hour stays dirty
     until the commit is noted.
 
     Args:
