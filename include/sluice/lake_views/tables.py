@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from sluice.aws.tables import definitions, reading
@@ -68,18 +69,23 @@ def read_table(settings: Settings, name: str, now: datetime) -> dict[str, Any]:
     Raises:
         TableMissing: there is no such table.
     """
-    table = definitions.load(settings, name)
+    asked: list[Callable[[], Any]] = [
+        partial(definitions.load, settings, name),
+        partial(reading.describe, name),
+        partial(processed, settings, name, now),
+    ]
+    table, state, times = in_parallel(lambda ask: ask(), asked)
     snapshots = sorted(
         (definitions.snapshot_of(table, each) for each in table.snapshots()),
         key=lambda each: each.committed_at,
         reverse=True,
     )
     return {
-        **_summary(reading.describe(name)),
+        **_summary(state),
         "pipeline": table_owners(settings).get(name, ""),
         "database": settings.glue_database,
         "snapshot_list": [snapshot_document(each) for each in snapshots[:SNAPSHOTS]],
-        "calendar": calendar(table, snapshots, processed(settings, name, now), now),
+        "calendar": calendar(table, snapshots, times, now),
     }
 
 

@@ -13,12 +13,17 @@ from sluice.core.quality import words
         (
             "expect_column_pair_values_to_be_equal",
             {"column_A": "records_in", "column_B": "accounted"},
-            "records in equals records accounted for",
+            "records in: as many as records accounted for",
         ),
         (
             "expect_column_pair_values_a_to_be_greater_than_b",
             {"column_A": "pull_count", "column_B": "last_pull_count", "or_equal": True},
             "pull_count is not less than last_pull_count",
+        ),
+        (
+            "expect_column_pair_values_to_be_equal",
+            {"column_A": "name", "column_B": "asked_name"},
+            "name equals asked_name",
         ),
         ("expect_column_values_to_not_be_null", {"column": "name"}, "name is present"),
         ("expect_column_values_to_be_unique", {"column": "key"}, "key is unique"),
@@ -39,7 +44,7 @@ from sluice.core.quality import words
         ),
         (
             "expect_column_values_to_be_between",
-            {"column": "largest_file_bytes", "max_value": 500_000},
+            {"column": "largest_file_bytes", "max_value": 500_000.0},
             "size of the largest file: at most 500,000 bytes",
         ),
         (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -59,7 +60,7 @@ def subject(column: str) -> str:
 
 
 def expected(kind: str, arguments: Mapping[str, Any]) -> str:
-    """An expectation in words, such as `records in equals records accounted for`.
+    """An expectation in words, such as `records in: as many as records accounted for`.
 
     Args:
         kind: its name in Great Expectations, such as `expect_column_values_to_be_unique`.
@@ -68,7 +69,9 @@ def expected(kind: str, arguments: Mapping[str, Any]) -> str:
     column = subject(str(arguments.get("column") or ""))
     name = kind.removeprefix("expect_column_")
     if name == "pair_values_to_be_equal":
-        return f"{subject(arguments['column_A'])} equals {subject(arguments['column_B'])}"
+        one, other = arguments["column_A"], arguments["column_B"]
+        # Of measures the number is compared, of fields the value.
+        return f"{subject(one)}{': as many as' if one in SUBJECTS else ' equals'} {subject(other)}"
     if name == "pair_values_a_to_be_greater_than_b":
         relation = "not less than" if arguments.get("or_equal") else "greater than"
         return f"{subject(arguments['column_A'])} is {relation} {subject(arguments['column_B'])}"
@@ -145,5 +148,7 @@ def _value(column: str, value: Any) -> str:
         return f"{datetime.fromtimestamp(value / 1_000_000, UTC):%Y-%m-%d %H:%M:%S} UTC"
     if unit == "share":
         return f"{100 * value:.1f} %"
-    number = f"{value:,}" if isinstance(value, int) else f"{value:,.4g}"
+    if not math.isfinite(value):
+        return str(value)
+    number = f"{int(value):,}" if value == int(value) else f"{value:,.4g}"
     return f"{number} {unit}".strip()

@@ -8,7 +8,7 @@ import { Quality } from "./pages/quality.js";
 import { Quarantine } from "./pages/quarantine.js";
 import { Tables } from "./pages/tables.js";
 
-const { useEffect } = globalThis.React;
+const { useEffect, useRef } = globalThis.React;
 const { NavLink, useLocation } = globalThis.ReactRouterDOM;
 const { Box, Flex, Heading } = globalThis.ChakraUI;
 
@@ -30,11 +30,13 @@ const Lake = () => {
     document.title = `${shown.title} · Lake`;
     return () => { document.title = before; };
   }, [shown]);
+  const tabs = useRef(null);
+  useEffect(() => tabs.current?.querySelector("[aria-current=page]")?.scrollIntoView({ inline: "nearest", block: "nearest" }), [shown]);
   return html`<${Box} height="100%" overflowY="auto" bg="bg" color="fg" data-testid="lake">
     <${Box} maxW="1600px" mx="auto" px=${{ base: 3, md: 6 }} pb=10>
       <${Flex} as="header" align="center" gap=${{ base: 2, md: 6 }} wrap="wrap" pt=4 mb=4 borderBottomWidth="1px">
         <${Heading} as="h1" size="xl">Lake</${Heading}>
-        <${Flex} as="nav" aria-label="Pages of the lake" overflowX="auto" gap=1 maxW="100%">
+        <${Flex} ref=${tabs} as="nav" aria-label="Pages of the lake" overflowX="auto" gap=1 maxW="100%">
           ${PAGES.map((each) => html`<${Tab} key=${each.path} ...${each} isShown=${each === shown} />`)}
         </${Flex}>
       </${Flex}>

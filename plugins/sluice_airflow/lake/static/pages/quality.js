@@ -68,7 +68,7 @@ const Result = ({ found }) => {
         { name: "Outcome", cell: (each) => html`<${Badge} state=${outcome(each)} />` },
         { name: "Expected", wrap: true, cell: (each) => html`<span title=${each.expectation}>${each.expected || each.expectation}</span>` },
         { name: "Found", wrap: true, cell: (each) => html`<${Stack} gap=1><span>${each.found || (each.passed ? "–" : "")}</span>
-          ${each.observed && html`<${Text} as="span" color="red.fg">${each.observed}</${Text}>`}</${Stack}>` },
+          ${each.observed && (report.rows !== 1 || !each.found) && html`<${Text} as="span" color="red.fg">${each.observed}</${Text}>`}</${Stack}>` },
         { name: "Unit", cell: (each) => each.unit || "–" },
         { name: "If it fails", cell: (each) => (each.severity === "critical" ? "nothing is published" : "a warning") },
       ]} /></${Section}>`}
