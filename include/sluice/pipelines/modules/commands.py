@@ -52,6 +52,21 @@ def show(module_id: str | None, limit: int, as_json: bool) -> None:
         shown = row["state"] if rate is None else f"{rate:.2f} %"
         lines.append((row["module"], row["timestamp"], shown, row["attempts"], row["received"], row["counted_from"]))
     print_table(columns, lines, title=f"DynamoDB table {name}")
+    if module_id is not None:
+        # All columns in one table would not fit 80.
+        click.echo()
+        columns = [
+            Column("timestamp", "number"),
+            Column("judged (UTC)", "time"),
+            Column("rule", "number"),
+            Column("run"),
+        ]
+        print_table(columns, [[row["timestamp"], *_judged(row)] for row in rows])
+
+
+def _judged(row: dict[str, Any]) -> tuple[object, ...]:
+    at = row["judged_at"]
+    return (at and at.replace(microsecond=0), row["rule_version"], row["judged_by"])
 
 
 def _row(diagnostic: Diagnostic) -> dict[str, Any]:
@@ -63,5 +78,8 @@ def _row(diagnostic: Diagnostic) -> dict[str, Any]:
         "received": judged.received if judged else None,
         "counted_from": judged.reset if judged else None,
         "success_rate": judged.success_rate if judged else None,
+        "rule_version": judged.rule_version if judged else None,
+        "judged_by": diagnostic.judged_by,
+        "judged_at": diagnostic.judged_at,
         "state": "not judged yet" if judged is None else "rejected" if judged.success_rate is None else "published",
     }

@@ -33,6 +33,8 @@ COLLECTIONS = (
             Field("received", "N", "stored messages from the reset to the diagnostic"),
             Field("success_rate", "N", "100 * received / attempts, percent; missing where the diagnostic was rejected"),
             Field("judged_rule_version", "N", "version of the rule that the rate was computed by"),
+            Field("judged_by", "S", "run that computed the rate; missing in items of version 1.0"),
+            Field("judged_at", "S", "when, ISO 8601 in UTC; missing in items of version 1.0"),
         ),
         _DAG,
         _FRESH,

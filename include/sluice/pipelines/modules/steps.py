@@ -303,31 +303,32 @@ def _publish(
             outdated.append(key)
         else:
             (news if each.outcome is Outcome.PUBLISHED else silent).append(verdict)
-    snapshots = {storage.RATES.name: storage.append_rates(run.slug, run.clock(), news).snapshot_id} if news else {}
+    at = run.clock()
+    snapshots = {storage.RATES.name: storage.append_rates(run.slug, at, news).snapshot_id} if news else {}
     arn = sns.topic_arn(settings.success_rate_topic) if news else ""
     batches = [news[start : start + sns.BATCH_SIZE] for start in range(0, len(news), sns.BATCH_SIZE)]
-    found = in_parallel(lambda batch: _publish_batch(table, arn, batch), batches)
-    found += in_parallel(lambda verdict: _note(table, [verdict]), silent)
+    found = in_parallel(lambda batch: _publish_batch(table, arn, batch, run.slug, at), batches)
+    found += in_parallel(lambda verdict: _note(table, [verdict], run.slug, at), silent)
     return outdated + [key for some in found for key in some], snapshots
 
 
-def _publish_batch(table: str, arn: str, batch: Sequence[Verdict]) -> list[tuple[str, int]]:
+def _publish_batch(table: str, arn: str, batch: Sequence[Verdict], run: str, at: datetime) -> list[tuple[str, int]]:
     bodies = []
     for verdict in batch:
         rate = verdict.judgement.success_rate
         assert rate is not None
         bodies.append(publication(verdict.due.diagnostic.module_id, verdict.due.diagnostic.timestamp, rate))
     sns.publish_batch(arn, bodies)
-    outdated = _note(table, batch)
+    outdated = _note(table, batch, run, at)
     for key in outdated:
         # Two runs published, and nobody knows which rate came last: it is due again.
         storage.forget_judgement(table, *key)
     return outdated
 
 
-def _note(table: str, verdicts: Iterable[Verdict]) -> list[tuple[str, int]]:
+def _note(table: str, verdicts: Iterable[Verdict], run: str, at: datetime) -> list[tuple[str, int]]:
     return [
         (verdict.due.diagnostic.module_id, verdict.due.diagnostic.timestamp)
         for verdict in verdicts
-        if storage.write_judgement(table, verdict.due, verdict.judgement) != verdict.judgement
+        if storage.write_judgement(table, verdict.due, verdict.judgement, run, at) != verdict.judgement
     ]

@@ -4,7 +4,8 @@ An item of the diagnostic table has `moduleId`, `timestamp` and `attempts` (docs
 
 * `version`: of two diagnostics of one key, the greater version stays;
 * `judged_attempts`, `judged_reset`, `received`, `success_rate`, `judged_rule_version`: the `Judgement`, written after
-  the rate was published; without `success_rate` where the diagnostic was rejected.
+  the rate was published; without `success_rate` where the diagnostic was rejected;
+* `judged_by` and `judged_at`: the run that did, and when.
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ RATES = TableDefinition(
 )
 
 JUDGEMENT = ("judged_attempts", "judged_reset", "received", "success_rate", "judged_rule_version")
+JUDGED = (*JUDGEMENT, "judged_by", "judged_at")
 
 
 def item_key(module_id: str, timestamp: int) -> dynamodb.Item:
@@ -95,7 +97,15 @@ def read_all_diagnostics(table: str) -> Iterator[Diagnostic]:
 
 
 def _diagnostic(item: dynamodb.Item) -> Diagnostic:
-    return Diagnostic(item["moduleId"], item["timestamp"], item["attempts"], _judgement(item))
+    at = item.get("judged_at")
+    return Diagnostic(
+        item["moduleId"],
+        item["timestamp"],
+        item["attempts"],
+        _judgement(item),
+        item.get("judged_by"),
+        datetime.fromisoformat(at) if at else None,
+    )
 
 
 def _judgement(item: dynamodb.Item) -> Judgement | None:
@@ -107,8 +117,8 @@ def _judgement(item: dynamodb.Item) -> Judgement | None:
     return Judgement(attempts, reset, received, rate, item.get("judged_rule_version", 1))
 
 
-def write_judgement(table: str, due: Due, judgement: Judgement) -> Judgement | None:
-    """Note what was made of a diagnostic, if since it was read nobody else did.
+def write_judgement(table: str, due: Due, judgement: Judgement, run: str, at: datetime) -> Judgement | None:
+    """Note what a run made of a diagnostic at a time (UTC), unless another run did since it was read.
 
     Returns:
         What is noted now: the given judgement, or that of someone else.
@@ -118,8 +128,13 @@ def write_judgement(table: str, due: Due, judgement: Judgement) -> Judgement | N
         ":reset": judgement.reset,
         ":received": judgement.received,
         ":rule": judgement.rule_version,
+        ":run": run,
+        ":at": at.isoformat(),
     }
-    update = "SET judged_attempts = :attempts, judged_reset = :reset, received = :received, judged_rule_version = :rule"
+    update = (
+        "SET judged_attempts = :attempts, judged_reset = :reset, received = :received, judged_rule_version = :rule,"
+        " judged_by = :run, judged_at = :at"
+    )
     if judgement.success_rate is None:
         update += " REMOVE success_rate"
     else:
@@ -139,7 +154,7 @@ def write_judgement(table: str, due: Due, judgement: Judgement) -> Judgement | N
 
 def forget_judgement(table: str, module_id: str, timestamp: int) -> None:
     """Make a diagnostic due again, whatever was made of it."""
-    dynamodb.write(dynamodb.Update(table, item_key(module_id, timestamp), f"REMOVE {', '.join(JUDGEMENT)}"))
+    dynamodb.write(dynamodb.Update(table, item_key(module_id, timestamp), f"REMOVE {', '.join(JUDGED)}"))
 
 
 def append_rates(run: str, published_at: datetime, verdicts: Sequence[Verdict]) -> commits.Commit:

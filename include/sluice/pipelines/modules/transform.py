@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from datetime import datetime
 from typing import NamedTuple
 
 from sluice.core.quarantine import RejectedRecord
@@ -32,12 +33,23 @@ class Judgement(NamedTuple):
 
 
 class Diagnostic(NamedTuple):
-    """A stored diagnostic and what was made of it, if anything yet."""
+    """A stored diagnostic and what was made of it, if anything yet.
+
+    Attributes:
+        module_id: the module.
+        timestamp: as the module sent it.
+        attempts: transmissions since the module was reset.
+        judged: what was made of it.
+        judged_by: the run that did; None in items of older versions.
+        judged_at: when (UTC); None in items of older versions.
+    """
 
     module_id: str
     timestamp: int
     attempts: int
     judged: Judgement | None = None
+    judged_by: str | None = None
+    judged_at: datetime | None = None
 
 
 class Due(NamedTuple):
