@@ -57,7 +57,8 @@ def before_task(context: Context) -> None:
 
 
 def _started_at(context: Context) -> datetime | None:
-    return getattr(context.get("dag_run"), "start_date", None) or context["ti"].start_date
+    # The dag processor, which calls for a killed task, knows less of both.
+    return getattr(context.get("dag_run"), "start_date", None) or getattr(context["ti"], "start_date", None)
 
 
 def after_success(context: Context) -> None:

@@ -31,7 +31,9 @@ const Lake = () => {
     return () => { document.title = before; };
   }, [shown]);
   const tabs = useRef(null);
-  useEffect(() => tabs.current?.querySelector("[aria-current=page]")?.scrollIntoView({ inline: "nearest", block: "nearest" }), [shown]);
+  useEffect(() => {
+    tabs.current?.querySelector("[aria-current=page]")?.scrollIntoView({ inline: "nearest", block: "nearest" });
+  }, [shown]);
   return html`<${Box} height="100%" overflowY="auto" bg="bg" color="fg" data-testid="lake">
     <${Box} maxW="1600px" mx="auto" px=${{ base: 3, md: 6 }} pb=10>
       <${Flex} as="header" align="center" gap=${{ base: 2, md: 6 }} wrap="wrap" pt=4 mb=4 borderBottomWidth="1px">
