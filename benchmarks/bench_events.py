@@ -228,7 +228,7 @@ def transform_pandas(folder: Path, out: Path) -> None:
             frame = frame[canonical & frame["created_at"].between(START - 1e9, START + 1e9)]
             moment = pd.to_datetime(frame["created_at"] // 1, unit="s")
             frame["created_datetime"] = moment.dt.strftime("%Y-%m-%dT%H:%M:%SZ")
-            tokens = frame["event_name"].str.split(":")
+            tokens: Any = frame["event_name"].str.split(":")
             frame["event_type"] = tokens.str[0]
             frame["event_subtype"] = tokens.str[1].where(tokens.str.len() > 2, "")
             frame["event_action"] = tokens.str[-1].where(tokens.str.len() > 1, "")

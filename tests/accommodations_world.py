@@ -163,8 +163,9 @@ class World:
             return {}
         self.step("consolidate", run)
         published = self.step("publish", run)
-        self.snapshots = published.pop("snapshots", {})
-        return published
+        self.snapshots: dict[str, str | None] = published.pop("snapshots", {})
+        counts: dict[str, int] = published
+        return counts
 
     def step(self, name: str, run: str = "run") -> Any:
         """One task of accommodations_consolidate."""

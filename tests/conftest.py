@@ -20,7 +20,7 @@ hypothesis.settings.load_profile("sluice")
 pytest_plugins = ["embedded_aws", "dockerhub_account", "killed_worker"]
 
 
-class _ByModule(LoadScopeScheduling):
+class _ByModule(LoadScopeScheduling):  # type: ignore[misc]
     """A process takes a module at a time; tests/dags is one: only one process imports Airflow and makes its database.
     So is tests/browser: only one process runs the stack.
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote_plus
@@ -76,7 +76,7 @@ def an_object(
     return RawObject(key, file_name, parse_raw_key(key).year_month, datetime(2026, 11, 21, 12, tzinfo=UTC), stats)
 
 
-def plain(value: dict[str, Any]) -> Any:
+def plain(value: Mapping[str, Any]) -> Any:
     """A value of DynamoDB's JSON as plain Python."""
     ((kind, content),) = value.items()
     match kind:
@@ -164,7 +164,8 @@ class DockerHubAccount:
 
     def history(self) -> list[dict[str, Any]]:
         """Rows of the history, in the order of time."""
-        return reading.read(HISTORY.name).sort_by([("observed_at", "ascending")]).to_pylist()
+        rows: list[dict[str, Any]] = reading.read(HISTORY.name).sort_by([("observed_at", "ascending")]).to_pylist()
+        return rows
 
     def quarantined(self, run: str = "run", step: str = "collect") -> dict[str, str]:
         """Source -> reason of what a step of a run rejected."""
@@ -212,10 +213,10 @@ WORKED_RESULT = {
 
 
 @pytest.fixture(scope="session")
-def dockerhub_settings(embedded_server: Settings) -> dict[str, object]:
+def dockerhub_settings(embedded_server: Settings) -> dict[str, Any]:
     """Settings of an account with all stacks, deployed once: that takes longer than most tests."""
     number = f"{random.SystemRandom().randrange(10**12):012}"
-    values: dict[str, object] = {
+    values: dict[str, Any] = {
         "target": "embedded",
         "environment": "test",
         "home": embedded_server.home,

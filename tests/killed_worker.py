@@ -75,7 +75,8 @@ def die_before(write: int) -> None:
 
     lock = threading.Lock()
     writes = 0
-    call = botocore.client.BaseClient._make_api_call
+    base: Any = botocore.client.BaseClient
+    call = base._make_api_call
 
     def count() -> None:
         nonlocal writes
@@ -96,7 +97,7 @@ def die_before(write: int) -> None:
 
         return call_it
 
-    botocore.client.BaseClient._make_api_call = counted
+    base._make_api_call = counted
     # Metadata of tables does not go through boto3.
     for owner, name in ((PyArrowFile, "create"), (PyArrowFileIO, "delete")):
         setattr(owner, name, dying_before(getattr(owner, name)))

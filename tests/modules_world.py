@@ -12,6 +12,7 @@ from sluice.aws.sessions import client
 from sluice.aws.tables import definitions, reading
 from sluice.aws.threads import in_parallel
 from sluice.pipelines.modules import steps, storage
+from sluice.pipelines.modules.records import MessageKey
 from sluice.settings import Settings
 from sluice_dev.samples.modules import Fleet, generate
 
@@ -39,7 +40,7 @@ class World:
             Attributes={"RawMessageDelivery": "true"},
         )
         self.received: dict[str, list[str]] = {}
-        self.snapshots: dict[str, str] = {}
+        self.snapshots: dict[str, str | None] = {}
         self._remember_received()
 
     def publish(self, arn: str, bodies: Sequence[str]) -> None:
@@ -59,7 +60,7 @@ class World:
     def store_messages(self, module_id: str, timestamps: Iterable[int]) -> None:
         """Put messages into the table, as a run did before."""
         storage.write_messages(
-            self.settings.modules_message_table, [storage.MessageKey(module_id, each) for each in timestamps]
+            self.settings.modules_message_table, [MessageKey(module_id, each) for each in timestamps]
         )
 
     def send_fleet(self, fleet: Fleet) -> dict[tuple[str, int], float]:
@@ -79,8 +80,10 @@ class World:
         steps.store(run)
         steps.compute_rates(run, rebuild=rebuild)
         published = steps.publish_rates(run, collected)
-        self.snapshots = published.pop("snapshots")
-        return published
+        snapshots = published["snapshots"]
+        assert isinstance(snapshots, dict)
+        self.snapshots = snapshots
+        return {name: count for name, count in published.items() if isinstance(count, int)}
 
     def rate_rows(self) -> list[dict[str, Any]]:
         """Rows of the table of rates, in the order of their publication."""

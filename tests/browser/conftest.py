@@ -24,7 +24,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from embedded_aws import free_port
-from sluice.aws.sessions import EMBEDDED_SECRET_KEY
+from sluice.aws.emulator import EMBEDDED_SECRET_KEY
 
 # Five seconds are the default, which a machine that also runs other tests may need for one page.
 expect.set_options(timeout=30_000)
@@ -89,7 +89,8 @@ class RunningStack:
 
     def client(self, service: str) -> Any:
         """A boto3 client of its embedded AWS."""
-        return boto3.client(
+        connect: Any = boto3.client
+        return connect(
             service,
             endpoint_url=f"http://127.0.0.1:{self.environment['SLUICE_AWS_PORT']}",
             region_name="us-east-1",

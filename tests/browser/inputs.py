@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 import pyarrow.parquet as pq
-from tests.browser.conftest import RunningStack
 
 from accommodations_world import a_record, json_lines
+from browser.conftest import RunningStack
 from datasets_world import csv_of, row
 
 QUEUES = ("sluice-dev-dockerhub-raw", "sluice-dev-datasets", "sluice-dev-accommodations")

@@ -14,10 +14,10 @@ import jwt
 import pyarrow.parquet as pq
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect
-from tests.browser.conftest import RunningStack, eventually
-from tests.browser.inputs import find_outputs, outputs_of_inputs, put_inputs
 
 from accommodations_world import a_record, json_lines
+from browser.conftest import RunningStack, eventually
+from browser.inputs import find_outputs, outputs_of_inputs, put_inputs
 from datasets_world import csv_of, row
 from sluice_dev.stack.airflow_api import AirflowApi, DagRun
 
@@ -228,8 +228,8 @@ def test_a_file_is_found_by_clicks_and_its_rows_are_shown(filled: RunningStack, 
 
 
 def test_only_a_signed_in_user_who_may_read_dags_gets_an_answer(filled: RunningStack, browser: Browser) -> None:
-    paths = ("overview", "quality", "quality/datasets/aggregate", "quarantine", "files?prefix=raw/")
-    paths += (
+    paths = (
+        *("overview", "quality", "quality/datasets/aggregate", "quarantine", "files?prefix=raw/"),
         "tables",
         "tables/events",
         "tables/events/rows",

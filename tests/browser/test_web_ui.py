@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 from playwright.sync_api import Page, expect
-from tests.browser.conftest import RunningStack, eventually, own_environment, start_stack
-from tests.browser.inputs import (
+
+from browser.conftest import RunningStack, eventually, own_environment, start_stack
+from browser.inputs import (
     Producer,
     find_outputs,
     months,
@@ -21,7 +22,6 @@ from tests.browser.inputs import (
     return_messages_soon,
     staged,
 )
-
 from datasets_world import csv_of, row
 from sluice.monitoring.canary.records import DAGS
 from sluice_dev.stack.airflow_api import ENDED, AirflowApi

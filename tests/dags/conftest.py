@@ -80,6 +80,7 @@ def run_dag(dags: dict[str, DAG], account: DockerHubAccount, monkeypatch: pytest
     monkeypatch.setenv("AIRFLOW_CONN_AWS_DEFAULT", aws_connection(account.settings))
 
     def run(dag_id: str, **arguments: Any) -> DagRun:
-        return dags[dag_id].test(**arguments)
+        finished: DagRun = dags[dag_id].test(**arguments)
+        return finished
 
     return run

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from airflow.sdk import Asset, dag, task
+from typing import Any
+
+from airflow.sdk import Asset, dag
+
+from sluice_airflow.tasks import task
 
 
 @dag(schedule=[Asset.ref(name="dockerhub_history")])
-def downstream():
+def downstream() -> None:
     @task
-    def look(triggering_asset_events) -> list[dict]:
+    def look(triggering_asset_events: dict[Asset, Any]) -> list[dict[str, Any]]:
         """What was published."""
         return [event.extra for events in triggering_asset_events.values() for event in events]
 

@@ -128,10 +128,10 @@ def test_a_source_that_is_no_dataset_fails_at_once_and_says_why(
 def test_a_file_that_is_waited_for_is_published_when_it_arrives(
     world: World, dags: dict[str, DAG], run: RunDag, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    looks = []
+    looks: list[bool] = []
 
     def arrive_after_the_first_look(sensor: DatasetSensor, context: Any) -> bool:
-        looks.append(S3KeySensor.poke(sensor, context))
+        looks.append(bool(S3KeySensor.poke(sensor, context)))
         world.put(BODY, "datasets/a b/late.csv")
         return looks[-1]
 
@@ -144,7 +144,7 @@ def test_a_file_that_is_waited_for_is_published_when_it_arrives(
 
 
 def test_a_file_that_does_not_arrive_in_time_is_named_with_a_way_out(world: World, dags: dict[str, DAG]) -> None:
-    sensor = copy(dags["datasets_await"].get_task("wait"))
+    sensor: Any = copy(dags["datasets_await"].get_task("wait"))
     context = {"params": {"source": f"s3://{world.settings.landing_bucket}/datasets/never.csv", "wait_minutes": 5}}
     sensor.render_template_fields(context)
     assert (sensor.timeout, sensor.deferrable) == (300, True)

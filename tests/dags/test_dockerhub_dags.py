@@ -146,7 +146,8 @@ def test_a_failed_gate_of_a_pull_fails_the_run_at_once_with_the_expectation_and_
     assert look_at.startswith("look at: s3://")
     assert look_at.endswith(f"/quality/dockerhub/pull/{run_slug(run.run_id)}.html")
     assert run_again.startswith("run again: sluice airflow tasks clear dockerhub_pull --task-regex check_answers ")
-    assert account.keys("raw/") == account.history() == []
+    assert account.keys("raw/") == []
+    assert account.history() == []
     assert len(account.keys("staging/")) == 1
     # A browser that follows a link sends these, and no Origin.
     navigation = {"Sec-Fetch-Site": "same-site", "Sec-Fetch-Mode": "navigate"}

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import pytest
-from airflow.sdk.module_loading import import_string
+from airflow.sdk._shared.module_loading import import_string
 
 from dockerhub_account import DockerHubAccount
 from embedded_aws import FaultInjection
@@ -32,7 +33,7 @@ class Looks:
 
     def __init__(self) -> None:
         self.now = 1000.0
-        self.between: list[Callable[[], None]] = []
+        self.between: list[Callable[[], object]] = []
 
     def monotonic(self) -> float:
         return self.now
@@ -63,7 +64,7 @@ def trigger(account: DockerHubAccount, monkeypatch: pytest.MonkeyPatch) -> Queue
     return QueueDepthTrigger(name, DAG_ID, POLL_SECONDS, SILENCE_SECONDS, SILENCE_MAX_SECONDS)
 
 
-def rings(trigger: QueueDepthTrigger, looks: Looks, *between: Callable[[], None]) -> list[tuple[float, int]]:
+def rings(trigger: QueueDepthTrigger, looks: Looks, *between: Callable[[], object]) -> list[tuple[float, int]]:
     """When it rang (seconds since its first look) and for how many messages, while this happened between its looks."""
     looks.between = list(between)
     start = looks.now
@@ -147,8 +148,8 @@ def test_it_is_patient_no_longer_once_the_queue_was_seen_empty(
     account: DockerHubAccount, trigger: QueueDepthTrigger, looks: Looks
 ) -> None:
     account.send("a")
-    between: list[Callable[[], None]] = [nothing] * 60
-    between[30] = lambda: client("sqs").purge_queue(QueueUrl=account.queue_url)
+    between: list[Callable[[], object]] = [nothing] * 60
+    between[30] = partial(client("sqs").purge_queue, QueueUrl=account.queue_url)
     between[42] = lambda: account.send("b")
     heard = rings(trigger, looks, *between)
     # It looked at 420, when its silence was over, saw nothing, and the next message came before the look at 430.

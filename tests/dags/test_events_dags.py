@@ -58,7 +58,7 @@ def asked_for(conf_hour: str) -> list[Asked]:
     with create_session() as session:
         runs = session.scalars(select(DagRun).where(DagRun.dag_id == "events_hourly")).all()
         wanted = [each for each in runs if (each.conf or {}).get("hour") == conf_hour]
-        return [Asked(each.run_id, each.conf, each.note, each.logical_date) for each in wanted]
+        return [Asked(each.run_id, each.conf or {}, each.note, each.logical_date) for each in wanted]
 
 
 def impossible() -> list[Any]:
@@ -113,7 +113,7 @@ def test_an_hour_that_waits_in_a_backfill_gets_no_run_of_its_own(world: World, r
     hour = world.hour - timedelta(days=500)
     with create_session() as session:
         run_id = f"backfill__{hour.isoformat()}"
-        about = {"dag_id": "events_hourly", "run_id": run_id, "run_type": "backfill", "state": "queued"}
+        about: dict[str, Any] = {"dag_id": "events_hourly", "run_id": run_id, "run_type": "backfill", "state": "queued"}
         session.add(DagRun(**about, logical_date=hour, data_interval=(hour, hour), run_after=hour))
     world.put(50, seed=1, start=hour)
     assert states(run("events_ingest"))["process_late_hour"] == "skipped"

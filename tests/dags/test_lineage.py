@@ -67,6 +67,6 @@ def test_every_asset_has_a_dataset_of_its_own_in_a_namespace_of_the_field(accoun
     assert len({(each.namespace, each.name) for each in found}) == len(declared)
     services = {"http": "https://", "iceberg": "arn:aws:glue:", "json": "s3://", "parquet": "s3://", "csv": "s3://"}
     for asset, dataset in zip(declared, found, strict=True):
-        kind = asset.extra["format"]
+        kind = str(asset.extra["format"])
         assert dataset.namespace.startswith(services.get(kind, f"arn:aws:{kind}:")), asset.name
         assert "description" in str(dataset.facets)

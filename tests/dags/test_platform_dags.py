@@ -292,13 +292,11 @@ def test_dead_letters_are_only_looked_at_unless_asked_for(
     assert sum(sqs.queue_counts(queue)) == 1
 
 
-class ContextOf(dict[str, Any]):
+def context_of(logical_date: datetime | None = None, conf: dict[str, Any] | None = None, **more: Any) -> Any:
     """What a callback is given of a run, without one."""
-
-    def __init__(self, logical_date: datetime | None = None, conf: dict[str, Any] | None = None, **more: Any) -> None:
-        ti = SimpleNamespace(dag_id="d", task_id="t", run_id="run-1", log_url="http://airflow/log")
-        run = SimpleNamespace(logical_date=logical_date, conf=conf, start_date=None)
-        super().__init__(ti=ti, dag_run=run, **more)
+    ti = SimpleNamespace(dag_id="d", task_id="t", run_id="run-1", log_url="http://airflow/log", start_date=None)
+    run = SimpleNamespace(logical_date=logical_date, conf=conf, start_date=None)
+    return {"ti": ti, "dag_run": run, **more}
 
 
 @pytest.mark.parametrize(
@@ -323,7 +321,7 @@ class ContextOf(dict[str, Any]):
 def test_the_last_lines_tell_what_failed_where_to_look_and_how_to_run_it_again(
     error: Exception | None, what: str, look_at: str
 ) -> None:
-    assert alerts.last_lines(ContextOf(exception=error)) == [
+    assert alerts.last_lines(context_of(exception=error)) == [
         f"what: {what.rstrip(':')}",
         f"look at: {look_at}",
         "run again: sluice airflow dags trigger d",
@@ -333,16 +331,16 @@ def test_the_last_lines_tell_what_failed_where_to_look_and_how_to_run_it_again(
 def test_a_task_that_cannot_run_again_names_what_does_its_work() -> None:
     error = StagingExpired("lake", "staging/dockerhub/run/objects.jsonl")
     instead = """run `sluice airflow dags trigger dockerhub_aggregate --conf '{"rebuild": true}'`"""
-    assert alerts.last_lines(ContextOf(exception=error))[-1] == f"run again: {instead}"
+    assert alerts.last_lines(context_of(exception=error))[-1] == f"run again: {instead}"
     # As the alert and `sluice status` print it.
-    assert alerts.run_again(ContextOf(exception=error), "d", "t") == instead
+    assert alerts.run_again(context_of(exception=error), "d", "t") == instead
 
 
 def test_a_try_that_is_retried_ends_its_log_the_same_way_and_sends_no_alert(
     watch: Watch, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "sluice_airflow")
-    context = ContextOf(exception=SluiceError("no"))
+    context = context_of(exception=SluiceError("no"))
     alerts.after_retry(context)
     assert caplog.messages == ["::endgroup::", *alerts.last_lines(context)]
     assert watch.mail() == []
@@ -350,7 +348,7 @@ def test_a_try_that_is_retried_ends_its_log_the_same_way_and_sends_no_alert(
 
 def test_a_secret_in_an_address_does_not_go_out_by_email() -> None:
     conf = {"source": "https://example.com/sales.csv?X-Amz-Signature=abc&X=1", "force": True}
-    command = alerts.run_again(ContextOf(conf=conf), "d", "t")
+    command = alerts.run_again(context_of(conf=conf), "d", "t")
     assert command == (
         """sluice airflow dags trigger d --conf '{"source": "https://example.com/sales.csv?...", "force": true}'"""
     )
@@ -367,11 +365,11 @@ def test_a_secret_in_an_address_does_not_go_out_by_email() -> None:
 def test_a_run_is_for_the_hour_that_was_asked_for_else_for_its_logical_date(
     conf: dict[str, Any] | None, partition: str
 ) -> None:
-    assert alerts.partition_of(ContextOf(datetime(2026, 11, 21, 10, tzinfo=UTC), conf)) == partition
+    assert alerts.partition_of(context_of(datetime(2026, 11, 21, 10, tzinfo=UTC), conf)) == partition
 
 
 def test_a_task_that_was_killed_is_told_by_the_dag_processor_which_knows_less(watch: Watch) -> None:
-    context = ContextOf()
+    context = context_of()
     del context["dag_run"]
     alerts.after_failure(context)
     ((subject, text),) = watch.mail()
@@ -381,7 +379,7 @@ def test_a_task_that_was_killed_is_told_by_the_dag_processor_which_knows_less(wa
 
 def test_a_run_whose_task_was_killed_in_its_last_try_is_told_by_its_dag(watch: Watch) -> None:
     # Airflow calls nothing for such a task; and knows no more of the run where it cannot name a task.
-    context = {"dag": SimpleNamespace(dag_id="events_hourly"), "run_id": "manual__1+1", "reason": "task_failure"}
+    context: Any = {"dag": SimpleNamespace(dag_id="events_hourly"), "run_id": "manual__1+1", "reason": "task_failure"}
     alerts.after_failed_run(context)
     alerts.after_failed_run(context)
     ((subject, text),) = watch.mail()
@@ -409,11 +407,12 @@ def test_tables_are_maintained_by_the_dag_or_left_to_glue(
 
     # What it does to a table is in tests/integration/tables/test_maintenance.py.
     maintained: list[str] = []
-    monkeypatch.setattr(
-        maintenance,
-        "maintain",
-        lambda name, *_, **__: maintained.append(name) or maintenance.Maintained(name, 0, 0, 0, 0),
-    )
+
+    def maintain(name: str, *_: Any, **__: Any) -> maintenance.Maintained:
+        maintained.append(name)
+        return maintenance.Maintained(name, 0, 0, 0, 0)
+
+    monkeypatch.setattr(maintenance, "maintain", maintain)
     monkeypatch.setattr(reading, "names", lambda: ["events", "visits"])
     assert states() == {("list_tables", "success"), ("maintain", "success"), ("clean_up_canary", "success")}
     assert sorted(maintained) == ["events", "visits"]

@@ -61,7 +61,7 @@ def test_a_run_by_hand_amid_an_hour_has_the_last_full_hour(dags: dict[str, DAG])
     ],
 )
 def test_a_backfill_makes_the_periods_that_start_in_its_range(
-    dag_id: str, until: tuple[int, ...], dates: list[str], dags: dict[str, DAG]
+    dag_id: str, until: tuple[int, int, int], dates: list[str], dags: dict[str, DAG]
 ) -> None:
     import pendulum
 

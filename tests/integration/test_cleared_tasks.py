@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, NamedTuple
 
 import pytest
@@ -50,7 +51,7 @@ def accommodations_consolidate(request: pytest.FixtureRequest) -> Cleared:
         world.drop("b.jsonl", [accommodations_world.a_record("2", "A")])
         world.consolidate("later")
 
-    tasks = {name: lambda name=name: world.step(name) for name in world.consolidate_steps}
+    tasks: dict[str, Callable[[], Any]] = {name: partial(world.step, name) for name in world.consolidate_steps}
     gate = lambda: accommodations.check_outputs("run")  # noqa: E731
     return Cleared("accommodations/run/", tasks, follow, gate, "sluice airflow dags trigger accommodations_consolidate")
 

@@ -17,7 +17,7 @@ from sluice import cli
 from sluice.aws import glue, sessions, sqs
 from sluice.aws.account import AwsUnavailable, account_id
 from sluice.aws.tables.definitions import create_missing, load
-from sluice.deployment import deploy, repair
+from sluice.deployment import DeployError, deploy, repair
 from sluice.deployment.template import load_template
 from sluice.pipelines.events.storage import EVENTS, RAW_TABLE
 from sluice.settings import Settings
@@ -51,7 +51,8 @@ def tls_only(action: str, *resources: str) -> dict[str, Any]:
 def queue(name: str) -> tuple[str, dict[str, Any], dict[str, str]]:
     sqs = sessions.client("sqs")
     url = sqs.get_queue_url(QueueName=name)["QueueUrl"]
-    attributes: dict[str, Any] = dict(sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"])
+    answer: Any = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"]
+    attributes: dict[str, Any] = dict(answer)
     documents = {key: json.loads(attributes[key]) for key in attributes if key.endswith("Policy")}
     return url, attributes | documents, sqs.list_queue_tags(QueueUrl=url)["Tags"]
 
@@ -358,7 +359,7 @@ def test_a_failed_stack_names_the_resource_and_is_created_once_the_cause_is_gone
     other = sessions.client_of("s3", settings.model_copy(update={"aws_account_id": "999999999999"}))
     other.create_bucket(Bucket=settings.lake_bucket)
     for _ in range(2):
-        with pytest.raises(deploy.DeployError) as raised:
+        with pytest.raises(DeployError) as raised:
             deploy.deploy(settings, tmp_path, ("bucket",))
         message = str(raised.value)
         assert "sluice-test-bucket failed (ROLLBACK_COMPLETE)" in message
@@ -371,7 +372,7 @@ def test_a_failed_stack_names_the_resource_and_is_created_once_the_cause_is_gone
 
 
 def test_a_resource_that_fails_while_it_is_made_is_named_with_its_reason(settings: Settings) -> None:
-    with pytest.raises(deploy.DeployError) as raised:
+    with pytest.raises(DeployError) as raised:
         deploy.deploy(settings, stacks=("lake",))
     assert "  Lake: " in str(raised.value)
     assert "sluice-test-dockerhub-raw" in str(raised.value)

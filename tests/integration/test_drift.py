@@ -98,7 +98,7 @@ def delete(settings: Settings, resource: drift.StackResource) -> None:
         DELETE[resource.type](sessions.client_of(kind.service, settings), resource)
     except Exception as error:
         # A part goes with the whole that was deleted before it.
-        if sessions.error_code(error) not in drift.NOT_FOUND:
+        if sessions.error_code(error) not in sessions.NOT_FOUND:
             raise
 
 

@@ -43,7 +43,10 @@ def test_each_write_says_whether_it_took_place_and_what_is_there(table: str) -> 
 
 def test_a_transaction_writes_all_or_nothing(table: str) -> None:
     dynamodb.write(Put(table, KEY))
-    writes = [Put(table, KEY | {"SK": "new"}), Delete(table, KEY, condition="attribute_exists(batch_number)")]
+    writes: list[Put | Delete] = [
+        Put(table, KEY | {"SK": "new"}),
+        Delete(table, KEY, condition="attribute_exists(batch_number)"),
+    ]
     assert dynamodb.transact(writes) is False
     assert list(dynamodb.scan_items(table)) == [KEY]
     assert dynamodb.transact([writes[0], Update(table, KEY, "SET done = :yes", values={":yes": True})]) is True

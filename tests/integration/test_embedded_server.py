@@ -24,6 +24,7 @@ from click.testing import CliRunner
 from embedded_aws import FaultInjection, free_port, use_settings
 from sluice import cli
 from sluice.aws import sessions, sqs
+from sluice.aws.emulator import EmbeddedServerError
 from sluice.deployment.deploy import deploy
 from sluice.settings import Settings
 from sluice_dev.emulator import server
@@ -92,7 +93,7 @@ def test_a_broken_record_is_no_server(own: Settings, content: str) -> None:
 
 
 def test_a_taken_port_is_named_with_who_has_it_and_the_way_out(own: Settings) -> None:
-    with socket.create_server(("127.0.0.1", own.aws_port)), pytest.raises(server.EmbeddedServerError) as raised:
+    with socket.create_server(("127.0.0.1", own.aws_port)), pytest.raises(EmbeddedServerError) as raised:
         server.start(own)
     message = str(raised.value)
     assert str(own.aws_port) in message
@@ -104,7 +105,7 @@ def test_a_server_that_dies_at_its_start_shows_its_last_words(own: Settings, mon
     dying = [sys.executable, "-c", "import sys; sys.exit('no module named ministack')"]
     monkeypatch.setattr(server, "_command", lambda *_: (dying, {}))
     for _ in range(2):
-        with pytest.raises(server.EmbeddedServerError) as raised:
+        with pytest.raises(EmbeddedServerError) as raised:
             server.start(own)
         first, *last_words = str(raised.value).splitlines()
         assert str(own.home / "logs" / "aws.log") in first
@@ -114,7 +115,7 @@ def test_a_server_that_dies_at_its_start_shows_its_last_words(own: Settings, mon
 def test_a_changed_port_asks_for_a_stop(own: Settings) -> None:
     server.start(own)
     moved = own.model_copy(update={"aws_port": free_port()})
-    with pytest.raises(server.EmbeddedServerError, match="sluice aws stop"):
+    with pytest.raises(EmbeddedServerError, match="sluice aws stop"):
         server.start(moved)
     assert server.stop(moved)
     assert server.start(own).started
@@ -212,7 +213,7 @@ def test_faults_cannot_be_injected_unless_asked_for_at_the_start(own: Settings) 
     for path in ("faults", "requests"):
         answer = httpx.get(f"{own.endpoint_url}/_sluice/{path}", trust_env=False)
         assert answer.status_code == 404
-    with pytest.raises(server.EmbeddedServerError, match="faults=False"):
+    with pytest.raises(EmbeddedServerError, match="faults=False"):
         server.start(own, faults=True)
 
 

@@ -85,7 +85,7 @@ def test_a_listing_follows_every_page(bucket: str, monkeypatch: pytest.MonkeyPat
     keys = [f"many/{folder}/{number}" for folder in "abcdefg" for number in range(3)]
     for key in [*keys, "other/1"]:
         s3.write_object(bucket, key, b"")
-    pages = client("s3").get_paginator
+    pages: Any = client("s3").get_paginator
 
     def small_pages(name: str) -> Any:
         paginator = pages(name)

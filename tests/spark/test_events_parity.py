@@ -14,7 +14,8 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
-from tests.unit.events.events_data import (
+
+from events_data import (
     ARRIVED_AT,
     CREATED_AT,
     SHARD,
@@ -24,7 +25,6 @@ from tests.unit.events.events_data import (
     transformed,
     uuid_of,
 )
-
 from sluice.pipelines.events import dedup, spark_job
 
 if TYPE_CHECKING:

@@ -138,9 +138,8 @@ def test_a_service_is_set_up_by_settings_that_exist_and_allow_it(name: str) -> N
     fields = {variable.removeprefix("SLUICE_").lower(): value for variable, value in environment.items()}
     assert all(variable.startswith("SLUICE_") for variable in environment), "Airflow's are made by sluice.environment"
     assert fields.keys() <= Settings.model_fields.keys()
-    Settings(
-        _env_file=None, **{field: interpolated(str(value)) for field, value in fields.items() if value is not None}
-    )
+    given: dict[str, Any] = {name: interpolated(str(value)) for name, value in fields.items() if value is not None}
+    Settings(_env_file=None, **given)
 
 
 @pytest.mark.parametrize("name", SERVICES)

@@ -8,7 +8,7 @@ import pytest
 from botocore.stub import Stubber
 
 from sluice.aws import sessions
-from sluice.deployment import deploy, drift
+from sluice.deployment import DeployError, deploy, drift
 from sluice.deployment.template import load_template
 from sluice.settings import load_settings
 
@@ -79,7 +79,7 @@ def test_a_stack_that_takes_no_update_is_named_with_the_command_that_frees_it(st
     with Stubber(cloudformation) as stub:
         stack = {"StackName": "sluice-dev-lake", "StackStatus": status, "CreationTime": 0}
         stub.add_response("describe_stacks", {"Stacks": [stack]})
-        with pytest.raises(deploy.DeployError, match=f"`aws cloudformation {command} --stack-name sluice-dev-lake`"):
+        with pytest.raises(DeployError, match=f"`aws cloudformation {command} --stack-name sluice-dev-lake`"):
             deploy.deploy_stack(cloudformation, "sluice-dev-lake", "", {}, {}, 0)
 
 

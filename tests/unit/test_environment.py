@@ -4,6 +4,7 @@ import json
 import stat
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -75,7 +76,7 @@ def test_of_two_first_uses_at_once_both_get_the_same_secret(tmp_path: Path, monk
     both_found_none = threading.Barrier(2)
     make_folder = Path.mkdir
 
-    def wait_for_the_other(*arguments: object, **options: object) -> None:
+    def wait_for_the_other(*arguments: Any, **options: Any) -> None:
         make_folder(*arguments, **options)
         both_found_none.wait(timeout=10)
 

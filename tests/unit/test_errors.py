@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from collections.abc import Iterator
+from typing import Any
 
 import sluice
 from sluice.errors import SluiceError, TerminalError
@@ -24,7 +25,7 @@ TRANSIENT = {
 """Another try may succeed: throttling, a network, another run at the same moment."""
 
 
-def subclasses(of: type) -> Iterator[type]:
+def subclasses(of: type[Any]) -> Iterator[type[Any]]:
     for each in of.__subclasses__():
         yield each
         yield from subclasses(each)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
@@ -22,7 +23,7 @@ def stub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stubber]:
     client = sessions.client("kinesis")
     with Stubber(client) as stubber:
         monkeypatch.setattr(kinesis, "client", lambda _: client)
-        monkeypatch.setattr(kinesis.time, "sleep", lambda _: None)
+        monkeypatch.setattr(time, "sleep", lambda _: None)
         yield stubber
         stubber.assert_no_pending_responses()
 

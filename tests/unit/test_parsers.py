@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.unit.events import events_data
 
+import events_data
 from sluice.aws.sqs import Message
 from sluice.core.notifications import BAD_NOTIFICATION, object_keys, parse_notification
 from sluice.core.quarantine import RejectedRecord

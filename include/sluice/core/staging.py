@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias, TypeVar, cast
 
 from sluice.aws import s3
 from sluice.core import documents
@@ -15,6 +15,8 @@ log = logging.getLogger(__name__)
 
 Summary: TypeAlias = dict[str, int | dict[str, str | None]]
 """What a publication returns for XCom: counts, and `snapshots`, the ids by the names of the tables that changed."""
+
+Returned = TypeVar("Returned", dict[str, int], Summary)
 
 
 @dataclass(frozen=True)
@@ -30,9 +32,7 @@ class PublicationRecord:
     tally: Summary
 
 
-def publish_once(
-    run: Run, task: str, staged: object, publish: Callable[[], Mapping[str, int | dict[str, str | None]]]
-) -> Summary:
+def publish_once(run: Run, task: str, staged: object, publish: Callable[[], Returned]) -> Returned:
     """Publish, unless the same task published the same before; then nothing is written.
 
     The record of it is in the staging of the run and expires with it. A try that died before the record was written
@@ -52,15 +52,16 @@ def publish_once(
         record = run.load(name, PublicationRecord)
         if record.digest == documents.digest(staged):
             log.info("%s of run %s published this batch before: nothing to do", task, run.slug)
-            return record.tally
-    tally = dict(publish())
-    record_published(run, task, documents.digest(staged), tally)
-    return tally
+            tally: Returned = cast("Any", record.tally)
+            return tally
+    returned = publish()
+    record_published(run, task, documents.digest(staged), returned)
+    return returned
 
 
-def record_published(run: Run, task: str, digest: str, tally: Summary) -> None:
+def record_published(run: Run, task: str, digest: str, tally: Returned) -> None:
     """Note that a batch is published to its end, for a task of its run that is cleared."""
-    run.save(_record_name(task), PublicationRecord(digest, tally))
+    run.save(_record_name(task), PublicationRecord(digest, {**tally}))
 
 
 def _record_name(task: str) -> str:

@@ -253,8 +253,8 @@ def test_a_catalogue_that_outgrows_its_buckets_keeps_every_record(world: Any, mo
 
 def size_of_candidates() -> int:
     rows = reading.read(catalogue.CANDIDATES.name, columns=("accommodation_id", "accommodation_data"))
-    texts = [value for row in rows.to_pylist() for value in row.values()]
-    return ROW_BYTES * rows.num_rows + sum(len(text.encode()) for text in texts)
+    texts: list[str] = [value for row in rows.to_pylist() for value in row.values()]
+    return ROW_BYTES * int(rows.num_rows) + sum(len(text.encode()) for text in texts)
 
 
 def test_an_older_file_that_comes_later_does_not_win(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:

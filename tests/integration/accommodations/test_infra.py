@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 
@@ -15,9 +16,8 @@ from sluice.settings import Settings
 
 
 def attributes(name: str) -> dict[str, str]:
-    found: dict[str, str] = dict(
-        client("sqs").get_queue_attributes(QueueUrl=sqs.queue_url(name), AttributeNames=["All"])["Attributes"]
-    )
+    answer: Any = client("sqs").get_queue_attributes(QueueUrl=sqs.queue_url(name), AttributeNames=["All"])["Attributes"]
+    found: dict[str, str] = dict(answer)
     return found
 
 

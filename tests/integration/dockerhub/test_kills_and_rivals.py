@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from botocore.config import Config
@@ -31,12 +31,16 @@ class Killed(BaseException):
 
 
 @pytest.fixture
-def before_write(account: DockerHubAccount) -> Iterator[Callable[[Callable[[str, dict[str, Any]], None]], None]]:
+def before_write(account: DockerHubAccount) -> Iterator[Callable[[Callable[[str, str], None]], None]]:
     """Let a function see every write to DynamoDB and SQS before it is sent (operation, its repository or nothing)."""
     registered: list[tuple[Any, str, Any]] = []
 
     def watch(look: Callable[[str, str], None]) -> None:
-        for service, operation in (("dynamodb", "UpdateItem"), ("sqs", "DeleteMessageBatch")):
+        writes: tuple[tuple[Literal["dynamodb", "sqs"], str], ...] = (
+            ("dynamodb", "UpdateItem"),
+            ("sqs", "DeleteMessageBatch"),
+        )
+        for service, operation in writes:
 
             def handler(params: dict[str, Any], operation: str = operation, **_: Any) -> None:
                 look(operation, params.get("Key", {}).get("PK", {}).get("S", ""))
@@ -297,9 +301,7 @@ def batches_of(objects: list[RawObject], draw: random.Random) -> tuple[list[RawO
 
 def writers_of(settings: Settings, batches: Sequence[list[RawObject]]) -> list[Callable[[], None]]:
     pk = partition_key(batches[0][0].stats)
-    return [
-        lambda batch=batch: steps._write_repository(settings, pk, batch, now=NOW, rebuild=False) for batch in batches
-    ]
+    return [partial(steps._write_repository, settings, pk, batch, now=NOW, rebuild=False) for batch in batches]
 
 
 @pytest.mark.parametrize("dying", [False, True], ids=["all live", "one dies"])

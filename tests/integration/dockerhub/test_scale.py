@@ -85,7 +85,8 @@ def test_200_repositories_of_which_5_pct_of_the_answers_go_wrong(
     assert max(asked.values()) > 1, "what can be mended by asking again was asked again"
     assert tally["records_in"] == 200
     rejected = account.rows("quarantine/dockerhub/run/fetch.jsonl")
-    assert 0 < len(rejected) == tally["quarantined"] < 20
+    assert 0 < len(rejected) < 20
+    assert len(rejected) == tally["quarantined"]
     # All else is got over by asking again.
     assert {row["reason"] for row in rejected} <= {"not_json", "wrong_type"}
     published = {"/".join(part.partition("=")[2] for part in key.split("/")[2:4]) for key in account.keys("raw/")}

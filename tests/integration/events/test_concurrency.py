@@ -57,7 +57,9 @@ class Airflow:
         steps.register_partition(run, hour)
         steps.dedup(run)
         steps.check_hour(run)
-        return int(steps.publish_hour(run, self.now)["published"])
+        published = steps.publish_hour(run, self.now)["published"]
+        assert isinstance(published, int)
+        return published
 
     def backfill_hour(self, run: str, hour: datetime) -> None:
         self.hourly(run, hour)

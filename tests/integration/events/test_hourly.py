@@ -16,8 +16,9 @@ import pytest
 from embedded_aws import FaultInjection
 from sluice.aws import glue, s3
 from sluice.aws.tables import definitions, reading
-from sluice.core.quality.gate import GateFailed
+from sluice.core.quality import GateFailed
 from sluice.core.run import Run
+from sluice.core.staging import Summary
 from sluice.pipelines.events import steps, storage
 from sluice.pipelines.events.batch import HourOutput
 from sluice.pipelines.events.hourly import RawDataGone
@@ -194,7 +195,7 @@ def test_two_publishes_in_the_same_moment_make_one_snapshot(world: Any) -> None:
         steps.dedup(run)
     barrier = threading.Barrier(2)
 
-    def publish(run: str) -> dict[str, int]:
+    def publish(run: str) -> Summary:
         barrier.wait()
         return steps.publish_hour(run, lambda: world.now)
 

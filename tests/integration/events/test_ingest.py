@@ -16,7 +16,7 @@ import pytest
 from embedded_aws import FaultInjection
 from sluice.aws import glue, kinesis, s3, sessions
 from sluice.aws.tables import reading
-from sluice.core.quality.gate import GateFailed
+from sluice.core.quality import GateFailed
 from sluice.pipelines.events import checkpoints, ingest, steps, storage
 from sluice.pipelines.events.batch import IngestBatch
 from sluice.pipelines.events.records import Reason
@@ -163,7 +163,7 @@ def test_a_run_takes_no_more_records_than_it_may_and_the_next_ones_take_the_rest
     monkeypatch.setattr(kinesis, "PAGE_RECORDS", 100)
     monkeypatch.setattr(kinesis, "Budget", lambda _, budget=kinesis.Budget: budget(400))
     world.put(1000, seed=1)
-    taken = []
+    taken: list[int] = []
     while sum(taken) < 1000:
         run = f"run {len(taken)}"
         taken.append(steps.drain(run)["records_in"])
@@ -246,8 +246,8 @@ def test_a_table_and_files_older_than_rescued_data_read_as_null(world: Any) -> N
     older = pq.read_table(BytesIO(s3.read_object(bucket, file.key).body)).drop_columns(["rescued_data"])
     pq.write_table(older, content := BytesIO())
     sessions.client("s3").put_object(Bucket=bucket, Key=file.key, Body=content.getvalue())
-    table = sessions.client("glue").get_table(DatabaseName=database, Name=storage.RAW_TABLE)["Table"]
-    kept = {key: table[key] for key in ("Name", "TableType", "Parameters", "PartitionKeys", "StorageDescriptor")}
+    table: Any = sessions.client("glue").get_table(DatabaseName=database, Name=storage.RAW_TABLE)["Table"]
+    kept: Any = {key: table[key] for key in ("Name", "TableType", "Parameters", "PartitionKeys", "StorageDescriptor")}
     columns = kept["StorageDescriptor"]["Columns"]
     kept["StorageDescriptor"]["Columns"] = [each for each in columns if each["Name"] != "rescued_data"]
     sessions.client("glue").update_table(DatabaseName=database, TableInput=kept)

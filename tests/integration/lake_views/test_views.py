@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -34,7 +33,7 @@ TALLY = {"records_in": 10, "published": 7, "duplicates": 2, "quarantined": 1}
 
 
 @pytest.fixture
-def lake(settings: Settings) -> Iterator[Settings]:
+def lake(settings: Settings) -> Settings:
     """An account with a lake bucket and the table of runs."""
     client("s3").create_bucket(Bucket=settings.lake_bucket)
     deploy_one_stack(settings, "platform")

@@ -31,7 +31,8 @@ def lives_beyond(monkeypatch: pytest.MonkeyPatch) -> Callable[..., bool]:
     def run(write: int, work: Callable[[], object]) -> bool:
         lock = threading.Lock()
         writes = 0
-        call = botocore.client.BaseClient._make_api_call
+        base: Any = botocore.client.BaseClient
+        call = base._make_api_call
 
         def counted(self: Any, operation_name: str, api_params: Any) -> Any:
             nonlocal writes

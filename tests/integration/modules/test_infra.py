@@ -38,9 +38,8 @@ def tls_only(action: str, resource: str) -> dict[str, Any]:
 
 def attributes_of(name: str) -> dict[str, Any]:
     url = sessions.client("sqs").get_queue_url(QueueName=f"sluice-test-{name}")["QueueUrl"]
-    found: dict[str, Any] = dict(
-        sessions.client("sqs").get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"]
-    )
+    answer: Any = sessions.client("sqs").get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"]
+    found: dict[str, Any] = dict(answer)
     return found | {key: json.loads(found[key]) for key in found if key.endswith("Policy")}
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 from embedded_aws import FaultInjection, use_settings
@@ -79,7 +77,7 @@ def test_a_drain_that_runs_out_of_time_lets_no_diagnostic_overtake_its_messages(
 
 
 @pytest.fixture
-def when_drained(world: World, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, object]]:
+def when_drained(world: World, monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
     """What happens just after a queue was drained: queue URL -> a function."""
     then: dict[str, object] = {}
     drain = sqs.drain

@@ -13,7 +13,7 @@ from sluice.aws.tables import reading
 from sluice.core.run import Run
 from sluice.pipelines.modules import steps, storage, transform
 from sluice.pipelines.modules.batch import StagedVerdict
-from sluice.pipelines.modules.records import ATTEMPTS_MAX, TIMESTAMP_MAX
+from sluice.pipelines.modules.records import ATTEMPTS_MAX, TIMESTAMP_MAX, ReceivedDiagnostic
 from sluice_dev.samples.modules import Fleet, generate
 
 FLEET = Fleet(modules=20, weeks=4, losses=0.2, resets=0.3, duplicates=0.2, late=0.2, malformed=0.1, seed=4)
@@ -121,7 +121,7 @@ def test_a_correction_publishes_again_and_the_original_that_comes_back_does_not(
     world.run("second")
     assert sorted(world.published()) == [("a", 10, 25.0), ("a", 10, 50.0)]
     # SQS delivers it again, after the correction.
-    original = storage.ReceivedDiagnostic("a", 10, 4, "0000000000001-0000000000001-0000000004")
+    original = ReceivedDiagnostic("a", 10, 4, "0000000000001-0000000000001-0000000004")
     storage.write_diagnostic(world.settings.modules_diagnostic_table, original)
     world.diagnostic("a", 20, 100)
     world.run("third")

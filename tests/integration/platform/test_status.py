@@ -156,7 +156,7 @@ def test_no_number_is_cut_in_80_columns(watch: Watch, monkeypatch: pytest.Monkey
 
     watch.all_ran()
     watch.ran("accommodations_consolidate", records_in=123_456_789, published=100_000_000, quarantined=23_456_789)
-    real = status_cli.look
+    real = observation.look
 
     def crowded(*arguments: Any) -> observation.Observation:
         seen = real(*arguments)

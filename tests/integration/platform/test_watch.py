@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta, timezone
+from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
@@ -311,7 +312,7 @@ def test_a_queue_that_is_not_there_is_told_and_stops_no_other_look(watch: Watch)
         watch.look()
         ((subject, text),) = watch.mail()
     finally:
-        kept = {name: attributes[name] for name in ("MessageRetentionPeriod", "RedriveAllowPolicy", "Policy")}
+        kept: Any = {name: attributes[name] for name in ("MessageRetentionPeriod", "RedriveAllowPolicy", "Policy")}
         client("sqs").create_queue(QueueName=name, Attributes=kept | {"SqsManagedSseEnabled": "true"}, tags=tags)
     assert subject == "[sluice-test] dockerhub_aggregate lacks its queue"
     assert f"{name} does not exist" in text

@@ -12,7 +12,8 @@ import pyarrow as pa
 import pytest
 
 from embedded_aws import FaultInjection
-from sluice.aws.sessions import EMBEDDED_SECRET_KEY, client
+from sluice.aws.emulator import EMBEDDED_SECRET_KEY
+from sluice.aws.sessions import client
 from sluice.aws.tables import commits, definitions, reading
 from sluice.settings import Settings
 from tables_world import HOUR, START, VISITS, append, files, pages, publish, rows, where
@@ -168,7 +169,7 @@ def test_a_table_whose_entry_a_killed_emulator_forgot_is_as_its_files_say(lake: 
     glue = client("glue")
     saved = glue.get_table(DatabaseName=lake.glue_database, Name="visits")["Table"]
     publish(lake, START, "cd")
-    kept = {name: saved[name] for name in ("Name", "TableType", "Parameters", "StorageDescriptor")}  # type: ignore[literal-required]
+    kept = {name: saved[name] for name in ("Name", "TableType", "Parameters", "StorageDescriptor")}
     glue.update_table(DatabaseName=lake.glue_database, TableInput=kept)  # type: ignore[arg-type]
     assert pages() == "ab"
     assert definitions.create_missing(lake, [VISITS]) == ["Restore visits"]

@@ -6,9 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tests.unit.accommodations.test_rule import NOW, consolidate
 
 from sluice_dev.samples.accommodations import Catalogues, expected, generate
+from unit.accommodations.test_rule import NOW, consolidate
 
 WHAT = Catalogues(partners=4, accommodations=200, overlap=0.6, malformed=0.2, file_records=40, seed=3)
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.unit.datasets.datasets_data import aggregate, integer_of
 
+from datasets_data import aggregate, integer_of
 from datasets_world import csv_of, row
 
 NOT_NUMBERS = [

@@ -15,8 +15,8 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.unit.datasets.datasets_data import ADDRESS, NUMBER, aggregate, integer_of, lines
 
+from datasets_data import ADDRESS, NUMBER, aggregate, integer_of, lines
 from datasets_world import HEADER, csv_of, expected, row, write
 from sluice.core.quarantine import RejectedRecord
 from sluice.pipelines.datasets import blocks, framing

@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from sluice.core.quality.gate import Finding, validate
+from sluice.core.quality.gate import validate
+from sluice.core.quality.report import Finding
 from sluice.pipelines.dockerhub.expectations import (
     AGGREGATE_COLUMNS,
     PULL_COLUMNS,

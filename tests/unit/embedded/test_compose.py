@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import stat
 import subprocess
 import sys
@@ -134,7 +135,7 @@ def test_an_interruption_leaves_the_file_as_it_was(tmp_path: Path, monkeypatch: 
     def interrupted(descriptor: int) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(compose.os, "fsync", interrupted)
+    monkeypatch.setattr(os, "fsync", interrupted)
     with pytest.raises(KeyboardInterrupt):
         write_env_file(path)
     assert path.read_text() == "SLUICE_WEB_PORT=8081\n"

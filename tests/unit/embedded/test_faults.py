@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from functools import cache
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 import boto3
@@ -160,7 +160,7 @@ def ask_all(*requests: tuple[str, str, dict[str, str], bytes]) -> list[httpx.Res
     """Answers of one process to several requests (method, path, headers, body), in their order."""
 
     async def send() -> list[httpx.Response]:
-        transport = httpx.ASGITransport(app=Faults(_table))
+        transport = httpx.ASGITransport(app=cast("Any", Faults(_table)))
         async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:1") as client:
             return [
                 await client.request(method, path, headers=headers, content=body)

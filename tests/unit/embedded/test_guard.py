@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any, cast
 
 import httpx
 import pytest
@@ -74,7 +75,7 @@ class Guarded:
 
     def ask(self, path: str, method: str = "GET", **headers: str) -> httpx.Response:
         async def send() -> httpx.Response:
-            transport = httpx.ASGITransport(app=self.app)
+            transport = httpx.ASGITransport(app=cast("Any", self.app))
             async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:4566") as client:
                 return await client.request(method, path, headers=headers)
 
@@ -125,5 +126,6 @@ def test_a_websocket_of_a_page_is_closed() -> None:
         return {"type": "websocket.connect"}
 
     scope = {"type": "websocket", "path": "/", "headers": [(b"host", b"127.0.0.1:4566"), (b"origin", b"http://x")]}
-    asyncio.run(guard(Emulator(), ALLOWED, {"faults": False}, save=lambda: None)(scope, receive, send))
+    app: Any = guard(Emulator(), ALLOWED, {"faults": False}, save=lambda: None)
+    asyncio.run(app(scope, receive, send))
     assert [(message["type"], message["code"]) for message in sent] == [("websocket.close", 1008)]

@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.unit.events.events_data import ARRIVED_AT, CREATED_AT, SHARD, envelopes, event, rows, transformed, uuid_of
 
+from events_data import ARRIVED_AT, CREATED_AT, SHARD, envelopes, event, rows, transformed, uuid_of
 from sluice.pipelines.events.dedup import dedup_hour
 from sluice.pipelines.events.measures import measure_hour
 

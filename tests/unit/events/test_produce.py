@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -29,7 +31,7 @@ def test_the_same_seed_gives_the_same_records_and_another_one_others() -> None:
 
 
 def test_shares_come_out_as_they_were_asked_for() -> None:
-    kinds = Counter(each.kind for each in generate(TRAFFIC))
+    kinds: Counter[str] = Counter(each.kind for each in generate(TRAFFIC))
     assert sum(kinds.values()) == 3000
     for kind, share in {"duplicate": 0.1, "late": 0.05, "malformed": 0.1}.items():
         assert kinds[kind] == pytest.approx(3000 * share, rel=0.25)
@@ -38,8 +40,10 @@ def test_shares_come_out_as_they_were_asked_for() -> None:
 @given(seed=st.integers(0, 2**32), kind=st.sampled_from(["duplicates", "late", "malformed"]))
 def test_a_share_of_nothing_is_nothing(seed: int, kind: str) -> None:
     shares = {"duplicates": 0.3, "late": 0.3, "malformed": 0.3} | {kind: 0.0}
-    kinds = Counter(each.kind for each in generate(Traffic(50, TRAFFIC.start, TRAFFIC.until, seed=seed, **shares)))
-    assert kinds[kind.removesuffix("s")] == 0  # type: ignore[index]
+    kinds: Counter[str] = Counter(
+        each.kind for each in generate(Traffic(50, TRAFFIC.start, TRAFFIC.until, seed=seed, **shares))
+    )
+    assert kinds[kind.removesuffix("s")] == 0
 
 
 @pytest.fixture(scope="module")
@@ -100,9 +104,13 @@ def test_records_go_out_at_the_rate_that_was_asked_for(monkeypatch: pytest.Monke
         nonlocal clock
         clock += seconds
 
-    monkeypatch.setattr(events.time, "monotonic", lambda: clock)
-    monkeypatch.setattr(events.time, "sleep", sleep)
-    monkeypatch.setattr(kinesis, "put_batch", lambda _, batch: sent.append((clock, len(batch))) or 0)
+    def put(_: str, batch: Sequence[Any]) -> int:
+        sent.append((clock, len(batch)))
+        return 0
+
+    monkeypatch.setattr(time, "monotonic", lambda: clock)
+    monkeypatch.setattr(time, "sleep", sleep)
+    monkeypatch.setattr(kinesis, "put_batch", put)
     assert events.produce(rate=200, seconds=5, start=START).seconds == pytest.approx(5)
     assert sum(records for _, records in sent) == 1000
     assert max(records for _, records in sent) == 20, "a tenth of a second at a time"
@@ -116,7 +124,7 @@ def test_records_go_out_at_the_rate_that_was_asked_for(monkeypatch: pytest.Monke
         ({"duplicates": 0.6, "late": 0.6}, "1.2 together"),
     ],
 )
-def test_shares_that_cannot_be_are_refused(shares: dict[str, float], problem: str) -> None:
+def test_shares_that_cannot_be_are_refused(shares: dict[str, Any], problem: str) -> None:
     with pytest.raises(ValueError, match=problem):
         Traffic(1, START, START + timedelta(hours=1), **shares)
 

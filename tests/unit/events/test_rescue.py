@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.unit.events.events_data import CREATED_AT, envelopes, event, rejections, rows, transformed, uuid_of
 
+from events_data import CREATED_AT, envelopes, event, rejections, rows, transformed, uuid_of
 from sluice.pipelines.events.ingest import _log_rescued
 from sluice.pipelines.events.records import RAW_COLUMNS, RESCUED_COLUMN
 from sluice.pipelines.events.rescue import column_fields, read_fields, split_record

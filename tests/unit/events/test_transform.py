@@ -13,7 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.unit.events.events_data import (
+
+from events_data import (
     ABSENT,
     ARRIVED_AT,
     CREATED_AT,
@@ -25,7 +26,6 @@ from tests.unit.events.events_data import (
     transformed,
     uuid_of,
 )
-
 from sluice.pipelines.events.records import RAW_COLUMNS, RESCUED_COLUMN, Envelope
 from sluice.pipelines.events.transform import transform_batch, write_envelopes
 
@@ -201,6 +201,10 @@ def test_a_record_that_breaks_a_rule_is_kept_with_its_reason(tmp_path: Path, rec
     assert reason_of(tmp_path, record) == reason
 
 
+NO_COLUMN: dict[str, Any] = {"a b": None}
+NAMES_TAKEN: dict[str, Any] = {"": 1, "~/": 1, "hour": 3, "shard_id": "x"}
+
+
 @pytest.mark.parametrize(
     "record",
     [
@@ -210,8 +214,8 @@ def test_a_record_that_breaks_a_rule_is_kept_with_its_reason(tmp_path: Path, rec
         event(created_at=(ARRIVED_AT + timedelta(days=1)).timestamp()),
         event(event_name="unknown:thing"),
         event(text="x" * 1_000_000),
-        event(**{"a b": None}),
-        event(**{"": 1, "~/": 1, "hour": 3, "shard_id": "x"}),
+        event(**NO_COLUMN),
+        event(**NAMES_TAKEN),
         event(userId=1, userid=2),
         event(Event_Name="x"),
         event(text="NaN, -Infinity, }"),

@@ -39,7 +39,7 @@ def test_a_long_history_is_drawn_with_few_points_and_its_newest_one() -> None:
 
 def test_rare_event_types_are_drawn_together_and_no_event_is_left_out() -> None:
     start = NOW - timedelta(hours=EVENT_HOURS)
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"hour": start + timedelta(hours=40 + place % 2), "event_type": f"type-{place}", "count_all": 100 - place}
         for place in range(TYPES_SHOWN + 3)
     ]

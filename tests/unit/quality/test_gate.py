@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sluice.aws import s3
+from sluice.core.quality import GateFailed
 from sluice.core.quality import gate as gate_module
-from sluice.core.quality.gate import EXAMPLES, GateFailed, GateResult, run_gate, validate
+from sluice.core.quality.gate import EXAMPLES, GateResult, run_gate, validate
 from sluice.core.run import Run
 
 ROWS = [{"name": "a", "count": 1}, {"name": "b", "count": -1}, {"name": "c", "count": -2}]

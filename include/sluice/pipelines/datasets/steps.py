@@ -12,7 +12,7 @@ from sluice.core.quality.gate import GateResult, run_gate
 from sluice.core.quarantine import RejectedRecord, Rejection
 from sluice.core.run import Run
 from sluice.core.scratch import scratch_folder
-from sluice.core.staging import Summary, publish_once
+from sluice.core.staging import publish_once
 from sluice.core.tally import Tally
 from sluice.core.work_queue import WorkQueue
 from sluice.errors import TerminalError
@@ -260,7 +260,7 @@ def _measured(run: Run, file: FileResult, output: StagedOutput) -> dict[str, obj
     }
 
 
-def publish(run_id: str, counts: dict[str, int], source: str | None = None, *, force: bool = False) -> Summary:
+def publish(run_id: str, counts: dict[str, int], source: str | None = None, *, force: bool = False) -> dict[str, int]:
     """Publish every staged file unless a newer one is, then delete the messages that told of them.
 
     Args:

@@ -269,7 +269,7 @@ def check_objects(run_id: str) -> GateResult:
 
 def publish_aggregates(
     run_id: str, counts: dict[str, int], *, rebuild: bool = False, clock: Callable[[], datetime] = utc_now
-) -> Summary:
+) -> dict[str, int]:
     """Write the items of every repository of the batch, then delete the messages that told of them.
 
     Args:

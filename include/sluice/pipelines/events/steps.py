@@ -79,7 +79,7 @@ def check_batch(run_id: str) -> GateResult:
     return run_gate(run, "ingest", [measures.row], expectations.BATCH_COLUMNS, expectations.batch_expectations)
 
 
-def publish_batch(run_id: str) -> Summary:
+def publish_batch(run_id: str) -> dict[str, int]:
     """Announce the batch, write columns, quarantine and raw files, mark hours as dirty, and move the checkpoints last.
 
     Whatever is killed on the way, the announcement makes a later run write the same files again.
