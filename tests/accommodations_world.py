@@ -15,7 +15,7 @@ from sluice.aws.sessions import client
 from sluice.aws.tables import definitions, reading
 from sluice.core.run import Run
 from sluice.pipelines.accommodations import catalogue, steps, storage
-from sluice.pipelines.accommodations.documents import COLLECTED, Collected
+from sluice.pipelines.accommodations.batch import COLLECTED, Collected
 from sluice.pipelines.accommodations.records import PartnerFile, by_age, usable_partners
 from sluice.pipelines.accommodations.transform import Consolidated, consolidate_batch, consolidation, read_files
 from sluice.settings import Settings

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from sluice import lake
 from sluice.core import documents
@@ -12,10 +12,17 @@ from sluice.core.documents import Document
 from sluice.core.quarantine import Rejection, write_rejections
 from sluice.settings import load_settings
 
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
 
 def utc_now() -> datetime:
     """The time of day (UTC), for what is written; never for which data is read."""
     return datetime.now(UTC)
+
+
+def epoch_microseconds(moment: datetime) -> int:
+    """Microseconds since 1970, exactly: also orders times whose texts do not sort."""
+    return (moment - EPOCH) // timedelta(microseconds=1)
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,9 @@ from embedded_aws import FaultInjection, free_port
 from sluice.aws import s3, sessions
 from sluice.aws.sessions import client
 from sluice.aws.threads import THREADS, in_parallel
+from sluice.core.run import epoch_microseconds
 from sluice.pipelines.dockerhub import steps, storage
-from sluice.pipelines.dockerhub.transform import RawObject, epoch_microseconds, partition_key
+from sluice.pipelines.dockerhub.transform import RawObject, partition_key
 from sluice.settings import Settings
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)

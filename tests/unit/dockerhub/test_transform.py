@@ -6,12 +6,12 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sluice.core.run import epoch_microseconds
 from sluice.pipelines.dockerhub.records import Stats, parse_raw_key, raw_key
 from sluice.pipelines.dockerhub.transform import (
     RawObject,
     decide_months,
     decide_pushes,
-    epoch_microseconds,
     group_by_repository,
     latest_push,
     partition_key,

@@ -11,8 +11,8 @@ from sluice.core.staging import Summary, record_published
 from sluice.core.tally import Tally
 from sluice.errors import TerminalError
 from sluice.pipelines.accommodations import PIPELINE, storage
+from sluice.pipelines.accommodations.batch import BATCH, Batch, CatalogueChange
 from sluice.pipelines.accommodations.catalogue import CANDIDATES, CURRENT, read_tables
-from sluice.pipelines.accommodations.documents import BATCH, Batch, CatalogueChange
 from sluice.pipelines.accommodations.records import output_key
 from sluice.pipelines.accommodations.storage import Announcement
 from sluice.settings import Settings

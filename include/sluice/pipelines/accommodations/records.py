@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
 
 from sluice import lake
+from sluice.core.run import EPOCH
 
 LANDING_PREFIX = "accommodations/"
 """Where partners drop their files in the landing bucket."""
@@ -104,14 +105,6 @@ class PartnerFile:
 def by_age(files: Sequence[PartnerFile]) -> list[PartnerFile]:
     """Files from the oldest to the newest; S3 tells whole seconds, so the key breaks ties."""
     return sorted(files, key=lambda file: (file.modified_at, file.key))
-
-
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-
-
-def epoch_microseconds(moment: datetime) -> int:
-    """Microseconds since 1970 (UTC), exactly."""
-    return (moment - EPOCH) // timedelta(microseconds=1)
 
 
 def output_key(microsecond: int) -> str:

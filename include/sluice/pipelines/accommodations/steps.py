@@ -14,10 +14,10 @@ from sluice.core.scratch import scratch_folder
 from sluice.core.staging import Summary, publish_once
 from sluice.core.work_queue import WorkQueue
 from sluice.pipelines.accommodations import PIPELINE, expectations, publication, storage
-from sluice.pipelines.accommodations.batch import consolidate_files, find_files
+from sluice.pipelines.accommodations.batch import BATCH, COLLECTED, Batch, Collected
 from sluice.pipelines.accommodations.catalogue import read_tables
+from sluice.pipelines.accommodations.consolidation import consolidate_files, find_files
 from sluice.pipelines.accommodations.current import digest_lists
-from sluice.pipelines.accommodations.documents import BATCH, COLLECTED, Batch, Collected
 from sluice.pipelines.accommodations.records import LANDING_PREFIX, by_age
 from sluice.settings import load_settings
 

@@ -18,8 +18,9 @@ from botocore.exceptions import ClientError
 from sluice.aws import dynamodb, s3
 from sluice.aws.sessions import client
 from sluice.aws.threads import in_parallel
+from sluice.core.run import epoch_microseconds
 from sluice.errors import TerminalError
-from sluice.pipelines.accommodations.records import PartnerFile, epoch_microseconds
+from sluice.pipelines.accommodations.records import PartnerFile
 
 LEDGER_DAYS = 90
 """Longer than a message may wait in the queue, be a dead letter, and wait once more when it was sent back."""

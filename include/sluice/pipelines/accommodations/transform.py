@@ -17,12 +17,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sluice.base_settings import CANARY
+from sluice.core.run import epoch_microseconds
 from sluice.engines.duckdb import duckdb_connection
 from sluice.engines.queries import read_queries, sql_list, sql_text
 from sluice.pipelines.accommodations.elements import element_batches
 from sluice.pipelines.accommodations.json_functions import create_json_functions
 from sluice.pipelines.accommodations.packing import pack_lines
-from sluice.pipelines.accommodations.records import MAX_BYTES, Flaw, PartnerFile, Reason, epoch_microseconds
+from sluice.pipelines.accommodations.records import MAX_BYTES, Flaw, PartnerFile, Reason
 from sluice.pipelines.accommodations.source import UnreadableFile, detect_format, line_batches, lines_schema
 
 if TYPE_CHECKING:

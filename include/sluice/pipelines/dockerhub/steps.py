@@ -11,7 +11,7 @@ from sluice.aws.threads import in_parallel
 from sluice.core.notifications import object_keys
 from sluice.core.quality.gate import GateResult, run_gate
 from sluice.core.quarantine import RejectedRecord, Rejection
-from sluice.core.run import Run, utc_now
+from sluice.core.run import Run, epoch_microseconds, utc_now
 from sluice.core.staging import Summary, publish_once
 from sluice.core.tally import Tally
 from sluice.core.work_queue import Receipts, WorkQueue
@@ -32,7 +32,6 @@ from sluice.pipelines.dockerhub.transform import (
     RawObject,
     decide_months,
     decide_pushes,
-    epoch_microseconds,
     group_by_repository,
     key_of_version,
     latest_push,

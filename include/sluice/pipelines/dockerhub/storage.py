@@ -11,6 +11,7 @@ from typing import Any
 from sluice.aws import dynamodb, s3
 from sluice.aws.tables import commits
 from sluice.aws.tables.definitions import Column, TableDefinition
+from sluice.core.run import epoch_microseconds
 from sluice.pipelines.dockerhub import PIPELINE
 from sluice.pipelines.dockerhub.records import RAW_PREFIX, Stats
 from sluice.pipelines.dockerhub.transform import (
@@ -18,7 +19,6 @@ from sluice.pipelines.dockerhub.transform import (
     MONTHS_SK,
     TTL_SECONDS,
     RawObject,
-    epoch_microseconds,
     partition_key,
     timestamp_sort_key,
 )

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 
 from sluice.pipelines.dockerhub.records import Stats
 
 TTL_SECONDS = 60 * 24 * 3600
 """Items of the table live 60 days after their last write (docs/pipelines.md, dockerhub)."""
 
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MARKER_SK = "#latest_version"
 MONTHS_SK = "#monthly_state"
 """Sort key of the item that keeps, for ever, which object decides each month: see docs/decisions/0003."""
@@ -57,11 +56,6 @@ def partition_key(stats: Stats) -> str:
 def timestamp_sort_key(stats: Stats) -> str:
     """SK of the item of one push, `last_updated` as received."""
     return f"#timestamp#{stats.last_updated}"
-
-
-def epoch_microseconds(moment: datetime) -> int:
-    """Microseconds since 1970; what orders pushes, as text with and without a fraction does not sort by time."""
-    return (moment - EPOCH) // timedelta(microseconds=1)
 
 
 def group_by_repository(objects: Iterable[RawObject]) -> dict[str, list[RawObject]]:
