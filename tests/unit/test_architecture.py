@@ -198,3 +198,11 @@ def test_no_error_of_aws_is_caught_by_a_class_of_one_session() -> None:
         and ast.unparse(each) not in ("botocore.exceptions", "airflow.exceptions")
     ]
     assert not caught
+
+
+def test_pipelines_take_and_delete_messages_through_the_work_queue_alone() -> None:
+    """It stages the receipts with what the messages led to, so that no run deletes those of another batch."""
+    calls = re.compile(r"\bsqs\.(drain|delete|hold_back)\(|\b(receive_message|delete_message)")
+    files = [file for file in FILES if file.is_relative_to(PACKAGE / "pipelines")]
+    assert files
+    assert [file for file in files if calls.search(file.read_text(encoding="utf-8"))] == []
