@@ -13,6 +13,7 @@ from dockerhub_account import answer, key_of
 from sluice.aws import kinesis, s3, sns, sqs
 from sluice.aws.sessions import client
 from sluice.aws.tables import reading
+from sluice.core import work_queue
 from sluice.lake import day_partition
 from sluice.monitoring import runs
 from sluice.monitoring.canary import checks, records, steps
@@ -96,7 +97,7 @@ def left(settings: Settings) -> dict[str, Any]:
 def test_the_canary_is_found_where_readers_look_and_then_removed_alone(
     deployed: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(modules, "LONG_POLL_SECONDS", 0)
+    monkeypatch.setattr(work_queue, "LONG_POLL_SECONDS", 0)
     now = datetime.now(UTC)
     sent = steps.prepare("canary")
     send(deployed, sent)
