@@ -35,7 +35,12 @@ class SettingsError(TerminalError):
 
 
 class Settings(
-    DockerHubSettings, EventsSettings, ModulesSettings, AccommodationsSettings, DatasetsSettings, BaseSettings
+    AccommodationsSettings,
+    DatasetsSettings,
+    DockerHubSettings,
+    EventsSettings,
+    ModulesSettings,
+    BaseSettings,
 ):
     """All settings of sluice, read from the environment and from `.env` in the project's folder."""
 

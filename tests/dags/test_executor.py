@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 
+from sluice import pipelines
 from sluice.settings import PROJECT_ROOT
 
 WORKER = """
@@ -33,7 +34,7 @@ for worker in executor.workers.values():
 """
 
 
-PIPELINES = ("accommodations", "datasets", "dockerhub", "events", "modules")
+PIPELINES = pipelines.names()
 
 
 def test_a_worker_begins_with_what_each_task_would_import_for_seconds(airflow_database: None) -> None:

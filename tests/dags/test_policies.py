@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError, NoCredentialsError
 
+from sluice import pipelines
 from sluice.core.quality import GateFailed
 from sluice.errors import SluiceError, TerminalError
 from sluice.settings import PROJECT_ROOT
@@ -27,8 +28,8 @@ FILES = sorted((PROJECT_ROOT / "dags").glob("*.py"))
 IDS = [file.stem for file in FILES]
 
 HEADINGS = ["What it does", "Triggered by", "Parameters", "Reads and writes", "Running it again"]
-PIPELINES = {"dockerhub", "events", "modules", "accommodations", "datasets", "platform"}
-KINDS = {"ingest", "aggregate", "rebuild", "redrive", "maintenance"}
+PIPELINES = {*pipelines.names(), "platform"}
+KINDS = {"ingest", "aggregate", "process", "rebuild", "redrive", "maintenance"}
 HEAVY = ("pandas", "numpy", "pyarrow", "duckdb", "great_expectations", "pyspark", "sqlglot")
 
 EACH_FILE = """

@@ -46,8 +46,10 @@ if TYPE_CHECKING:
 
 TEMPLATES = PROJECT_ROOT / "infra"
 LAKE = "lake"
-STACKS = (*pipelines.names(), "platform", LAKE)
-"""Templates in the order of their deployment; `lake` is last, because S3 tries what it shall notify."""
+STACKS = (*(name for name in pipelines.names() if (TEMPLATES / f"{name}.yaml").exists()), "platform", LAKE)
+"""Templates in the order of their deployment; `lake` is last, because S3 tries what it shall notify.
+
+A pipeline that needs nothing but the two buckets has no template."""
 
 UPDATABLE = (
     "CREATE_COMPLETE",

@@ -18,10 +18,11 @@ from sluice import pipelines
 
 
 class Trigger(NamedTuple):
-    """A run to make: its Dag and its `conf`."""
+    """A run to make: its Dag, its `conf`, and its logical date (None: a run without one)."""
 
     dag_id: str
     conf: dict[str, Any] | None = None
+    logical_date: datetime | None = None
 
 
 @dataclass(frozen=True, eq=False)

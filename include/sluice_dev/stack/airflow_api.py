@@ -71,9 +71,10 @@ class AirflowApi:
         errors = self._ask("GET", "/api/v2/importErrors")["import_errors"]
         return [f"{error['filename']}: {error['stack_trace'].strip().splitlines()[-1]}" for error in errors]
 
-    def trigger(self, dag_id: str, conf: dict[str, Any] | None = None) -> str:
-        """Make a run without a logical date; returns its id."""
-        run = self._ask("POST", f"/api/v2/dags/{dag_id}/dagRuns", {"logical_date": None, "conf": conf or {}})
+    def trigger(self, dag_id: str, conf: dict[str, Any] | None = None, logical_date: datetime | None = None) -> str:
+        """Make a run, by default without a logical date; returns its id."""
+        moment = logical_date and time_text(logical_date)
+        run = self._ask("POST", f"/api/v2/dags/{dag_id}/dagRuns", {"logical_date": moment, "conf": conf or {}})
         return str(run["dag_run_id"])
 
     def runs(self, dag_ids: Iterable[str], states: Iterable[str], since: datetime | None = None) -> list[DagRun]:

@@ -14,8 +14,6 @@ from sluice.settings import PROJECT_ROOT, Settings
 PAGES = [*PROJECT_ROOT.glob("*.md"), *(PROJECT_ROOT / "docs").rglob("*.md")]
 GUIDES = [page for page in PAGES if "decisions" not in page.parts and page.name != "CHANGELOG.md"]
 TARGETS = re.findall(r"^([a-z]+):", (PROJECT_ROOT / "Makefile").read_text(), re.MULTILINE)
-NOT_YET = {"new pipeline NAME"}
-"""Commands that a page announces as under construction."""
 
 
 def name(page: Path) -> str:
@@ -63,7 +61,7 @@ def known(words: str) -> bool:
             break
         found = command.get_command(context, rest[0])
         if found is None:
-            return any(words.startswith(each) for each in NOT_YET)
+            return False
         command, rest = found, rest[1:]
     if context.command is not command and command.context_settings.get("ignore_unknown_options"):
         return True

@@ -1,0 +1,113 @@
+"""`sluice new pipeline` writes a pipeline that passes the checks and publishes its sample, for each trigger."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import site
+import subprocess
+import venv
+from pathlib import Path
+
+import pytest
+
+from sluice.settings import PROJECT_ROOT, Settings
+from sluice_dev import new
+
+COPIED = ("dags", "docs", "include", "infra", "plugins", "pyproject.toml", ".env.example", "docker-compose.yaml")
+NEW = {"api": "queue", "abcdefghijklmnop": "queue", "day": "schedule", "abcdefghijklmnoq": "schedule"}
+"""Name -> trigger: for each trigger the shortest and the longest name."""
+
+PUBLISH = """
+import importlib, sys
+from datetime import UTC, datetime, timedelta
+from sluice.deployment.deploy import deploy
+from sluice.settings import load_settings
+
+deploy(load_settings())
+now = datetime.now(UTC)
+for name, trigger in zip(sys.argv[1::2], sys.argv[2::2]):
+    steps = importlib.import_module(f"sluice.pipelines.{name}.steps")
+    sample = importlib.import_module(f"sluice_dev.samples.{name}").sample(now, live=False)
+    for run in ("first", "again"):
+        if trigger == "queue":
+            collected = steps.collect(run)
+            if not collected:
+                continue
+            steps.transform(run)
+        else:
+            steps.transform(run, now - timedelta(days=1))
+        steps.check(run)
+        tally = steps.publish(run, collected) if trigger == "queue" else steps.publish(run)
+        assert tally == {"records_in": 3300, "published": 2970, "duplicates": 300, "quarantined": 30}, tally
+    said, is_right = sample.check()
+    assert is_right, said
+"""
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the checkout with a new pipeline for each trigger, and a Python that imports it."""
+    root = tmp_path_factory.mktemp("checkout")
+    for name in COPIED:
+        copy = shutil.copytree if (PROJECT_ROOT / name).is_dir() else shutil.copy
+        copy(PROJECT_ROOT / name, root / name)
+    (root / "tests" / "unit").mkdir(parents=True)
+    for name, trigger in NEW.items():
+        new.write(root, name, trigger)
+    venv.create(root / ".venv", symlinks=True)
+    (packages,) = (root / ".venv" / "lib").glob("*/site-packages")
+    first, *_ = site.getsitepackages()
+    (packages / "copy.pth").write_text(f"{root / 'include'}\nimport site; site.addsitedir({first!r})\n")
+    return root
+
+
+def run(root: Path, *arguments: str) -> str:
+    """What the copy's Python writes to standard output."""
+    environment = os.environ | {"PYTHONPATH": ""}
+    command = [str(root / ".venv" / "bin" / "python"), *arguments]
+    done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_a_new_pipeline_is_one_edit_of_a_file_that_was_there(checkout: Path) -> None:
+    names = {*NEW}
+    changed = [
+        str(path.relative_to(PROJECT_ROOT))
+        for name in COPIED
+        for path in [PROJECT_ROOT / name, *(PROJECT_ROOT / name).rglob("*")]
+        if path.is_file() and "__pycache__" not in path.parts
+        if (checkout / path.relative_to(PROJECT_ROOT)).read_bytes() != path.read_bytes()
+    ]
+    assert changed == ["include/sluice/settings.py"]
+    found = run(checkout, "-c", "from sluice import pipelines; print(*pipelines.names())").split()
+    assert names < set(found)
+
+
+def test_new_pipelines_pass_style_and_unit_tests(checkout: Path) -> None:
+    run(checkout, "-m", "ruff", "check", "--no-cache", ".")
+    run(checkout, "-m", "ruff", "format", "--no-cache", "--check", ".")
+    names = [f"tests/unit/{name}" for name in NEW]
+    run(checkout, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--import-mode=importlib", *names)
+
+
+def test_new_pipelines_have_pages_and_commands(checkout: Path) -> None:
+    run(checkout, "-m", "sluice", "docs")
+    for name in NEW:
+        assert f"## `{name}_process`" in (checkout / "docs" / "dags.md").read_text()
+        assert f"`curated/{name}`" in (checkout / "docs" / "tables.md").read_text()
+        assert f"sluice {name} show" in (checkout / "docs" / "commands.md").read_text()
+    assert "# SLUICE_API_MAX_MESSAGES=100" in (checkout / ".env.example").read_text()
+
+
+def test_new_pipelines_publish_their_samples_once(checkout: Path, settings: Settings) -> None:
+    assert settings.target == "embedded"
+    run(checkout, "-c", PUBLISH, *(each for pair in NEW.items() for each in pair))
+
+
+@pytest.mark.parametrize("name", ["events", "platform", "My", "a", "class", "x-y", "table"])
+def test_a_name_that_cannot_be_used_is_refused_and_nothing_written(name: str, tmp_path: Path) -> None:
+    with pytest.raises(new.NotMade, match=repr(name)):
+        new.write(tmp_path, name, "queue")
+    assert list(tmp_path.iterdir()) == []
