@@ -44,7 +44,7 @@ def fill(scale: float) -> dict[str, int]:
     from sluice.settings import load_settings
 
     settings = load_settings()
-    storage.write_list(settings.partner_priority_table, "PriorityList", ["A", "B"], None)
+    storage.write_list(settings.accommodations_priority_table, "PriorityList", ["A", "B"], None)
     counts = {
         name: max(10, int(scale * count))
         for name, count in zip(DAGS, (RAW_OBJECTS, PARTNER_FILES, CSV_FILES, MESSAGES), strict=True)

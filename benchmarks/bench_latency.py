@@ -131,7 +131,7 @@ def _kinds() -> dict[str, Arrive]:
 
     settings, s3, dynamodb = load_settings(), client("s3"), client("dynamodb")
     floor_queue = client("sqs").create_queue(QueueName="sluice-floor")["QueueUrl"]
-    accommodations.write_list(settings.partner_priority_table, "PriorityList", ["bench"], None)
+    accommodations.write_list(settings.accommodations_priority_table, "PriorityList", ["bench"], None)
 
     def has_item(table: str, key: Any, attribute: str) -> Callable[[], bool]:
         return lambda: attribute in dynamodb.get_item(TableName=table, Key=key).get("Item", {})

@@ -21,13 +21,13 @@ the current catalogue anew from the candidates. A run that finds nothing to do s
   partner sends them again. Example:
   `airflow dags trigger accommodations_consolidate --conf '{"withdraw": ["A-17"]}'`
 
-How many messages a run takes is the setting `SLUICE_BATCH_SIZE`, and the lists are maintained by
+How many messages a run takes is the setting `SLUICE_ACCOMMODATIONS_MAX_MESSAGES`, and the lists are maintained by
 `sluice partners set-priority`, `block`, `unblock` and `show`.
 
 ## Reads and writes
 
 * reads the queue `sluice-<environment>-accommodations`, `accommodations/` of the landing bucket, the DynamoDB table
-  `SLUICE_PARTNER_PRIORITY_TABLE`
+  `SLUICE_ACCOMMODATIONS_PRIORITY_TABLE`
 * writes `curated/accommodations/year=/month=/day=/output_object-<MICROSECOND>.jsonl`, the Iceberg tables
   `accommodations_candidates` and `accommodations_current`, `quarantine/accommodations/<run>/`,
   `quality/accommodations/consolidate/`, the DynamoDB table `SLUICE_ACCOMMODATIONS_LEDGER_TABLE`

@@ -22,7 +22,7 @@ hour touched by late events; the note of such a run, its id and its `conf` say w
 
 ## Reads and writes
 
-* reads `raw/events/year=/month=/day=/hour=/` of the hour and of `SLUICE_DEDUP_LOOKBACK_HOURS` before it
+* reads `raw/events/year=/month=/day=/hour=/` of the hour and of `SLUICE_EVENTS_DEDUP_WINDOW_HOURS` before it
 * writes partitions of the Glue table `raw_events`, the hour in the Iceberg table `events`,
   `quality/events/hourly/`, the DynamoDB table `SLUICE_EVENTS_HOURS_TABLE`
 

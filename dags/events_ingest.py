@@ -21,7 +21,7 @@ None; how many records a run takes is the setting `SLUICE_EVENTS_MAX_RECORDS`.
 
 ## Reads and writes
 
-* reads the Kinesis stream `SLUICE_EVENT_STREAM`
+* reads the Kinesis stream `SLUICE_EVENTS_STREAM`
 * writes `raw/events/year=/month=/day=/hour=/<shard>-<first>-<last>.parquet`, `quarantine/events/<shard>/`,
   `quality/events/ingest/`, new columns of the Glue table `raw_events`, the DynamoDB tables
   `SLUICE_EVENTS_CHECKPOINT_TABLE` and `SLUICE_EVENTS_HOURS_TABLE`

@@ -21,7 +21,7 @@ A person, for ranges of days; it has no runs of its own:
 
 ## Reads and writes
 
-* reads `raw/events/year=/month=/day=/` of the day and of `SLUICE_DEDUP_LOOKBACK_HOURS` before it
+* reads `raw/events/year=/month=/day=/` of the day and of `SLUICE_EVENTS_DEDUP_WINDOW_HOURS` before it
 * writes partitions of the Glue table `raw_events`, the day in the Iceberg table `events`,
   `quality/events/hourly/`, the DynamoDB table `SLUICE_EVENTS_HOURS_TABLE`
 

@@ -19,7 +19,7 @@ None.
 
 ## Reads and writes
 
-* writes `raw/dockerhub/namespace=sluice-canary/`, the Kinesis stream `SLUICE_EVENT_STREAM`, the topics
+* writes `raw/dockerhub/namespace=sluice-canary/`, the Kinesis stream `SLUICE_EVENTS_STREAM`, the topics
   `sluice-<environment>-recv_message` and `weekly_diagnostic`, `accommodations/` and `datasets/` of the landing bucket
 * reads the DynamoDB tables `dockerhub_stats`, `SLUICE_EVENTS_HOURS_TABLE` and
   `SLUICE_ACCOMMODATIONS_LEDGER_TABLE`, the Iceberg tables `events` and `accommodations_current`, the queue
@@ -146,7 +146,7 @@ def platform_canary() -> None:
             task_id="hour",
             table_name=SETTINGS.events_hours_table,
             partition_key_name="state",
-            partition_key_value=f"{SETTINGS.event_stream}#published",
+            partition_key_value=f"{SETTINGS.events_stream}#published",
             sort_key_name="hour",
             sort_key_value=storage.hour_text(records.EVENT_HOUR),
             attribute_name="hour",

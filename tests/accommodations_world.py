@@ -98,7 +98,7 @@ class World:
             s3.delete_objects(bucket, [each.key for each in s3.list_objects(bucket, "")])
         for table, key in (
             (settings.accommodations_ledger_table, "PK"),
-            (settings.partner_priority_table, "contentType"),
+            (settings.accommodations_priority_table, "contentType"),
         ):
             for item in client("dynamodb").scan(TableName=table)["Items"]:
                 client("dynamodb").delete_item(TableName=table, Key={key: item[key]})
@@ -119,12 +119,12 @@ class World:
 
     def prioritise(self, names: Sequence[str]) -> None:
         """Make this the priority list."""
-        table = self.settings.partner_priority_table
+        table = self.settings.accommodations_priority_table
         storage.write_list(table, "PriorityList", names, storage.read_list(table, "PriorityList"))
 
     def block(self, names: Sequence[str]) -> None:
         """Make these the blocked partners."""
-        table = self.settings.partner_priority_table
+        table = self.settings.accommodations_priority_table
         storage.write_list(table, "BlockedList", names, storage.read_list(table, "BlockedList"))
 
     def put(self, name: str, body: bytes | Iterable[Any]) -> str:

@@ -47,7 +47,7 @@ class World:
         traffic = events.Traffic(records, start, start + timedelta(hours=hours), seed=seed, **shares)
         generated = list(events.generate(traffic))
         for batch in kinesis.batches(each.entry for each in generated):
-            kinesis.put_batch(self.settings.event_stream, batch)
+            kinesis.put_batch(self.settings.events_stream, batch)
         self.records += len(generated)
         self.malformed += sum(each.kind == "malformed" for each in generated)
         self.truth |= {
@@ -57,7 +57,7 @@ class World:
     def put_event(self, event_uuid: str, created_at: float, **more: Any) -> None:
         """Put one event."""
         event = {"event_uuid": event_uuid, "event_name": "account:created", "created_at": created_at} | more
-        kinesis.put_batch(self.settings.event_stream, [kinesis.Entry(event_uuid, json.dumps(event).encode())])
+        kinesis.put_batch(self.settings.events_stream, [kinesis.Entry(event_uuid, json.dumps(event).encode())])
 
     def ingest(self, run: str) -> list[dict[str, Any]]:
         """One run of events_ingest but for its gate; the late hours."""

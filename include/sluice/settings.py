@@ -30,6 +30,18 @@ SECRETS = ("database_url", "web_password", "airflow_secret", "fernet_key")
 """Settings whose value no message shows."""
 
 
+RENAMED = {
+    "batch_size": "accommodations_max_messages",
+    "datasets_max_files": "datasets_max_messages",
+    "dedup_lookback_hours": "events_dedup_window_hours",
+    "drain_max_messages": "dockerhub_max_messages",
+    "event_stream": "events_stream",
+    "partner_priority_billing": "accommodations_priority_billing",
+    "partner_priority_table": "accommodations_priority_table",
+}
+"""Older name of a setting -> its name. The older one is read, with a warning, until version 2."""
+
+
 class SettingsError(TerminalError):
     """A setting has a value that it may not have; the message names the variable and what it may be."""
 
@@ -109,9 +121,6 @@ class Settings(
         "airflow",
         description="who maintains the Iceberg tables: Airflow (platform_maintain), or on AWS the optimizers of Glue",
     )
-    drain_max_messages: int = Field(
-        1_000, ge=10, le=10_000, description="messages that one run takes from its queue at the most"
-    )
 
     # Monitoring
     runs_table: str = Field(
@@ -169,7 +178,7 @@ def load_settings() -> Settings:
     global _sources_read
     _sources_read = _sources()
     try:
-        return Settings()
+        return Settings(**_under_older_names())
     except ValidationError as error:
         lines = []
         for problem in error.errors():
@@ -178,6 +187,23 @@ def load_settings() -> Settings:
             about = Settings.model_fields[name].description
             lines.append(f"SLUICE_{name.upper()}={shown}: {problem['msg']} ({about})")
         raise SettingsError("\n".join(lines)) from None
+
+
+def _given() -> dict[str, tuple[str, str]]:
+    """Upper-case name of each variable `SLUICE_...` -> its value and where it is; the environment wins over `.env`."""
+    found: dict[str, tuple[str, str]] = {}
+    file = Settings.model_config.get("env_file")
+    if isinstance(file, str | Path):
+        found |= {name: (value or "", str(file)) for name, value in dotenv_values(file).items()}
+    found |= {name: (value, "the environment") for name, value in os.environ.items()}
+    return {name.upper(): given for name, given in found.items() if name.upper().startswith("SLUICE_")}
+
+
+def _under_older_names() -> dict[str, Any]:
+    """Name -> value of each setting that is given by its older name alone."""
+    given = _given()
+    values = {name: given.get(f"SLUICE_{older.upper()}", ("", ""))[0] for older, name in RENAMED.items()}
+    return {name: value for name, value in values.items() if value and not given.get(f"SLUICE_{name.upper()}", [""])[0]}
 
 
 _sources_read: tuple[Any, ...] = ()
@@ -203,17 +229,17 @@ os.register_at_fork(after_in_child=_forget_what_changed)
 
 
 def unknown_settings() -> list[str]:
-    """A sentence for each `SLUICE_*` name of the environment or of `.env` that is no setting, with the nearest one."""
+    """A sentence for each `SLUICE_*` name of the environment or of `.env` that is not the name of a setting."""
     known = {f"SLUICE_{name.upper()}" for name in Settings.model_fields}
-    file = Settings.model_config.get("env_file")
-    places = dict.fromkeys(os.environ, "the environment")
-    if isinstance(file, str | Path):
-        places |= {name: str(file) for name in dotenv_values(file)}
+    renamed = {f"SLUICE_{older.upper()}": f"SLUICE_{name.upper()}" for older, name in RENAMED.items()}
     sentences = []
-    for name in sorted(places):
-        if not name.upper().startswith("SLUICE_") or name.upper() in known:
+    for name, (_, place) in sorted(_given().items()):
+        if name in known:
             continue
-        nearest = difflib.get_close_matches(name.upper(), known, 1)
+        if name in renamed:
+            sentences.append(f"{name} in {place} is now {renamed[name]}; the older name is read until version 2")
+            continue
+        nearest = difflib.get_close_matches(name, known, 1)
         hint = f"the nearest name is {nearest[0]}" if nearest else ".env.example lists all names"
-        sentences.append(f"{name} in {places[name]} is not a setting and has no effect; {hint}")
+        sentences.append(f"{name} in {place} is not a setting and has no effect; {hint}")
     return sentences

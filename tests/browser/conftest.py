@@ -124,8 +124,8 @@ def environment_of(home: Path) -> dict[str, str]:
         # Pulled by hand in these tests.
         "SLUICE_DOCKERHUB_PULL_SCHEDULE": "0 0 1 1 *",
         # A backlog needs few runs, so that the tests wait for what goes wrong alone.
-        "SLUICE_BATCH_SIZE": "1000",
-        "SLUICE_DATASETS_MAX_FILES": "1000",
+        "SLUICE_ACCOMMODATIONS_MAX_MESSAGES": "1000",
+        "SLUICE_DATASETS_MAX_MESSAGES": "1000",
         # How long after its last sign of life a killed scheduler is taken for one; the default is 30 s.
         "AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_THRESHOLD": "15",
     }

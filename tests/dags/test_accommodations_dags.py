@@ -48,7 +48,7 @@ def test_partners_files_become_what_the_producer_says_must_come_out(world: World
     while (done := run("accommodations_consolidate")) and returned(done, "publish"):
         assert done.state == "success"
         runs += 1
-    assert runs == -(-made.counts["files"] // world.settings.batch_size)
+    assert runs == -(-made.counts["files"] // world.settings.accommodations_max_messages)
     assert set(states(done).values()) == {"success", "skipped"}
     assert world.current() == made.truth
     assert len(world.quarantined()) == made.counts["malformed"] > 0

@@ -158,7 +158,7 @@ def test_a_missing_crawler_fails_at_once_and_the_alert_names_its_command(
     definitions.create_missing(account.settings, [storage.EVENTS])
     hour = datetime(2024, 4, 7, 17, tzinfo=UTC)
     event = {"event_uuid": str(UUID(int=1, version=4)), "event_name": "account:created", "created_at": hour.timestamp()}
-    kinesis.put_batch(account.settings.event_stream, [kinesis.Entry("1", json.dumps(event).encode())])
+    kinesis.put_batch(account.settings.events_stream, [kinesis.Entry("1", json.dumps(event).encode())])
     steps.drain("ingest")
     steps.publish_batch("ingest")
     client("glue").delete_crawler(Name=f"{account.settings.resource_prefix}-events")

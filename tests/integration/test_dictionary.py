@@ -37,7 +37,7 @@ def test_every_attribute_that_runs_write_is_in_the_dictionary(deployed: Settings
 
 
 def test_every_attribute_that_an_ingest_and_a_publication_write_is_in_the_dictionary(deployed: Settings) -> None:
-    table, stream = deployed.events_checkpoint_table, deployed.event_stream
+    table, stream = deployed.events_checkpoint_table, deployed.events_stream
     for after, last in ((None, "1"), ("1", "2")):
         batch = [checkpoints.ShardBatch("shard", after, last, last, 1, closed=True)]
         checkpoints.announce_batch(table, stream, last, batch)

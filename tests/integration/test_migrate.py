@@ -52,7 +52,7 @@ def older_hour(settings: Settings, hour: str, version: str, uuids: str) -> None:
     client("dynamodb").put_item(
         TableName=settings.events_checkpoint_table,
         Item={
-            "stream": {"S": f"{settings.event_stream}#hours"},
+            "stream": {"S": f"{settings.events_stream}#hours"},
             "shard_id": {"S": hour},
             "number": {"N": "2"},
             "version": {"S": version},
@@ -94,7 +94,7 @@ def test_published_hours_and_the_history_are_taken_over_once(world: World) -> No
 
 
 def test_the_state_of_hours_moves_into_its_own_table(world: World) -> None:
-    settings, stream, hour = world.settings, world.settings.event_stream, world.hour
+    settings, stream, hour = world.settings, world.settings.events_stream, world.hour
     older_hour(settings, "2024-04-07T17", "", "ab")
     for text in ("2024-04-07T17", "2024-04-07T18"):
         key = {"stream": f"{stream}#touched", "shard_id": text}
@@ -114,7 +114,7 @@ def test_the_state_of_hours_moves_into_its_own_table(world: World) -> None:
 
 
 def test_what_a_worker_of_the_older_version_publishes_meanwhile_moves_too(world: World) -> None:
-    settings, stream, hour = world.settings, world.settings.event_stream, world.hour
+    settings, stream, hour = world.settings, world.settings.events_stream, world.hour
     hours.write_hour(settings.events_hours_table, stream, hour, hours.PublishedHour(1, 1, "before", NOW - storage.HOUR))
     older_hour(settings, "2024-04-07T17", "", "ab")
     assert move_older_hours(settings) == 1

@@ -27,7 +27,7 @@ CALLS: dict[str, Callable[[Settings], Any]] = {
     "DynamoDB table {0.events_checkpoint_table}": lambda its: dynamodb.transact(
         [dynamodb.Delete(its.events_checkpoint_table, {"a": "a"})]
     ),
-    "Kinesis stream {0.event_stream}": lambda its: kinesis.list_shards(its.event_stream),
+    "Kinesis stream {0.events_stream}": lambda its: kinesis.list_shards(its.events_stream),
     "S3 bucket {0.lake_bucket}": lambda its: s3.write_object(its.lake_bucket, "key", b""),
     "S3 bucket {0.landing_bucket}": lambda its: list(s3.list_keys(its.landing_bucket, "")),
 }
@@ -53,7 +53,7 @@ def test_what_is_missing_is_still_caught_by_its_code(settings: Settings) -> None
 def test_a_missing_shard_is_no_missing_stream(deployed: Settings) -> None:
     with pytest.raises(ClientError) as raised:
         client("kinesis").get_shard_iterator(
-            StreamName=deployed.event_stream, ShardId="shardId-000000000099", ShardIteratorType="LATEST"
+            StreamName=deployed.events_stream, ShardId="shardId-000000000099", ShardIteratorType="LATEST"
         )
     assert not isinstance(raised.value, sessions.ResourceMissing)
 

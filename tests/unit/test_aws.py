@@ -109,13 +109,13 @@ def test_a_task_reads_a_file_of_settings_that_was_edited_after_its_parent_began(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = tmp_path / ".env"
-    file.write_text("SLUICE_DRAIN_MAX_MESSAGES=11\n")
+    file.write_text("SLUICE_DOCKERHUB_MAX_MESSAGES=11\n")
     monkeypatch.setitem(Settings.model_config, "env_file", file)
     load_settings.cache_clear()
     before = load_settings()
     assert in_child(lambda: load_settings() is before)
-    file.write_text("SLUICE_DRAIN_MAX_MESSAGES=1234\n")
-    assert in_child(lambda: load_settings().drain_max_messages == 1234)
+    file.write_text("SLUICE_DOCKERHUB_MAX_MESSAGES=1234\n")
+    assert in_child(lambda: load_settings().dockerhub_max_messages == 1234)
     load_settings.cache_clear()
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import inspect
 import re
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from sluice.settings import PROJECT_ROOT, Settings, SettingsError, load_settings, unknown_settings
+from sluice.base_settings import PipelineSettings
+from sluice.settings import PROJECT_ROOT, RENAMED, Settings, SettingsError, load_settings, unknown_settings
 
 EXAMPLE = PROJECT_ROOT / ".env.example"
 EXAMPLE_LINE = re.compile(r"^#? ?(SLUICE_[A-Z_]+)=(.*)$", re.MULTILINE)
@@ -23,7 +25,7 @@ WRONG = {
     "SLUICE_AWS_ACCOUNT_ID": ["12", "abcdefghijkl", "0000000000001"],
     "SLUICE_LANDING_BUCKET": ["Landing", "a", "under_score", "-dash"],
     "SLUICE_LAKE_BUCKET": ["s3://lake", "lake/raw", "x" * 64],
-    "SLUICE_DRAIN_MAX_MESSAGES": ["0", "9", "10001", "many"],
+    "SLUICE_DOCKERHUB_MAX_MESSAGES": ["0", "9", "10001", "many"],
     "SLUICE_DOCKERHUB_URL": ["hub.docker.com", "https://hub.docker.com/v2", "ftp://hub.docker.com"],
     "SLUICE_DOCKERHUB_REPOSITORIES": [
         "sluice-canary/image",
@@ -41,12 +43,12 @@ WRONG = {
     "SLUICE_DOCKERHUB_ATTEMPTS": ["0", "11"],
     "SLUICE_DOCKERHUB_RETRY_MAX_SECONDS": ["0", "601"],
     "SLUICE_DOCKERHUB_TABLE": ["t", "a table"],
-    "SLUICE_EVENT_STREAM": ["a stream", "x" * 129],
+    "SLUICE_EVENTS_STREAM": ["a stream", "x" * 129],
     "SLUICE_EVENTS_CHECKPOINT_TABLE": ["t", "a/b"],
     "SLUICE_EVENTS_HOURS_TABLE": ["t", "a/b"],
     "SLUICE_GLUE_DATABASE": ["Sluice", "sluice-dev"],
     "SLUICE_EVENTS_MAX_RECORDS": ["999", "all"],
-    "SLUICE_DEDUP_LOOKBACK_HOURS": ["-1", "169", "1.5"],
+    "SLUICE_EVENTS_DEDUP_WINDOW_HOURS": ["-1", "169", "1.5"],
     "SLUICE_EVENTS_ENGINE": ["DuckDB", "pandas"],
     "SLUICE_EVENTS_MEMORY_LIMIT_MB": ["255", "2GB"],
     "SLUICE_TABLE_RETENTION_HOURS": ["0"],
@@ -60,9 +62,9 @@ WRONG = {
     "SLUICE_MODULES_MESSAGE_TABLE": ["t", "a table"],
     "SLUICE_MODULES_DIAGNOSTIC_TABLE": ["t", "a/b"],
     "SLUICE_MODULES_MAX_MESSAGES": ["9", "100001", "all"],
-    "SLUICE_BATCH_SIZE": ["0", "10001", "all"],
-    "SLUICE_PARTNER_PRIORITY_TABLE": ["t", "a table"],
-    "SLUICE_PARTNER_PRIORITY_BILLING": ["free", "PROVISIONED"],
+    "SLUICE_ACCOMMODATIONS_MAX_MESSAGES": ["0", "10001", "all"],
+    "SLUICE_ACCOMMODATIONS_PRIORITY_TABLE": ["t", "a table"],
+    "SLUICE_ACCOMMODATIONS_PRIORITY_BILLING": ["free", "PROVISIONED"],
     "SLUICE_ACCOMMODATIONS_LEDGER_TABLE": ["t", "a/b"],
     "SLUICE_ACCOMMODATIONS_MEMORY_LIMIT_MB": ["255", "1GB"],
 }
@@ -193,3 +195,34 @@ def test_an_unknown_name_is_named_with_the_nearest_setting(monkeypatch: pytest.M
         "SLUICE_QQQQQQQQ in the environment is not a setting and has no effect; .env.example lists all names",
         f"SLUICE_TARGT in {file} is not a setting and has no effect; the nearest name is SLUICE_TARGET",
     ]
+
+
+@pytest.mark.parametrize(("older", "name"), RENAMED.items())
+def test_a_setting_is_read_by_its_older_name_with_a_warning(
+    older: str, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    value = "on_demand" if name.endswith("billing") else "77"
+    value = "a-name" if name.endswith(("stream", "table")) else value
+    monkeypatch.setenv(f"SLUICE_{older.upper()}", value)
+    assert str(getattr(load_settings(), name)) == value
+    now = f"is now SLUICE_{name.upper()}; the older name is read until version 2"
+    assert unknown_settings() == [f"SLUICE_{older.upper()} in the environment {now}"]
+
+
+def test_the_name_of_a_setting_wins_over_its_older_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLUICE_BATCH_SIZE", "77")
+    monkeypatch.setenv("SLUICE_ACCOMMODATIONS_MAX_MESSAGES", "78")
+    assert load_settings().accommodations_max_messages == 78
+
+
+def test_a_wrong_value_under_an_older_name_is_named_by_the_name_now(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLUICE_BATCH_SIZE", "none")
+    with pytest.raises(SettingsError, match="SLUICE_ACCOMMODATIONS_MAX_MESSAGES='none'"):
+        load_settings()
+
+
+def test_settings_of_a_pipeline_begin_with_its_name() -> None:
+    for model in Settings.__mro__:
+        if issubclass(model, PipelineSettings) and model not in (PipelineSettings, Settings):
+            pipeline = model.__module__.split(".")[-2]
+            assert [name for name in inspect.get_annotations(model) if not name.startswith(f"{pipeline}_")] == []

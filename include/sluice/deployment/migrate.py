@@ -85,7 +85,7 @@ def migrate_events(settings: Settings) -> tuple[int, int]:
 
 def _older_hours(settings: Settings) -> Iterator[tuple[str, Sequence[str]]]:
     """Each hour whose state names a version, and the keys of that version's files."""
-    for hour, item in query_state(settings.events_hours_table, settings.event_stream, PUBLISHED):
+    for hour, item in query_state(settings.events_hours_table, settings.events_stream, PUBLISHED):
         version = item.get("version", "")
         folder = events.hour_partition(hour)
         keys = list(s3.list_keys(settings.lake_bucket, f"{events.EVENTS.prefix}{folder}version={version}/"))

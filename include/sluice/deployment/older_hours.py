@@ -22,7 +22,7 @@ def move_older_hours(settings: Settings) -> int:
     Returns:
         How many items were moved.
     """
-    older, table, stream = settings.events_checkpoint_table, settings.events_hours_table, settings.event_stream
+    older, table, stream = settings.events_checkpoint_table, settings.events_hours_table, settings.events_stream
     moved = 0
     for name, state in OLDER_STATES.items():
         key = {":stream": f"{stream}#{name}"}

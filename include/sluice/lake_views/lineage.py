@@ -48,7 +48,7 @@ def paths(settings: Settings) -> dict[str, list[Path]]:
     raw_hub = Node("raw/dockerhub", SOURCE, f"answers, in s3://{lake}")
     hub_queue = Node(settings.dockerhub_queue, QUEUE, "arrivals of raw answers")
     producers = Node("event producers", SOURCE, "send events")
-    stream = Node(settings.event_stream, STREAM, "events as sent")
+    stream = Node(settings.events_stream, STREAM, "events as sent")
     raw_events = Node("raw_events", TABLE, "events as received")
     events = Node("events", TABLE, "every event once, by hour")
     modules = Node("IoT modules", SOURCE, "messages and weekly diagnostics")

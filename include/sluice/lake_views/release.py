@@ -94,8 +94,8 @@ def _datasets(settings: Settings, source: str, text: str) -> str:
 
 def _events(settings: Settings, source: str, text: str) -> str:  # noqa: ARG001
     body = text.strip().encode()
-    kinesis.put_batch(settings.event_stream, [kinesis.Entry(hashlib.sha256(body).hexdigest(), body)])
-    return f"kinesis://{settings.event_stream}"
+    kinesis.put_batch(settings.events_stream, [kinesis.Entry(hashlib.sha256(body).hexdigest(), body)])
+    return f"kinesis://{settings.events_stream}"
 
 
 def _modules(settings: Settings, source: str, text: str) -> str:

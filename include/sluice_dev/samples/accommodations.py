@@ -186,7 +186,7 @@ def produce(
         progress: called with the number of files that were dropped.
     """
     settings = load_settings()
-    table = settings.partner_priority_table
+    table = settings.accommodations_priority_table
     if storage.read_list(table, "PriorityList") is None:
         storage.write_list(table, "PriorityList", what.priority, None)
     files, offered = generate(what)

@@ -235,7 +235,7 @@ def produce(
         ResourceMissing: no such stream.
         PutFailed: see `sluice.aws.kinesis`.
     """
-    stream = load_settings().event_stream
+    stream = load_settings().events_stream
     start = start or datetime.now(UTC)
     if until is None:
         until = datetime.fromtimestamp(start.timestamp() + seconds, UTC)

@@ -193,7 +193,7 @@ def test_what_can_never_be_read_is_quarantined_and_its_message_deleted(world: An
     ],
 )
 def test_without_a_priority_list_a_run_fails_clearly_and_takes_no_message(world: Any, item: Any, problem: str) -> None:
-    table = world.settings.partner_priority_table
+    table = world.settings.accommodations_priority_table
     if item is None:
         client("dynamodb").delete_item(TableName=table, Key={"contentType": {"S": "PriorityList"}})
     else:

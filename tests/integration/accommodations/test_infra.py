@@ -23,7 +23,7 @@ def attributes(name: str) -> dict[str, str]:
 
 def test_a_dropped_file_is_heard_of_whatever_its_name_and_nothing_else(deployed: Settings) -> None:
     bucket = deployed.landing_bucket
-    storage.write_list(deployed.partner_priority_table, "PriorityList", ["A"], None)
+    storage.write_list(deployed.accommodations_priority_table, "PriorityList", ["A"], None)
     day = "accommodations/year=2026/month=11/day=21"
     for key in (f"{day}/a b/x+y%20é.jsonl", f"{day}/array", "elsewhere/x.jsonl"):
         s3.write_object(bucket, key, json_lines([a_record(key, "A")]))
@@ -55,8 +55,8 @@ def test_the_priority_table_is_paid_as_the_setting_says(
     settings: Settings, monkeypatch: pytest.MonkeyPatch, billing: str, mode: str, units: tuple[int, int] | None
 ) -> None:
     values = settings.model_dump(include=settings.model_fields_set)
-    World.deploy(use_settings(monkeypatch, **values, partner_priority_billing=billing))
-    table = client("dynamodb").describe_table(TableName=settings.partner_priority_table)["Table"]
+    World.deploy(use_settings(monkeypatch, **values, accommodations_priority_billing=billing))
+    table = client("dynamodb").describe_table(TableName=settings.accommodations_priority_table)["Table"]
     assert table.get("BillingModeSummary", {}).get("BillingMode", "PROVISIONED") == mode
     capacity = table["ProvisionedThroughput"]
     assert units in (None, (capacity["ReadCapacityUnits"], capacity["WriteCapacityUnits"]))

@@ -42,11 +42,11 @@ def send(settings: Settings, sent: dict[str, dict[str, str]]) -> None:
     other = {"event_uuid": OTHER_UUID, "event_name": "a:b", "created_at": EVENT_HOUR.timestamp()}
     # By one partition key they come into one shard, so into one raw file.
     bodies = [sent["events"]["body"], json.dumps(other)]
-    kinesis.put_batch(settings.event_stream, [kinesis.Entry("one", body.encode()) for body in bodies])
+    kinesis.put_batch(settings.events_stream, [kinesis.Entry("one", body.encode()) for body in bodies])
     for kind, more in (("message", {}), ("diagnostic", {"attempts": 1})):
         body = json.dumps({"moduleId": "real", "timestamp": 1} | more)
         sns.publish_batch(sent["modules"][f"{kind}_topic"], [sent["modules"][kind], body])
-    accommodations_storage.write_list(settings.partner_priority_table, "PriorityList", ["A"], None)
+    accommodations_storage.write_list(settings.accommodations_priority_table, "PriorityList", ["A"], None)
     steps.put_partner_file(sent["accommodations"])
     s3.write_object(landing, "accommodations/real.jsonl", json.dumps(a_record("1", "A")).encode())
     for key in (records.DATASET_FILE, "datasets/real.csv"):

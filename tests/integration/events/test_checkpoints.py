@@ -12,7 +12,7 @@ from sluice.pipelines.events.checkpoints import Checkpoint, ShardBatch
 
 @pytest.fixture
 def table(world: Any) -> tuple[str, str]:
-    return world.settings.events_checkpoint_table, world.settings.event_stream
+    return world.settings.events_checkpoint_table, world.settings.events_stream
 
 
 def batch(shard: str, after: str | None, last: str | None, *, closed: bool = False) -> ShardBatch:

@@ -124,7 +124,7 @@ def test_backfills_beside_the_schedule_and_late_events_publish_each_change_once(
 
     world.assert_each_record_ingested_once()
     world.assert_each_event_curated_once()
-    table, stream = world.settings.events_hours_table, world.settings.event_stream
+    table, stream = world.settings.events_hours_table, world.settings.events_stream
     for hour in hours:
         noted, raw = published_hours.read_hour(table, stream, hour), storage.list_raw(world.settings.lake_bucket, hour)
         assert noted is not None

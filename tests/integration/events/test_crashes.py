@@ -55,7 +55,9 @@ def test_hourly_killed_at_any_write_leaves_whole_snapshots_and_is_finished_by_th
         assert unrecorded <= 3, "runs have a few writes more or less, but only one after the publication"
         world.process_late(again)
         world.assert_each_event_curated_once()
-        assert dirty_hours.read_dirty_hour(world.settings.events_hours_table, world.settings.event_stream, hour) is None
+        assert (
+            dirty_hours.read_dirty_hour(world.settings.events_hours_table, world.settings.events_stream, hour) is None
+        )
         if lived:
             break
     for snapshot in reading.history("events"):

@@ -32,7 +32,7 @@ def deployed(dockerhub_deployed: Settings) -> Settings:
 
 
 def test_the_stream_has_four_encrypted_shards_and_keeps_two_days(deployed: Settings) -> None:
-    stream = sessions.client("kinesis").describe_stream_summary(StreamName=deployed.event_stream)[
+    stream = sessions.client("kinesis").describe_stream_summary(StreamName=deployed.events_stream)[
         "StreamDescriptionSummary"
     ]
 

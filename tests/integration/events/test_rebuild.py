@@ -95,7 +95,7 @@ def test_events_that_come_while_a_day_is_rebuilt_leave_their_hour_marked(world: 
     world.put_event(uuid_of(1), world.hour.timestamp() + 5)
     world.ingest("second")
     rebuild.publish_day("day", lambda: world.now)
-    table, stream = world.settings.events_hours_table, world.settings.event_stream
+    table, stream = world.settings.events_hours_table, world.settings.events_stream
     assert dirty_hours.read_dirty_hour(table, stream, world.hour) is not None
     assert dirty_hours.read_dirty_hour(table, stream, world.hour + timedelta(hours=2)) is None
     world.now += timedelta(hours=13)
@@ -158,7 +158,7 @@ def test_a_publication_of_two_hours_that_is_killed_is_finished_by_late_hours(
     world: Any, run_until_write: Callable[..., bool]
 ) -> None:
     hours = [world.hour, world.hour + timedelta(hours=1)]
-    table, stream = world.settings.events_hours_table, world.settings.event_stream
+    table, stream = world.settings.events_hours_table, world.settings.events_stream
     world.now = world.hour + timedelta(hours=15)
     # Publications of one hour, by the same code, are killed at each write in test_crashes.
     for write in count(1, 4):

@@ -43,7 +43,7 @@ def test_each_pipeline_gets_back_what_is_released_once_however_often(deployed: S
 
     event = json.dumps({"event_uuid": "x", "event_name": "a", "created_at": 1.5})
     release(deployed, "events", "kinesis://x/y/1", event)
-    assert events_of(deployed.event_stream) == [event]
+    assert events_of(deployed.events_stream) == [event]
 
     file = tmp_path / "corrected.json"
     file.write_text('{"moduleId": "m", "timestamp": 1}\n')

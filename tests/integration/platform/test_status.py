@@ -107,7 +107,7 @@ def test_json_has_the_same_for_a_script(watch: Watch, account: DockerHubAccount)
     assert pull["freshness_seconds"] == {"dockerhub_history": 3600.0}
     assert (pull["records_in"], pull["published"], pull["duplicates"], pull["quarantined"]) == (3, 2, 1, 0)
     assert found["dockerhub_aggregate"]["queues"][watch.settings.dockerhub_queue]["depth"] == 1
-    assert found["events_ingest"]["stream_lag_seconds"] == {watch.settings.event_stream: 0.0}
+    assert found["events_ingest"]["stream_lag_seconds"] == {watch.settings.events_stream: 0.0}
 
 
 def test_what_never_ran_is_said_to_be_so_and_is_not_wrong_yet(watch: Watch) -> None:
@@ -236,7 +236,7 @@ def test_an_aws_in_which_nothing_is_deployed_is_one_clear_line(settings: Setting
 
 def test_a_stream_lags_as_long_as_its_oldest_record_behind_the_checkpoint_has_waited(settings: Settings) -> None:
     world = World(settings)
-    stream = Stream(settings.event_stream, settings.events_checkpoint_table)
+    stream = Stream(settings.events_stream, settings.events_checkpoint_table)
 
     def lag(minutes: int) -> float | None:
         return observation.stream_lag_seconds(stream, datetime.now(UTC) + timedelta(minutes=minutes))
@@ -257,7 +257,7 @@ def test_a_stream_lags_as_long_as_its_oldest_record_behind_the_checkpoint_has_wa
 def test_what_was_deleted_is_named_by_status_and_by_the_watch_from_cold_clients(deployed: Settings) -> None:
     for name in (deployed.dockerhub_queue, f"{deployed.datasets_queue}-dead-letters"):
         client("sqs").delete_queue(QueueUrl=sqs.queue_url(name))
-    client("kinesis").delete_stream(StreamName=deployed.event_stream)
+    client("kinesis").delete_stream(StreamName=deployed.events_stream)
     expected = {
         "dockerhub_aggregate lacks its queue",
         "datasets_aggregate lacks its queue",

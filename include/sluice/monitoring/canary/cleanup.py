@@ -88,7 +88,7 @@ def _clean_events(settings: Settings, summary: Mapping[str, str]) -> int:
     if len(own) == len(raw):
         _delete_partition(settings)
     # Its number of raw files is no longer right.
-    forget_hour(settings.events_hours_table, settings.event_stream, EVENT_HOUR)
+    forget_hour(settings.events_hours_table, settings.events_stream, EVENT_HOUR)
     return removed + rows
 
 

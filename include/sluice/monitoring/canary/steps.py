@@ -57,7 +57,7 @@ def put_event(sent: Mapping[str, str]) -> None:
         ResourceMissing: no such stream.
         PutFailed: see `sluice.aws.kinesis`.
     """
-    kinesis.put_batch(load_settings().event_stream, [kinesis.Entry(sent["uuid"], sent["body"].encode())])
+    kinesis.put_batch(load_settings().events_stream, [kinesis.Entry(sent["uuid"], sent["body"].encode())])
 
 
 def require_ready(pipeline: str) -> None:
@@ -67,7 +67,7 @@ def require_ready(pipeline: str) -> None:
         PriorityListError: there is no priority list, without which no partner's file is published.
     """
     if pipeline == "accommodations":
-        accommodations_storage.read_lists(load_settings().partner_priority_table)
+        accommodations_storage.read_lists(load_settings().accommodations_priority_table)
 
 
 def put_partner_file(sent: Mapping[str, str]) -> str:

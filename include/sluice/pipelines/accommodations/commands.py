@@ -45,7 +45,7 @@ def set_priority(names: tuple[str, ...]) -> None:
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
         click.echo(f"Named more than once, counts at its first place: {', '.join(repeated)}", err=True)
-    table = load_settings().partner_priority_table
+    table = load_settings().accommodations_priority_table
     storage.write_list(table, "PriorityList", list(dict.fromkeys(names)), storage.read_list(table, "PriorityList"))
     _print_lists(table)
 
@@ -54,7 +54,7 @@ def set_priority(names: tuple[str, ...]) -> None:
 @NAMES
 def block(names: tuple[str, ...]) -> None:
     """Never use records of NAMES, wherever they stand in the priority list."""
-    table = load_settings().partner_priority_table
+    table = load_settings().accommodations_priority_table
     before = storage.read_list(table, "BlockedList")
     storage.write_list(table, "BlockedList", list(dict.fromkeys([*(before or []), *names])), before)
     _print_lists(table)
@@ -64,7 +64,7 @@ def block(names: tuple[str, ...]) -> None:
 @NAMES
 def unblock(names: tuple[str, ...]) -> None:
     """Use records of NAMES again."""
-    table = load_settings().partner_priority_table
+    table = load_settings().accommodations_priority_table
     before = storage.read_list(table, "BlockedList")
     unknown = sorted(set(names) - set(before or []))
     if unknown:
@@ -77,7 +77,7 @@ def unblock(names: tuple[str, ...]) -> None:
 @JSON
 def show(as_json: bool) -> None:
     """The priority list, and who is blocked."""
-    _print_lists(load_settings().partner_priority_table, as_json)
+    _print_lists(load_settings().accommodations_priority_table, as_json)
 
 
 def _state(name: str, priority: Sequence[str], usable: Sequence[str]) -> str:

@@ -78,7 +78,7 @@ def consolidate_files(run: Run, folder: Path) -> Batch:
 
     settings = load_settings()
     collected = run.load(COLLECTED, Collected)
-    priority, blocked = storage.read_lists(settings.partner_priority_table)
+    priority, blocked = storage.read_lists(settings.accommodations_priority_table)
     found = storage.read_catalogue(settings.accommodations_ledger_table)
     tables = read_tables(digest_lists(priority, blocked))
     with transform.consolidation(folder, settings.accommodations_memory_limit_mb) as connection:

@@ -33,7 +33,7 @@ COLLECTIONS = (
         "partner_priority",
         "DynamoDB table",
         "A list of partners, read by every run; written by `sluice partners`",
-        "`SLUICE_PARTNER_PRIORITY_TABLE`",
+        "`SLUICE_ACCOMMODATIONS_PRIORITY_TABLE`",
         (
             Field(
                 "contentType",

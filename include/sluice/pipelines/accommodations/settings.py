@@ -12,15 +12,15 @@ from sluice.base_settings import PipelineSettings
 class AccommodationsSettings(PipelineSettings):
     """Settings of the pipeline `accommodations`."""
 
-    batch_size: int = Field(
+    accommodations_max_messages: int = Field(
         10, ge=1, le=10_000, description="messages that one run of accommodations_consolidate takes at the most"
     )
-    partner_priority_table: str = Field(
+    accommodations_priority_table: str = Field(
         "partner_priority",
         pattern=r"^[A-Za-z0-9_.-]{3,255}$",
         description="DynamoDB table of the priority list and of blocked partners",
     )
-    partner_priority_billing: Literal["provisioned", "on_demand"] = Field(
+    accommodations_priority_billing: Literal["provisioned", "on_demand"] = Field(
         "provisioned", description="5 read and 2 write units of that table, or paid by request"
     )
     accommodations_ledger_table: str = Field(

@@ -54,8 +54,8 @@ def collect(run_id: str, withdraw: Sequence[str] = ()) -> dict[str, int]:
         found = storage.read_catalogue(table)
     if not withdraw and not found.number and not sqs.queue_depth(sqs.queue_url(queue.name)):
         return {}
-    lists = storage.read_lists(settings.partner_priority_table)
-    batch = queue.receive(settings.batch_size)
+    lists = storage.read_lists(settings.accommodations_priority_table)
+    batch = queue.receive(settings.accommodations_max_messages)
     if not batch and not withdraw and not read_tables(digest_lists(*lists)).is_outdated(found):
         return {}
     wanted, deleted = find_files(settings, batch.received)

@@ -10,7 +10,7 @@ from sluice.base_settings import PipelineSettings
 class DatasetsSettings(PipelineSettings):
     """Settings of the pipeline `datasets`."""
 
-    datasets_max_files: int = Field(
+    datasets_max_messages: int = Field(
         25, ge=1, le=10_000, description="messages that one run of datasets_aggregate takes at the most"
     )
     datasets_memory_limit_mb: int = Field(

@@ -63,7 +63,7 @@ def collect(run_id: str, source: str | None = None) -> dict[str, int]:
         run.save(COLLECTED, Collected(None, []))
         return {"messages": 0, "files": 1, "duplicates": 0, "quarantined": 0}
     queue = WorkQueue(settings.datasets_queue, object_keys(settings.landing_bucket, SOURCE_PREFIX))
-    batch = queue.receive(settings.datasets_max_files)
+    batch = queue.receive(settings.datasets_max_messages)
     if not batch:
         return {}
     for rejection in batch.rejections:

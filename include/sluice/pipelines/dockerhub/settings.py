@@ -32,6 +32,9 @@ class DockerHubSettings(PipelineSettings):
     dockerhub_retry_max_seconds: float = Field(
         60.0, gt=0, le=600, description="longest wait between two attempts, `Retry-After` included"
     )
+    dockerhub_max_messages: int = Field(
+        1_000, ge=10, le=10_000, description="messages that one run of dockerhub_aggregate takes at the most"
+    )
     dockerhub_table: str = Field(
         "dockerhub_stats", pattern=r"^[A-Za-z0-9_.-]{3,255}$", description="DynamoDB table of the aggregates"
     )

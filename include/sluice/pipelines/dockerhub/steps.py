@@ -177,7 +177,7 @@ def collect(run_id: str, clock: Callable[[], datetime] = utc_now) -> dict[str, i
     """
     run, settings = Run.of(PIPELINE, run_id, clock), load_settings()
     queue = WorkQueue(settings.dockerhub_queue, object_keys(settings.lake_bucket))
-    batch = queue.receive(settings.drain_max_messages)
+    batch = queue.receive(settings.dockerhub_max_messages)
     if not batch:
         return {}
     counts = _stage_objects(run, batch.records, batch.rejections, batch.receipts)

@@ -48,7 +48,7 @@ def show_hours(first: datetime | None, last: datetime | None, only_dirty: bool, 
     from sluice.settings import load_settings
 
     settings = load_settings()
-    table, stream = settings.events_hours_table, settings.event_stream
+    table, stream = settings.events_hours_table, settings.events_stream
     dirty = {each.hour: each for each in list_dirty_hours(table, stream, first, last)}
     published = list_published(table, stream, first, last)
     asked = set(dirty) if only_dirty else set(dirty) | set(published)

@@ -26,7 +26,7 @@ COLLECTIONS = (
     ),
     iceberg(
         EVENTS,
-        key="`event_uuid`, in an hour and the `SLUICE_DEDUP_LOOKBACK_HOURS` before it",
+        key="`event_uuid`, in an hour and the `SLUICE_EVENTS_DEDUP_WINDOW_HOURS` before it",
         written_by=("events_hourly", "events_rebuild"),
         fresh="30 minutes after the hour is over; late events within minutes of their ingest",
     ),

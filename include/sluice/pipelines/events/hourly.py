@@ -54,14 +54,14 @@ def list_inputs(settings: Settings, hour: datetime, published: Sequence[str]) ->
     Raises:
         RawDataGone: raw files of a published hour have expired; its publication is better than what is left.
     """
-    bucket, table, stream = settings.lake_bucket, settings.events_hours_table, settings.event_stream
+    bucket, table, stream = settings.lake_bucket, settings.events_hours_table, settings.events_stream
     # In this order: a marker, a publication or a file that comes meanwhile is seen as newer than this run.
     touched = dirty_hours.read_dirty_hour(table, stream, hour)
     before = hours.read_hour(table, stream, hour)
     raw = [file.key for file in storage.list_raw(bucket, hour)]
     previous = [
         file.key
-        for distance in range(settings.dedup_lookback_hours, 0, -1)
+        for distance in range(settings.events_dedup_window_hours, 0, -1)
         for file in storage.list_raw(bucket, hour - distance * storage.HOUR)
     ]
     if before and len(raw) < before.raw_files:
@@ -197,7 +197,7 @@ def publish(dag_id: str, run: Run, prepared: Sequence[PreparedHour]) -> Summary:
         TableBusy: see `sluice.aws.tables.commits`.
     """
     settings, now, claim = load_settings(), run.clock(), f"publish:{run.slug}"
-    table, stream = settings.events_hours_table, settings.event_stream
+    table, stream = settings.events_hours_table, settings.events_stream
     in_parallel(
         lambda each: dirty_hours.claim_hour(
             table, stream, each.inputs.start, claim, each.inputs.touched, run.slug, now

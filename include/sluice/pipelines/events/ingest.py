@@ -46,9 +46,9 @@ GLUE_TYPES = {"VARCHAR": "string", "BIGINT": "bigint", "DOUBLE": "double", "BOOL
 def drain_shards(settings: Settings, folder: Path) -> list[ShardBatch]:
     """Drain the shards side by side, but parents before their children; envelopes go to `<folder>/<shard>.parquet`."""
     folder.mkdir(parents=True)
-    found = checkpoints.read_checkpoints(settings.events_checkpoint_table, settings.event_stream)
+    found = checkpoints.read_checkpoints(settings.events_checkpoint_table, settings.events_stream)
     budget = kinesis.Budget(settings.events_max_records)
-    waiting = {shard.shard_id: shard for shard in kinesis.list_shards(settings.event_stream)}
+    waiting = {shard.shard_id: shard for shard in kinesis.list_shards(settings.events_stream)}
     finished = {shard_id for shard_id, each in found.items() if each.closed}
     batch: list[ShardBatch] = []
 
@@ -94,7 +94,7 @@ def _drain_shard(settings: Settings, shard_id: str, checkpoint: Checkpoint, budg
         log.warning(
             "RECORDS MAY BE LOST: stream %s, %s was to be read up to %s again, but ends at %s;"
             " they have left the stream before their batch was published",
-            *(settings.event_stream, shard_id, until, last),
+            *(settings.events_stream, shard_id, until, last),
         )
         last = until
     return ShardBatch(shard_id, checkpoint.sequence_number, numbers[0] if numbers else None, last, records, closed)
@@ -103,7 +103,7 @@ def _drain_shard(settings: Settings, shard_id: str, checkpoint: Checkpoint, budg
 def _pages(settings: Settings, shard_id: str, checkpoint: Checkpoint, budget: Budget) -> Iterator[Page]:
     until = checkpoint.pending_until
     return kinesis.read_pages(
-        settings.event_stream,
+        settings.events_stream,
         shard_id,
         after=checkpoint.sequence_number,
         until=until,
@@ -142,7 +142,7 @@ def stage_batch(settings: Settings, run: Run, batch: Sequence[ShardBatch], folde
     files = [(each.path, _raw_file(run, each, names[each.shard_id])) for each in result.files]
     rejected: list[tuple[Path, RejectedFile]] = []
     if result.rejected_path:
-        split = _split_rejected(settings.event_stream, result.rejected_path, folder / "rejected")
+        split = _split_rejected(settings.events_stream, result.rejected_path, folder / "rejected")
         for shard_id, (path, records) in sorted(split.items()):
             rejected.append((path, _rejected_file(run, shard_id, names[shard_id], records)))
     uploads = [(path, file.staged) for path, file in files] + [(path, file.staged) for path, file in rejected]
@@ -240,7 +240,7 @@ def is_late(settings: Settings, dirty: DirtyHour, run: str, now: datetime) -> bo
         return False
     if dirty.requested_by not in (None, run) and dirty.requested_at and dirty.requested_at + REQUEST_AGAIN > now:
         return False
-    table, stream = settings.events_hours_table, settings.event_stream
+    table, stream = settings.events_hours_table, settings.events_stream
     if hours.read_hour(table, stream, dirty.hour):
         return True
     if dirty.hour + storage.HOUR + OVERDUE > now:

@@ -24,13 +24,13 @@ def pipeline(settings: Settings) -> Pipeline:
                 "events_ingest",
                 "*/5 * * * *",
                 deadline_seconds=900,
-                streams=(Stream(settings.event_stream, settings.events_checkpoint_table),),
+                streams=(Stream(settings.events_stream, settings.events_checkpoint_table),),
             ),
             Dag("events_hourly", "0 * * * *", deadline_seconds=1800, tables=("events",), partitioned=True),
             Dag("events_rebuild", None, partitioned=True),
         ),
         assets=(
-            Asset("event_stream", f"kinesis://{settings.event_stream}/shards", "kinesis", "Events as sent"),
+            Asset("event_stream", f"kinesis://{settings.events_stream}/shards", "kinesis", "Events as sent"),
             Asset(
                 "raw_events",
                 f"{lake}/raw/events",

@@ -13,7 +13,7 @@ from sluice.base_settings import PipelineSettings
 class EventsSettings(PipelineSettings):
     """Settings of the pipeline `events`."""
 
-    event_stream: str = Field(
+    events_stream: str = Field(
         "sluice-events", pattern=r"^[A-Za-z0-9_.-]{1,128}$", description="Kinesis stream of the events"
     )
     events_checkpoint_table: str = Field(
@@ -29,7 +29,7 @@ class EventsSettings(PipelineSettings):
     events_max_records: int = Field(
         100_000, ge=1_000, le=10_000_000, description="records that one ingest takes at the most"
     )
-    dedup_lookback_hours: int = Field(
+    events_dedup_window_hours: int = Field(
         1, ge=0, le=168, description="deduplication window: hours before an hour in which a uuid counts as a duplicate"
     )
     events_max_columns: int = Field(

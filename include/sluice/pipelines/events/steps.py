@@ -101,14 +101,14 @@ def publish_batch(run_id: str) -> dict[str, int]:
 
 def _publish_batch(run: str, batch: IngestBatch, now: datetime) -> dict[str, int]:
     settings = load_settings()
-    bucket, table, stream = settings.lake_bucket, settings.events_checkpoint_table, settings.event_stream
+    bucket, table, stream = settings.lake_bucket, settings.events_checkpoint_table, settings.events_stream
     if batch.shards and checkpoints.announce_batch(table, stream, run, batch.shards):
         # Before the first file: what is drained again is planned with the same columns.
         glue.add_columns(settings.glue_database, storage.RAW_TABLE, batch.columns)
         s3.copy_objects(bucket, [(each.staged, each.key) for each in batch.rejected])
         s3.copy_objects(bucket, [(each.staged, each.key) for each in batch.files])
         # After the last file: a reader of the marker sees the files too.
-        for hour, reason in dirty_hours.hours_to_mark(batch.files, run, settings.dedup_lookback_hours).items():
+        for hour, reason in dirty_hours.hours_to_mark(batch.files, run, settings.events_dedup_window_hours).items():
             dirty_hours.mark_dirty(settings.events_hours_table, stream, hour, run, reason, now)
         checkpoints.commit_batch(table, stream, run, batch.shards)
     return Tally(
@@ -136,7 +136,7 @@ def find_late_hours(
         For TriggerDagRunOperator: `trigger_run_id`, `conf` (`hour`, `reason`) and `note` of each, the earliest first.
     """
     run, settings = Run.of(PIPELINE, run_id).slug, load_settings()
-    table, stream = settings.events_hours_table, settings.event_stream
+    table, stream = settings.events_hours_table, settings.events_stream
     now = clock()
     is_owned = cache(has_run)
     found: list[dict[str, Any]] = []
