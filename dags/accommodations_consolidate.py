@@ -84,7 +84,7 @@ NEW_PARTNER_FILES = doorbell(QUEUE, "accommodations_consolidate", "accommodation
 def accommodations_consolidate() -> None:
     @task.short_circuit
     def collect(run_id: str, dag_run: DagRunProtocol) -> object:
-        """Finish what a run that died had announced, take messages, find out which files they are about."""
+        """Finish the batch that a crashed run had announced, take messages, find out which files they are about."""
         from sluice.pipelines.accommodations import steps
 
         # Of its conf: `params` keep those of the run before where runs share a process.

@@ -2,10 +2,10 @@
 
 ## What it does
 
-Drains the queue that hears of every `.csv` below `datasets/` of the landing bucket, or takes the one file that `source`
-names. Rows that do not parse go to quarantine with their line number and a reason, the others are aggregated by dp.
-After the gate each file becomes `curated/datasets/<file name>.parquet` in one conditional request. The messages are
-deleted last. A file that is unchanged since it was published is skipped. A file that is no such CSV at all goes to
+Drains the queue that is notified of every `.csv` below `datasets/` of the landing bucket, or takes the one file that
+`source` names. Rows that do not parse go to quarantine with their line number and a reason, the others are aggregated
+by dp. After the gate each file becomes `curated/datasets/<file name>.parquet` in one conditional request. The messages
+are deleted last. A file that is unchanged since it was published is skipped. A file that is no such CSV at all goes to
 quarantine, and its neighbours go on; where it is that of `source`, the run fails and says why.
 
 ## Triggered by

@@ -2,10 +2,10 @@
 
 ## What it does
 
-Drains the queue that hears of every object under `raw/dockerhub/`, reads each object once, and after the gate writes
-its items: one for each push, the months of the repository (the object with the greatest file name decides a month),
-and the marker of the latest push. The messages are deleted last. What one object costs does not depend on how many
-there are.
+Drains the queue that is notified of every object under `raw/dockerhub/`, reads each object once, and after the gate
+writes its items: one for each push, the months of the repository (the object with the greatest file name decides a
+month), and the marker of the latest push. The messages are deleted last. What one object costs does not depend on how
+many there are.
 
 ## Triggered by
 
@@ -14,7 +14,7 @@ safety net. A run that finds the queue empty skips.
 
 ## Parameters
 
-* `rebuild` (default false): read all of `raw/dockerhub/` instead of the queue, and mend months whose object is gone.
+* `rebuild` (default false): read all of `raw/dockerhub/` instead of the queue, and repair months whose object is gone.
   Example: `airflow dags trigger dockerhub_aggregate --conf '{"rebuild": true}'`. For a past range of months see
   `dockerhub_rebuild`.
 

@@ -7,7 +7,7 @@ Reads every raw object of one month, of all repositories, and writes its items a
 
 ## Triggered by
 
-The first day of each month, for the month that ended: an audit that mends what went missing. For any past range:
+The first day of each month, for the month that ended: an audit that repairs what is missing. For any past range:
 `airflow backfill create --dag-id dockerhub_rebuild --from-date 2023-09-01 --to-date 2023-10-31`.
 
 ## Parameters

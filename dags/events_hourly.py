@@ -29,7 +29,7 @@ hour touched by late events; the note of such a run, its id and its `conf` say w
 ## Running it again
 
 The same raw files give the same rows, and publishing them again changes nothing. Hours may be processed in any order
-and side by side. A run that dies leaves its hour marked, and the next ingest has it processed again.
+and side by side. A run that crashes leaves its hour dirty, and the next ingest requests it again.
 """
 
 from __future__ import annotations

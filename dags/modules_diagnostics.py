@@ -31,7 +31,7 @@ How many messages a run takes is the setting `SLUICE_MODULES_MAX_MESSAGES`.
 
 Messages and diagnostics are items under their own key, and what was published is noted with the diagnostic: delivered
 twice, it publishes once. Messages are deleted once they are stored, diagnostics once their rates are published. While
-messages of a run that died are in flight, diagnostics wait.
+messages of a crashed run are in flight, diagnostics wait.
 """
 
 from __future__ import annotations

@@ -41,7 +41,7 @@ def json_lines(records: Iterable[Any]) -> bytes:
 def consolidate_texts(
     text: str | bytes, folder: Path, priority: Sequence[str] = PRIORITY
 ) -> tuple[list[str], Consolidated]:
-    """Lines of the output files that come of one file, and what was counted."""
+    """Lines of the output files made from one file, and what was counted."""
     body = text if isinstance(text, bytes) else text.encode()
     return consolidate_bodies([(body, datetime(2026, 11, 21, tzinfo=UTC))], priority, [], folder)
 
@@ -49,7 +49,7 @@ def consolidate_texts(
 def consolidate_bodies(
     bodies: Sequence[tuple[bytes, datetime]], priority: Sequence[str], blocked: Sequence[str], folder: Path
 ) -> tuple[list[str], Consolidated]:
-    """Lines of the output files that come of files and their times, in order, and what was counted."""
+    """Lines of the output files made from files and their times, in order, and what was counted."""
     files = [
         PartnerFile("landing", f"accommodations/{index}", "v", at, len(body)) for index, (body, at) in enumerate(bodies)
     ]

@@ -43,7 +43,7 @@ class World:
         self.read: dict[s3.ListedObject, list[tuple[str, str]]] = {}
 
     def put(self, records: int, *, seed: int, start: datetime = HOUR, hours: float = 1.0, **shares: float) -> None:
-        """Put generated records into the stream and remember what must come of them."""
+        """Put generated records into the stream and remember what must be published."""
         traffic = events.Traffic(records, start, start + timedelta(hours=hours), seed=seed, **shares)
         generated = list(events.generate(traffic))
         for batch in kinesis.batches(each.entry for each in generated):

@@ -1,4 +1,4 @@
-"""Runs steps in a process that dies by SIGKILL just before its Nth write to AWS.
+"""Runs steps in a process that is ended by SIGKILL just before its Nth write to AWS.
 
 The fixture `killed_worker` starts this file as a program, which takes one request a line on stdin. What steps import is
 imported there once, and used in forks only: a fork must not inherit the threads of an engine.

@@ -1,4 +1,4 @@
-"""The platform's senses in an account, as their tests see them."""
+"""Monitoring in an account, as its tests see it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`sluice demo`: every pipeline on sample data, on the embedded AWS and Airflow, and a table of what came of it."""
+"""`sluice demo`: every pipeline on sample data, on the embedded AWS and Airflow, and a table of the results."""
 
 from __future__ import annotations
 

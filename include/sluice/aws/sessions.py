@@ -158,8 +158,8 @@ class _Clients:
         """Make the clients that most tasks use, in a process that sends nothing itself and forks the tasks.
 
         Each child then has them, 0.15 s of CPU less. On an account only where the credentials are those of the machine
-        or container: with all others (a key, a profile, SSO) a person may change what they stand on, and children would
-        go on with what the parent read at its start, or with none. They get the parsed models only.
+        or container: with all others (a key, a profile, SSO) a person may change them, and children would go on with
+        those that the parent read at its start, or with none. They get the parsed models only.
         """
         for service in ("s3", "dynamodb", "sqs", "sns", "kinesis", "glue"):
             self(service, settings)

@@ -220,7 +220,7 @@ def hold_back(url: str, receipt_handles: Sequence[str], seconds: int) -> None:
 def delete(url: str, receipt_handles: Sequence[str]) -> None:
     """Delete messages, ten to a request; safe to repeat.
 
-    A handle that is no longer valid is passed over: its message was deleted before (by the try that died after it), or
+    A handle that is no longer valid is passed over: its message was deleted before (by a try that crashed after it), or
     its visibility timeout has ended and it comes again.
 
     Raises:

@@ -35,7 +35,7 @@ class PublicationRecord:
 def publish_once(run: Run, task: str, staged: object, publish: Callable[[], Returned]) -> Returned:
     """Publish, unless the same task published the same before; then nothing is written.
 
-    The record of it is in the staging of the run and expires with it. A try that died before the record was written
+    The record of it is in the staging of the run and expires with it. A try that crashed before the record was written
     publishes again, which each pipeline bears; the record is for runs that others have followed.
 
     Args:

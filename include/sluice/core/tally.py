@@ -40,4 +40,4 @@ class Tally:
 
 
 COUNTS = tuple(field.name for field in fields(Tally))
-"""Keys of every tally: who finds all of them in what a task returned knows what came of the run."""
+"""Keys of every tally: a task that returns all of them returned the tally of its run."""

@@ -1,4 +1,4 @@
-"""Deploy what the pipelines stand on: the CloudFormation templates of `infra/`, to the embedded AWS or to an account.
+"""Deploy the infrastructure: the CloudFormation templates of `infra/`, to the embedded AWS or to an account.
 
 A parameter of a template is the setting of the same name (`LakeBucket` is `lake_bucket`). Deploying again what is
 deployed changes nothing.

@@ -1,3 +1,3 @@
-"""The platform's senses: what ran, what waits, how old the data is, and who is told when something is wrong."""
+"""Monitoring: runs, backlogs, freshness, and alerts."""
 
 PIPELINE = "platform"

@@ -50,7 +50,7 @@ def task_succeeded(
         partition: hour or month that the run is for; counts only where the Dag's runs own one.
         started_at: when the run began (UTC).
         at: the time (UTC).
-        result: what the task returned; a tally says what came of the run.
+        result: what the task returned; a tally has the counts of the run.
         ends_run: no task of the run comes after this one.
     """
     settings = load_settings()

@@ -43,7 +43,7 @@ class Rule(BaseModel):
     * `throttle`, `error`: the service's own throttling error, or its 5xx; nothing is done.
     * `latency`: the answer comes `latency_seconds` late.
     * `unprocessed`: DynamoDB answers a batch with all of its items unprocessed; nothing is done.
-    * `drop`: the call is done, but its answer breaks off: what a client sees of a connection that dies.
+    * `drop`: the call is done, but its answer breaks off: what a client sees of a connection that breaks.
     """
 
     model_config = ConfigDict(extra="forbid")

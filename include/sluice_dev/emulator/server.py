@@ -2,7 +2,7 @@
 
 All of its state lies below SLUICE_HOME/aws and survives a clean stop and start. Objects of S3 are on disk at once, all
 else is saved by a clean stop and by a deploy that changed something: `kill -9` or a power cut loses what came after
-(messages, items, stream records), but not what the pipelines stand on.
+(messages, items, stream records), but not the infrastructure of the pipelines.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def start(settings: Settings, *, faults: bool = False) -> ServerInfo:
     `faults` lets the process take fault injection rules (tests only).
 
     Raises:
-        EmbeddedServerError: the port is taken, the server died while it started, or it runs with another configuration.
+        EmbeddedServerError: the port is taken, the server ended at its start, or it runs with another configuration.
     """
     with _only_one(settings):
         running = status(settings)

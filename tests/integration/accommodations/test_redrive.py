@@ -1,4 +1,4 @@
-"""A file that cannot be read becomes a dead letter, is mended and sent back; nothing is lost or published twice."""
+"""A file that cannot be read becomes a dead letter, is fixed and sent back; nothing is lost or published twice."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a person types: sample data in, a look at what came of it."""
+"""What a person types: sample data in, a look at the results."""
 
 from __future__ import annotations
 

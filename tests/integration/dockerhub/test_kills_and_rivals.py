@@ -1,4 +1,4 @@
-"""What a run leaves when it dies between any two writes, and what two writers at once leave."""
+"""What a run leaves when it crashes between any two writes, and what two writers at once leave."""
 
 from __future__ import annotations
 

@@ -82,7 +82,7 @@ def test_200_repositories_of_which_5_pct_of_the_answers_go_wrong(
     steps.check_answers("run")
     tally = steps.publish_answers("run", fetched)
     assert set(asked) == set(REPOSITORIES)
-    assert max(asked.values()) > 1, "what can be mended by asking again was asked again"
+    assert max(asked.values()) > 1, "what another request repairs was asked again"
     assert tally["records_in"] == 200
     rejected = account.rows("quarantine/dockerhub/run/fetch.jsonl")
     assert 0 < len(rejected) < 20

@@ -1,4 +1,4 @@
-"""A worker that dies between any two of its writes: the next run leaves every message stored and every rate right."""
+"""A worker crashes between any two of its writes: the next run leaves every message stored and every rate right."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Killed(BaseException):
 
 @pytest.fixture
 def lives_beyond(monkeypatch: pytest.MonkeyPatch) -> Callable[..., bool]:
-    """Run a function in a worker that dies just before its Nth write to AWS; whether it lived to the end."""
+    """Run a function in a worker that is killed just before its Nth write to AWS; whether it lived to the end."""
 
     def run(write: int, work: Callable[[], object]) -> bool:
         lock = threading.Lock()

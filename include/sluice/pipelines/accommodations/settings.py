@@ -34,5 +34,5 @@ class AccommodationsSettings(PipelineSettings):
 
     @property
     def accommodations_queue(self) -> str:
-        """Name of the queue that hears of every partner file (infra/accommodations.yaml)."""
+        """Name of the queue that is notified of every partner file (infra/accommodations.yaml)."""
         return f"{self.resource_prefix}-accommodations"

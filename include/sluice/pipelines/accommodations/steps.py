@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 
 def collect(run_id: str, withdraw: Sequence[str] = ()) -> dict[str, int]:
-    """Publish what a run that died had announced, then take messages and find out which files they are about.
+    """Publish the batch that a crashed run had announced, then take messages and find out which files they are about.
 
     The lists are read before the first message is received: without them no receive count is burnt.
 
@@ -49,7 +49,7 @@ def collect(run_id: str, withdraw: Sequence[str] = ()) -> dict[str, int]:
     queue = WorkQueue(settings.accommodations_queue, object_keys(settings.landing_bucket, LANDING_PREFIX))
     found = storage.read_catalogue(table)
     if found.announced:
-        log.warning("run %s died while it published: publishing it to its end", found.announced.run)
+        log.warning("run %s crashed while it published: its publication is completed", found.announced.run)
         publication.finish(settings, found.announced)
         found = storage.read_catalogue(table)
     if not withdraw and not found.number and not sqs.queue_depth(sqs.queue_url(queue.name)):

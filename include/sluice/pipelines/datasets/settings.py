@@ -28,5 +28,5 @@ class DatasetsSettings(PipelineSettings):
 
     @property
     def datasets_queue(self) -> str:
-        """Name of the queue that hears of every dataset that was dropped off (infra/datasets.yaml)."""
+        """Name of the queue that is notified of every dataset that was dropped off (infra/datasets.yaml)."""
         return f"{self.resource_prefix}-datasets"

@@ -139,7 +139,7 @@ class _JudgedBlock(NamedTuple):
 def _judge_blocks(
     connection: DuckDBPyConnection, blocks: Iterator[Block], names: Sequence[str], threads: int
 ) -> Iterator[_JudgedBlock]:
-    """Judge blocks side by side, each adding its partial aggregates; what came of them, in order."""
+    """Judge blocks side by side, each adding its partial aggregates; their results, in order."""
     local = threading.local()
 
     def judge(block: Block) -> _JudgedBlock:

@@ -57,5 +57,5 @@ class DockerHubSettings(PipelineSettings):
 
     @property
     def dockerhub_queue(self) -> str:
-        """Name of the queue that hears of every new raw object (infra/dockerhub.yaml)."""
+        """Name of the queue that is notified of every new raw object (infra/dockerhub.yaml)."""
         return f"{self.resource_prefix}-dockerhub-raw"

@@ -234,7 +234,7 @@ def publish_rates(run_id: str, counts: dict[str, int], clock: Callable[[], datet
     """Publish what is new, note it with each diagnostic, and delete the diagnostics from their queue last.
 
     Rates are rows of the table first, as a rate that is noted is not looked at again. A note follows its publication: a
-    run that dies between the two publishes up to ten rates again, each the same as before.
+    crash in between republishes up to ten rates, each the same as before.
 
     Args:
         run_id: of the run.
