@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from airflow.sdk import Asset, dag
-
-from sluice_airflow.tasks import task
+from airflow.sdk import Asset, dag, task
 
 
 @dag(schedule=[Asset.ref(name="dockerhub_history")])
-def downstream() -> None:
+def downstream():
     @task
-    def look(triggering_asset_events: dict[Asset, Any]) -> list[dict[str, Any]]:
+    def look(triggering_asset_events) -> list[dict]:
         """What was published."""
         return [event.extra for events in triggering_asset_events.values() for event in events]
 
