@@ -42,6 +42,9 @@ RENAMED = {
 """Older name of a setting -> its name. The older one is read, with a warning, until version 2."""
 
 
+ENVIRONMENT = "the environment"
+
+
 class SettingsError(TerminalError):
     """A setting has a value that it may not have; the message names the variable and what it may be."""
 
@@ -195,15 +198,20 @@ def _given() -> dict[str, tuple[str, str]]:
     file = Settings.model_config.get("env_file")
     if isinstance(file, str | Path):
         found |= {name: (value or "", str(file)) for name, value in dotenv_values(file).items()}
-    found |= {name: (value, "the environment") for name, value in os.environ.items()}
+    found |= {name: (value, ENVIRONMENT) for name, value in os.environ.items()}
     return {name.upper(): given for name, given in found.items() if name.upper().startswith("SLUICE_")}
 
 
 def _under_older_names() -> dict[str, Any]:
     """Name -> value of each setting that is given by its older name alone."""
     given = _given()
-    values = {name: given.get(f"SLUICE_{older.upper()}", ("", ""))[0] for older, name in RENAMED.items()}
-    return {name: value for name, value in values.items() if value and not given.get(f"SLUICE_{name.upper()}", [""])[0]}
+    return {name: given[f"SLUICE_{older.upper()}"][0] for older, name in RENAMED.items() if _counts(given, older, name)}
+
+
+def _counts(given: dict[str, tuple[str, str]], older: str, name: str) -> bool:
+    """Whether the older name of a setting is what counts: it has a value, and none wins over it."""
+    (value, place), (other, other_place) = (given.get(f"SLUICE_{each.upper()}", ("", "")) for each in (older, name))
+    return bool(value) and (not other or (place == ENVIRONMENT and other_place != ENVIRONMENT))
 
 
 _sources_read: tuple[Any, ...] = ()
@@ -231,13 +239,15 @@ os.register_at_fork(after_in_child=_forget_what_changed)
 def unknown_settings() -> list[str]:
     """A sentence for each `SLUICE_*` name of the environment or of `.env` that is not the name of a setting."""
     known = {f"SLUICE_{name.upper()}" for name in Settings.model_fields}
-    renamed = {f"SLUICE_{older.upper()}": f"SLUICE_{name.upper()}" for older, name in RENAMED.items()}
+    renamed = {f"SLUICE_{older.upper()}": (older, name) for older, name in RENAMED.items()}
     sentences = []
-    for name, (_, place) in sorted(_given().items()):
+    given = _given()
+    for name, (_, place) in sorted(given.items()):
         if name in known:
             continue
         if name in renamed:
-            sentences.append(f"{name} in {place} is now {renamed[name]}; the older name is read until version 2")
+            counts = "read until version 2" if _counts(given, *renamed[name]) else "ignored here, as that one is set"
+            sentences.append(f"{name} in {place} is now SLUICE_{renamed[name][1].upper()}; the older name is {counts}")
             continue
         nearest = difflib.get_close_matches(name, known, 1)
         hint = f"the nearest name is {nearest[0]}" if nearest else ".env.example lists all names"

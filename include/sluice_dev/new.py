@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 
 from sluice import pipelines
+from sluice.cli import installed_commands
 from sluice.errors import SluiceError
 from sluice.settings import PROJECT_ROOT, Settings
 
@@ -65,7 +66,7 @@ def write(root: Path, name: str, trigger: str) -> list[str]:
     Raises:
         NotMade: the name is not usable or taken, or a file is there already.
     """
-    taken = {*pipelines.names(), "platform", "canary", "lake"}
+    taken = {*pipelines.names(), "platform", "canary", "lake", *installed_commands()}
     if not NAME.fullmatch(name) or keyword.iskeyword(name):
         raise NotMade(f"{name!r} is not a name of a pipeline: 3 to 16 of a-z 0-9, beginning with a letter")
     if name in taken or any(field.startswith(f"{name}_") for field in Settings.model_fields):

@@ -100,24 +100,38 @@ def test_the_state_of_hours_moves_into_its_own_table(world: World) -> None:
         key = {"stream": f"{stream}#touched", "shard_id": text}
         dynamodb.write(dynamodb.Put(settings.events_checkpoint_table, key | {"revision": "older", "because": "late"}))
     now = datetime(2026, 11, 27, tzinfo=UTC)
-    dirty_hours.mark_dirty(settings.events_hours_table, stream, hour + storage.HOUR, "newer", "later", now)
-    assert move_older_hours(settings) == 3
-    assert move_older_hours(settings) == 0
+    dirty_hours.mark_dirty(
+        settings.events_hours_table, stream, hour + storage.HOUR, "newer", "later", now - storage.HOUR
+    )
+    assert move_older_hours(settings, now) == 3
+    assert move_older_hours(settings, now) == 0
     published = hours.read_hour(settings.events_hours_table, stream, hour)
     assert published == hours.PublishedHour(3, 2, "older", NOW)
     found = dirty_hours.list_dirty_hours(settings.events_hours_table, stream)
     assert [(each.hour, each.revision, each.reason, each.since) for each in found] == [
-        (hour, "older", "late", None),
-        (hour + storage.HOUR, "newer", "later", now),
+        (hour, "moved:older", "late", now),
+        (hour + storage.HOUR, "moved:older", "late", now - storage.HOUR),
     ]
     assert list(dynamodb.scan_items(settings.events_checkpoint_table)) == []
+
+
+def test_a_publication_under_way_does_not_clear_what_it_has_not_seen(world: World) -> None:
+    settings, stream, hour = world.settings, world.settings.events_stream, world.hour
+    table, claim = settings.events_hours_table, "publish:run"
+    dirty_hours.claim_hour(table, stream, hour, claim, None, "run", NOW)
+    key = {"stream": f"{stream}#touched", "shard_id": "2024-04-07T17"}
+    dynamodb.write(dynamodb.Put(settings.events_checkpoint_table, key | {"revision": "older", "because": "late"}))
+    assert move_older_hours(settings, NOW) == 1
+    assert not dirty_hours.clear_dirty_hour(table, stream, hour, claim)
+    (found,) = dirty_hours.list_dirty_hours(table, stream)
+    assert (found.revision, found.requested_by) == ("moved:older", None)
 
 
 def test_what_a_worker_of_the_older_version_publishes_meanwhile_moves_too(world: World) -> None:
     settings, stream, hour = world.settings, world.settings.events_stream, world.hour
     hours.write_hour(settings.events_hours_table, stream, hour, hours.PublishedHour(1, 1, "before", NOW - storage.HOUR))
     older_hour(settings, "2024-04-07T17", "", "ab")
-    assert move_older_hours(settings) == 1
+    assert move_older_hours(settings, NOW) == 1
     published = hours.read_hour(settings.events_hours_table, stream, hour)
     assert published is not None
     assert published.raw_files == 3

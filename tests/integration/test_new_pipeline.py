@@ -106,7 +106,7 @@ def test_new_pipelines_publish_their_samples_once(checkout: Path, settings: Sett
     run(checkout, "-c", PUBLISH, *(each for pair in NEW.items() for each in pair))
 
 
-@pytest.mark.parametrize("name", ["events", "platform", "My", "a", "class", "x-y", "table"])
+@pytest.mark.parametrize("name", ["events", "platform", "My", "a", "class", "x-y", "table", "status"])
 def test_a_name_that_cannot_be_used_is_refused_and_nothing_written(name: str, tmp_path: Path) -> None:
     with pytest.raises(new.NotMade, match=repr(name)):
         new.write(tmp_path, name, "queue")

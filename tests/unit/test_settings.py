@@ -213,6 +213,19 @@ def test_the_name_of_a_setting_wins_over_its_older_name(monkeypatch: pytest.Monk
     monkeypatch.setenv("SLUICE_BATCH_SIZE", "77")
     monkeypatch.setenv("SLUICE_ACCOMMODATIONS_MAX_MESSAGES", "78")
     assert load_settings().accommodations_max_messages == 78
+    (sentence,) = unknown_settings()
+    assert sentence.endswith("the older name is ignored here, as that one is set")
+
+
+def test_the_environment_wins_over_the_file_also_by_an_older_name(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / ".env").write_text("SLUICE_ACCOMMODATIONS_MAX_MESSAGES=78\n")
+    monkeypatch.setitem(Settings.model_config, "env_file", tmp_path / ".env")
+    monkeypatch.setenv("SLUICE_BATCH_SIZE", "77")
+    assert load_settings().accommodations_max_messages == 77
+    (sentence,) = unknown_settings()
+    assert sentence.endswith("the older name is read until version 2")
 
 
 def test_a_wrong_value_under_an_older_name_is_named_by_the_name_now(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
-from sluice.aws import s3
-
 
 class RejectedRecord(ValueError):
     """A record that breaks a rule of its pipeline.
@@ -49,4 +47,7 @@ def printable(text: str) -> str:
 
 def write_rejections(bucket: str, key: str, rejections: Sequence[Rejection]) -> str:
     """Write rejections as JSON Lines; returns the s3:// address."""
+    # Not above: the transform of Firehose parses records in a Lambda that has no settings.
+    from sluice.aws import s3
+
     return s3.write_json_lines(bucket, key, [asdict(each) for each in rejections])

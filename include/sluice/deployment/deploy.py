@@ -29,6 +29,7 @@ from sluice.aws.tables import optimizers
 from sluice.aws.tables.definitions import TableDefinition, create_missing
 from sluice.core.console import console
 from sluice.core.notifications import is_test_event
+from sluice.core.run import utc_now
 from sluice.deployment import DeployError
 from sluice.deployment.drift import (
     cancel_key_deletions,
@@ -392,7 +393,7 @@ def deploy_command() -> None:
     """
     settings = load_settings()
     deployed = deploy(settings)
-    if moved := move_older_hours(settings):
+    if moved := move_older_hours(settings, utc_now()):
         change = f"Move {moved:,} items of {settings.events_checkpoint_table}"
         deployed.append(Deployed(settings.events_hours_table, (change,)))
     table = Table(box=None, show_header=False)

@@ -19,6 +19,7 @@ from sluice.aws import s3
 from sluice.aws.tables import commits
 from sluice.aws.threads import in_parallel
 from sluice.core.commands import AwsCommand
+from sluice.core.run import utc_now
 from sluice.deployment.older_hours import move_older_hours
 from sluice.pipelines.accommodations.catalogue import CANDIDATES
 from sluice.pipelines.dockerhub.storage import HISTORY
@@ -151,7 +152,7 @@ def migrate() -> None:
     Run `sluice deploy` first. What the tables have already is left as it is, so it can be run again.
     """
     settings = load_settings()
-    moved = move_older_hours(settings)
+    moved = move_older_hours(settings, utc_now())
     click.echo(f"{settings.events_hours_table}: {moved:,} items of {settings.events_checkpoint_table} moved")
     files, rows = migrate_history(settings)
     click.echo(f"{HISTORY.name}: {files:,} older files, {rows:,} rows of them were not in the table and are now")

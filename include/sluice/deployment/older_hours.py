@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from sluice.aws import dynamodb
 from sluice.aws.dynamodb import Delete, Put
+from sluice.pipelines.events.dirty_hours import mark_dirty
 from sluice.pipelines.events.hours import DIRTY, PUBLISHED
+from sluice.pipelines.events.storage import parse_hour
 from sluice.settings import Settings
 
 OLDER_STATES = {"hours": PUBLISHED, "touched": DIRTY}
 """Second part of the older partition key -> that of today's."""
 
-OLDER_ATTRIBUTES = {"because": "reason"}
 
-
-def move_older_hours(settings: Settings) -> int:
-    """Move published and dirty hours into the table of hours; an hour that the table has stays as it is there.
+def move_older_hours(settings: Settings, now: datetime) -> int:
+    """Move published and dirty hours into the table of hours; the newest publication of an hour stays.
 
     An item is deleted after it was written, and only as it was read: it can be run again, also beside a worker of the
     older version.
+
+    Args:
+        settings: the settings of this process.
+        now: the time (UTC), since when the dirty hours are dirty as far as is known.
 
     Returns:
         How many items were moved.
@@ -25,16 +31,21 @@ def move_older_hours(settings: Settings) -> int:
     older, table, stream = settings.events_checkpoint_table, settings.events_hours_table, settings.events_stream
     moved = 0
     for name, state in OLDER_STATES.items():
+        version = "published_at" if state == PUBLISHED else "revision"
         key = {":stream": f"{stream}#{name}"}
-        # A worker of the older version may still publish an hour; what a worker of this one marked stays.
-        version, is_new = ("published_at", "published_at < :read") if state == PUBLISHED else ("revision", "")
-        condition = " OR ".join(filter(None, (f"attribute_not_exists({version})", is_new)))
         for item in dynamodb.query_items(older, "#stream = :stream", key, {"#stream": "stream"}):
             read = {":read": item[version]}
-            new = {OLDER_ATTRIBUTES.get(each, each): value for each, value in item.items()}
-            new |= {"state": f"{stream}#{state}", "hour": new.pop("shard_id")}
-            del new["stream"]
-            dynamodb.write(Put(table, new, condition=condition, values=read if is_new else {}))
+            if state == PUBLISHED:
+                new = item | {"state": f"{stream}#{state}", "hour": item["shard_id"]}
+                del new["stream"], new["shard_id"]
+                # A worker of the older version may still publish an hour.
+                condition = "attribute_not_exists(published_at) OR published_at < :read"
+                dynamodb.write(Put(table, new, condition=condition, values=read))
+            else:
+                # Under a revision of its own: a publication under way has not seen what made the hour dirty, and must
+                # not clear the marker.
+                revision = f"moved:{item['revision']}"
+                mark_dirty(table, stream, parse_hour(item["shard_id"]), revision, item["because"], now)
             own = {"stream": item["stream"], "shard_id": item["shard_id"]}
             moved += dynamodb.write(Delete(older, own, condition=f"{version} = :read", values=read)).is_written
     return moved

@@ -21,6 +21,7 @@ from urllib.request import urlopen
 
 from rich.console import Console
 
+from sluice.core.run import utc_now
 from sluice.deployment.deploy import deploy
 from sluice.deployment.older_hours import move_older_hours
 from sluice.environment import web_url
@@ -207,7 +208,7 @@ def start(
         if needs_embedded_aws(settings) and server.start(settings).started:
             undo.callback(server.stop, settings)
         deploy(settings)
-        move_older_hours(settings)
+        move_older_hours(settings, utc_now())
     with console.status("PostgreSQL"):
         if not (settings.database_url or postgres.is_running(settings)):
             undo.callback(postgres.stop, settings)

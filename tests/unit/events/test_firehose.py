@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import json
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
 
 from sluice.pipelines.events.firehose import handler
@@ -63,3 +65,19 @@ def test_every_record_is_answered_in_order_and_the_malformed_come_back_as_they_w
 
 def test_an_empty_buffer_is_answered() -> None:
     assert handler({"records": []}, None) == {"records": []}
+
+
+def test_the_lambda_needs_no_package_but_those_of_its_zip() -> None:
+    """`make package` installs duckdb, msgspec, pyarrow and pytz beside this project."""
+    program = """
+import sys
+for name in ("boto3", "botocore", "dotenv", "pydantic", "pydantic_settings", "click", "rich", "tenacity", "airflow"):
+    sys.modules[name] = None
+from sluice.pipelines.events.firehose import handler
+metadata = {"shardId": "s", "sequenceNumber": "1", "approximateArrivalTimestamp": 1, "partitionKey": "k"}
+record = {"recordId": "r", "data": "e30=", "kinesisRecordMetadata": metadata}
+(answer,) = handler({"records": [record]}, None)["records"]
+assert answer["recordId"] == "r", answer
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

@@ -68,7 +68,8 @@ def list_inputs(settings: Settings, hour: datetime, published: Sequence[str]) ->
         raise RawDataGone(
             f"hour {storage.hour_text(hour)} was published from {before.raw_files} raw files and only {len(raw)} are"
             f" left below s3://{bucket}/{storage.RAW_PREFIX}{storage.hour_partition(hour)}: it stays as it is."
-            f" To publish it from what is left, restore the files or delete item {stream}#published of table {table}"
+            f" To publish it from what is left, restore the files, or delete the item of table"
+            f" {table} with state={stream}#published and hour={storage.hour_text(hour)}"
         )
     revision = touched.revision if touched else None
     return HourInputs(storage.hour_text(hour), list(published), revision, raw, previous)
