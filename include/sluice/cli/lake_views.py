@@ -109,7 +109,10 @@ def list_counts(pipeline: str, day: str, as_json: bool) -> None:
     columns = (Column("pipeline", "time"), Column("reason", "time"), Column("day", "time"), Column("records", "number"))
     rows = [(each["pipeline"], each["reason"], each["day"], f"{each['records']:,}") for each in found["counts"]]
     print_table(columns, rows)
-    note = "" if found["is_whole"] else " in the newest files: choose a --pipeline and a --day for others"
+    if not found["is_listed"]:
+        note = f" in the newest of the first {found['files_listed']:,} files by key: there are more, see Files"
+    else:
+        note = "" if found["is_whole"] else " in the newest files: choose a --pipeline and a --day for others"
     click.echo(f"{sum(each['records'] for each in found['counts']):,} records{note}")
 
 

@@ -54,6 +54,18 @@ def pipeline_of(settings: Settings, key: str) -> str:
     return owner
 
 
+def pipeline_of_object(settings: Settings, key: str) -> str:
+    """The pipeline whose object a key names.
+
+    Raises:
+        OutsideTheLake: it is the key of a zone or folder, or of no pipeline.
+    """
+    owner = pipeline_of(settings, key)
+    if not owner or key.count("/") < 2 or key.endswith("/"):
+        raise OutsideTheLake(f"{key!r} is no object of a pipeline")
+    return owner
+
+
 def table_owners(settings: Settings) -> dict[str, str]:
     """Folder below `curated/` -> its pipeline."""
     owners: dict[str, str] = {}

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
+from heapq import nlargest
 from typing import Any
 
 from sluice.aws import s3, sqs
@@ -17,8 +18,12 @@ from sluice.lake_views.files import whole_lines
 from sluice.monitoring.pipelines import pipelines as pipelines_of
 from sluice.settings import Settings
 
-KEYS_LISTED = 1000
-"""Files of a pipeline that are listed, at the most: one request."""
+PAGE_KEYS = 1000
+PAGES_LISTED = 50
+"""Files that one request lists, and requests for a pipeline, at the most. S3 lists by key, not by time: to find the
+newest files, all that the lifecycle rule keeps (90 days) are listed."""
+
+ENDING = ".jsonl"
 
 FILES_READ = 40
 FILE_BYTES = 512 * 1024
@@ -66,13 +71,15 @@ class Newest:
 
     Attributes:
         records: of the files that were read, the newest file first.
-        files: all that were listed, the newest first.
-        is_whole: whether those are all records of the pipeline.
+        days: of all files that were listed.
+        is_whole: whether those are all records that were asked for.
+        is_listed: whether all files were listed; if not, there may be newer ones than those that were read.
     """
 
     records: list[Rejected]
-    files: list[QuarantineFile]
+    days: set[str]
     is_whole: bool
+    is_listed: bool
 
 
 def read_newest(settings: Settings, pipeline: str, day: str = "", key: str = "") -> Newest:
@@ -84,20 +91,43 @@ def read_newest(settings: Settings, pipeline: str, day: str = "", key: str = "")
         day: only files of that day (UTC); "" for all.
         key: only this file; "" for all.
     """
-    answer = client("s3").list_objects_v2(
-        Bucket=settings.lake_bucket, Prefix=key or f"quarantine/{pipeline}/", MaxKeys=KEYS_LISTED
+    files: list[QuarantineFile] = []
+    days: set[str] = set()
+    is_listed = is_whole = True
+    for page in _one_file(settings, key) if key else _pages(settings, pipeline):
+        if page is None:
+            is_listed = False
+            break
+        days.update(file.day for file in page)
+        wanted = [file for file in page if day in ("", file.day)]
+        is_whole = is_whole and len(files) + len(wanted) <= FILES_READ
+        is_whole = is_whole and all(file.size_bytes <= FILE_BYTES for file in wanted)
+        files = nlargest(FILES_READ, [*files, *wanted], key=lambda file: (file.stored_at, file.key))
+    found = in_parallel(partial(_read_file, settings, pipeline), files)
+    return Newest([record for records in found for record in records], days, is_whole and is_listed, is_listed)
+
+
+def _one_file(settings: Settings, key: str) -> Iterator[list[QuarantineFile]]:
+    found = s3.find_object(settings.lake_bucket, key)
+    if found and found.size_bytes and key.endswith(ENDING):
+        yield [QuarantineFile(key, found.size_bytes, found.last_modified)]
+
+
+def _pages(settings: Settings, pipeline: str) -> Iterator[list[QuarantineFile] | None]:
+    """Files of a pipeline in the order of their keys, a page at a time; None where there are more than are listed."""
+    pages = client("s3").get_paginator("list_objects_v2")
+    found = pages.paginate(
+        Bucket=settings.lake_bucket, Prefix=f"quarantine/{pipeline}/", PaginationConfig={"PageSize": PAGE_KEYS}
     )
-    listed = [
-        QuarantineFile(each["Key"], each["Size"], each["LastModified"])
-        for each in answer.get("Contents", [])
-        if each["Size"] and each["Key"].endswith(".jsonl")
-    ]
-    files = sorted(listed, key=lambda file: (file.stored_at, file.key), reverse=True)
-    wanted = [file for file in files if day in ("", file.day)]
-    found = in_parallel(partial(_read_file, settings, pipeline), wanted[:FILES_READ])
-    is_whole = not answer.get("IsTruncated") and len(wanted) <= FILES_READ
-    is_whole = is_whole and all(file.size_bytes <= FILE_BYTES for file in wanted)
-    return Newest([record for records in found for record in records], files, is_whole)
+    for number, page in enumerate(found, 1):
+        yield [
+            QuarantineFile(each["Key"], each["Size"], each["LastModified"])
+            for each in page.get("Contents", [])
+            if each["Size"] and each["Key"].endswith(ENDING)
+        ]
+        if number == PAGES_LISTED and page.get("IsTruncated"):
+            yield None
+            return
 
 
 def _read_file(settings: Settings, pipeline: str, file: QuarantineFile) -> list[Rejected]:
@@ -142,8 +172,10 @@ def read_quarantine(
         "bucket": settings.lake_bucket,
         "counts": counts(records),
         "pipelines": list(pipelines),
-        "days": sorted({file.day for newest in found.values() for file in newest.files}, reverse=True),
+        "days": sorted({day for newest in found.values() for day in newest.days}, reverse=True),
         "is_whole": all(newest.is_whole for newest in found.values()),
+        "is_listed": all(newest.is_listed for newest in found.values()),
+        "files_listed": PAGE_KEYS * PAGES_LISTED,
         "matching": len(matching),
         "dead_letters": read_dead_letters(settings, asked),
         "records": [record_document(record) for record in matching[:RECORDS_SHOWN]],

@@ -28,7 +28,7 @@ from sluice.core.run import utc_now
 from sluice.environment import web_url
 from sluice.errors import SluiceError
 from sluice.lake_views import charts, files, lineage, overview, quality, quarantine, release, runs, tables
-from sluice.lake_views.places import ZONES, OutsideTheLake, pipeline_of, table_owners
+from sluice.lake_views.places import ZONES, OutsideTheLake, pipeline_of, pipeline_of_object, table_owners
 from sluice.monitoring.pipelines import pipelines
 from sluice.settings import Settings, load_settings
 from sluice_airflow.lake.deadline import within
@@ -39,6 +39,9 @@ STATIC = Path(__file__).parent / "static"
 
 DOWNLOAD_BYTES = 64 * 1024 * 1024
 """Size of an object that can be downloaded through the API server."""
+
+QUARANTINE_SECONDS = 15
+"""Time that the page Quarantine waits: S3 lists files by their keys only, so all are listed to find the newest."""
 
 HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 
@@ -186,13 +189,13 @@ def get_quarantine(
     """Counts of the newest rejected records, and those that match."""
     settings = load_settings()
     if key:
-        require_key(settings, key, dag_ids)
-        pipeline = pipeline_of(settings, key)
+        require_object(settings, key, dag_ids, zone="quarantine/")
+        pipeline = pipeline_of_object(settings, key)
     if pipeline:
         require_pipeline(settings, pipeline, dag_ids)
     names = [each.name for each in overview.readable_pipelines(settings, dag_ids)]
     read = partial(quarantine.read_quarantine, pipeline=pipeline, reason=reason, day=day, key=key)
-    found = within(partial(read, settings, names))
+    found = within(partial(read, settings, names), seconds=QUARANTINE_SECONDS)
     return found | {"releasable": {name: release.DAGS[name] for name in names if may_release(name, user)}}
 
 
@@ -248,8 +251,13 @@ def get_folder(dag_ids: Readable, prefix: str = "", token: str = "") -> Any:
     """One page of a folder of the lake."""
     settings = load_settings()
     require_key(settings, prefix, dag_ids)
+    if prefix and not prefix.endswith("/"):
+        # S3 would list what begins so: folders of other pipelines, too.
+        raise OutsideTheLake(f"{prefix!r} is no folder: it ends in /")
     found = within(partial(files.list_folder, settings, prefix, token))
     if prefix in ZONES:
+        # An object beside the folders is of no pipeline.
+        found["objects"] = []
         found["folders"] = [each for each in found["folders"] if _may_read(settings, each["prefix"], dag_ids)]
     return found
 
@@ -281,16 +289,16 @@ def download(key: str, dag_ids: Readable) -> Response:
     return Response(body, media_type="application/octet-stream", headers=HEADERS | disposition)
 
 
-def require_object(settings: Settings, key: str, dag_ids: set[str]) -> None:
-    """The key names an object of a pipeline that the user may read.
+def require_object(settings: Settings, key: str, dag_ids: set[str], zone: str = "") -> None:
+    """The key names an object, in that zone if one is given, of a pipeline that the user may read.
 
     Raises:
         OutsideTheLake: it names none.
         HTTPException: 403, the user may not read it.
     """
-    if not pipeline_of(settings, key):
-        raise OutsideTheLake(f"{key!r} belongs to no pipeline")
-    require_key(settings, key, dag_ids)
+    if not key.startswith(zone):
+        raise OutsideTheLake(f"{key!r} is not in {zone}")
+    require_pipeline(settings, pipeline_of_object(settings, key), dag_ids)
 
 
 def _read_whole(settings: Settings, key: str) -> bytes:

@@ -188,6 +188,26 @@ def test_a_large_quarantine_costs_a_bounded_number_of_requests(lake: Settings, f
     assert found["matching"] == 2 * quarantine.FILES_READ
 
 
+def test_the_newest_files_are_found_wherever_their_keys_are(lake: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(quarantine, "PAGE_KEYS", 3)
+    monkeypatch.setattr(quarantine, "FILES_READ", 2)
+    for number in (3, 1, 5, 0, 2, 4, 7, 6):
+        Run.of("datasets", f"run-{number}").quarantine("files", rejected(1))
+    found = quarantine.read_quarantine(lake, ["datasets"])
+    assert [each["key"].split("/")[2] for each in found["records"]] == ["run-6", "run-7"]
+    assert (found["is_whole"], found["is_listed"]) == (False, True)
+    (day,) = found["days"]
+    assert quarantine.read_quarantine(lake, ["datasets"], day=day)["matching"] == 2
+
+    monkeypatch.setattr(quarantine, "FILES_READ", 8)
+    assert quarantine.read_quarantine(lake, ["datasets"])["is_whole"]
+
+    monkeypatch.setattr(quarantine, "PAGES_LISTED", 2)
+    found = quarantine.read_quarantine(lake, ["datasets"])
+    assert (found["matching"], found["is_whole"], found["is_listed"]) == (6, False, False)
+    assert "first 6 files by key" in run_command("quarantine", "list", "--pipeline", "datasets")
+
+
 def test_a_folder_is_listed_a_page_at_a_time(lake: Settings) -> None:
     for number in range(3):
         s3.write_object(lake.lake_bucket, f"staging/events/run-{number}/x.json", b"{}")

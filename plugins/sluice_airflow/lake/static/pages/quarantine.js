@@ -70,7 +70,8 @@ const Counts = ({ found, filter }) => {
   const rows = [...byReason.values()].sort((one, other) => other.records - one.records);
   return html`<${Section} title=${`${plural(total, "rejected record")}`} aside=${found.is_whole ? "all that is kept (90 days)" : "in the newest files"}>
     ${!found.is_whole && html`<${Alert.Root} status="info" mb=3 size="sm"><${Alert.Indicator} /><${Alert.Title}>
-      Only the newest files are counted here. Choose a pipeline and a day for older ones.</${Alert.Title}></${Alert.Root}>`}
+      ${found.is_listed ? "Only the newest files are counted here. Choose a pipeline and a day for older ones."
+        : `There are too many files to list: these are the newest of the first ${number(found.files_listed)} of a pipeline by key. See Files for others.`}</${Alert.Title}></${Alert.Root}>`}
     <${Grid} templateColumns=${{ base: "1fr", xl: "1fr 1fr" }} gap=4>
       <${DataTable} label="Rejected records by pipeline and reason" maxH="320px" rows=${rows} rowKey=${(row) => row.pipeline + row.reason} columns=${[
         { name: "Pipeline", cell: (row) => row.pipeline },
