@@ -112,3 +112,37 @@ def test_an_object_of_no_own_pipeline_is_not_read(events_reader: TestClient, rou
 def test_an_object_of_an_own_pipeline_is_read(events_reader: TestClient) -> None:
     assert get(events_reader, "files/preview", key="raw/events/1.json")[1]["text"] == "{}"
     assert get(events_reader, "files/download", key="curated/events/data/1.json") == (200, {})
+
+
+def asked_from(origin: str, host: str) -> Any:
+    from starlette.requests import Request
+
+    headers = {"origin": origin, "host": host, "content-type": "application/json"}
+    return Request(
+        {"type": "http", "headers": [(name.encode(), value.encode()) for name, value in headers.items() if value]}
+    )
+
+
+@pytest.mark.parametrize(
+    ("origin", "host", "base_url", "is_refused"),
+    [
+        ("http://here:8080", "here:8080", "", False),
+        ("https://airflow.example", "api:8080", "https://airflow.example/team", False),
+        ("https://evil.example", "api:8080", "https://airflow.example/team", True),
+        ("https://airflow.example:444", "api:8080", "https://airflow.example", True),
+        ("null", "", "", True),
+    ],
+)
+def test_a_release_comes_from_the_address_of_the_web_ui_also_behind_a_proxy(
+    monkeypatch: pytest.MonkeyPatch, origin: str, host: str, base_url: str, *, is_refused: bool
+) -> None:
+    from fastapi import HTTPException
+
+    from sluice_airflow.lake import app
+
+    monkeypatch.setenv("AIRFLOW__API__BASE_URL", base_url)
+    if is_refused:
+        with pytest.raises(HTTPException, match="other sites"):
+            app.require_same_site(asked_from(origin, host))
+    else:
+        app.require_same_site(asked_from(origin, host))

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 ROWS_READ = 200_000
+"""Rows of a table that charts read, in no order; of a larger one a chart says that it shows a part."""
+
 POINTS = 200
 """Points of a line, at the most."""
 
@@ -28,6 +30,8 @@ BINS = 20
 
 def read_charts(settings: Settings, name: str, now: datetime) -> list[dict[str, Any]]:
     """The charts of a table: `title`, `kind` (`line` or `bar`), `unit`, `labels` and `series` (name -> values).
+
+    One that reads rows of the table has `is_whole`, whether those are all that it should show, and `rows_read`.
 
     Raises:
         TableMissing: there is no such table.
@@ -44,12 +48,19 @@ def read_charts(settings: Settings, name: str, now: datetime) -> list[dict[str, 
 def _scan(settings: Settings, name: str, columns: Iterable[str], where: str = "") -> Any:
     row_filter: Any = {"row_filter": where} if where else {}
     table = definitions.load(settings, name)
-    return table.scan(**row_filter, selected_fields=tuple(columns), limit=ROWS_READ).to_arrow()
+    # One more than is drawn tells whether there are more.
+    return table.scan(**row_filter, selected_fields=tuple(columns), limit=ROWS_READ + 1).to_arrow()
 
 
-def _rows(settings: Settings, name: str, columns: Iterable[str], where: str = "") -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = _scan(settings, name, columns, where).to_pylist()
-    return rows
+def _rows(settings: Settings, name: str, columns: Iterable[str], where: str = "") -> tuple[list[dict[str, Any]], bool]:
+    found = _scan(settings, name, columns, where)
+    rows: list[dict[str, Any]] = found.slice(0, ROWS_READ).to_pylist()
+    return rows, len(found) <= ROWS_READ
+
+
+def of_rows(charts: Iterable[dict[str, Any]], *, is_whole: bool) -> list[dict[str, Any]]:
+    """Charts that say whether they show all rows of their table, or how many of them."""
+    return [each | {"is_whole": is_whole, "rows_read": ROWS_READ} for each in charts]
 
 
 def chart(title: str, kind: str, unit: str, labels: list[str], series: Mapping[str, list[Any]]) -> dict[str, Any]:
@@ -60,8 +71,8 @@ def chart(title: str, kind: str, unit: str, labels: list[str], series: Mapping[s
 def _pulls(settings: Settings, now: datetime) -> list[dict[str, Any]]:
     since = (now - timedelta(days=31)).isoformat()
     columns = ("observed_at", "namespace", "name", "star_count", "pull_count")
-    rows = _rows(settings, "dockerhub_history", columns, f"observed_at >= '{since}'")
-    return popularity(rows)
+    rows, is_whole = _rows(settings, "dockerhub_history", columns, f"observed_at >= '{since}'")
+    return of_rows(popularity(rows), is_whole=is_whole)
 
 
 def popularity(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -89,7 +100,8 @@ def _events(settings: Settings, now: datetime) -> list[dict[str, Any]]:
     where = f"created_datetime >= '{start.isoformat()}' and created_datetime < '{end.isoformat()}'"
     found = _scan(settings, "events", ("created_datetime", "event_type"), where)
     runs = history.read_runs_of(settings.runs_table, "events_hourly", now - timedelta(days=7), RUNS_READ)
-    return [events_by_type(_hourly(found), start), shares(runs)]
+    by_type = events_by_type(_hourly(found.slice(0, ROWS_READ)), start)
+    return [*of_rows([by_type], is_whole=len(found) <= ROWS_READ), shares(runs)]
 
 
 def _hourly(events: pa.Table) -> list[dict[str, Any]]:
@@ -141,7 +153,8 @@ def shares(runs: Iterable[history.RunRecord]) -> dict[str, Any]:
 def _rates(settings: Settings, now: datetime) -> list[dict[str, Any]]:
     since = (now - timedelta(days=31)).isoformat()
     columns = ("module", "timestamp", "success_rate", "published_at")
-    return success_rates(_rows(settings, "module_success_rates", columns, f"published_at >= '{since}'"))
+    rows, is_whole = _rows(settings, "module_success_rates", columns, f"published_at >= '{since}'")
+    return of_rows(success_rates(rows), is_whole=is_whole)
 
 
 def success_rates(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -171,10 +184,11 @@ def success_rates(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _accommodations(settings: Settings, now: datetime) -> list[dict[str, Any]]:  # noqa: ARG001
-    rows = _rows(settings, "accommodations_current", ("partner_name",))
+    rows, is_whole = _rows(settings, "accommodations_current", ("partner_name",))
     gates = history.read_gate_history(settings.runs_table, "accommodations/consolidate", quality.RUNS_SHOWN)
     measures = [(quality.read_report(settings, gate) or {}).get("measures", {}) for gate in gates]
-    return [by_partner(row["partner_name"] for row in rows), dropped(measures)]
+    winners = by_partner(row["partner_name"] for row in rows)
+    return [*of_rows([winners], is_whole=is_whole), dropped(measures)]
 
 
 def by_partner(partners: Iterable[str]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from airflow.api_fastapi.auth.managers.models.base_user import BaseUser
 from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity, DagDetails
 from airflow.api_fastapi.core_api.security import GetUserDep, requires_access_dag
 from airflow.api_fastapi.logging.decorators import action_logging
+from airflow.configuration import conf
 from airflow.models.dag import DagModel
 from botocore.exceptions import BotoCoreError, ClientError
 from fastapi import APIRouter, Depends, FastAPI, HTTPException, Query, Request, Response
@@ -214,7 +215,9 @@ def require_same_site(request: Request) -> None:
         HTTPException: 403, it comes from elsewhere; 415, it is no JSON, which a form of another site cannot send.
     """
     origin = request.headers.get("origin")
-    if origin and urlsplit(origin).netloc != request.headers.get("host"):
+    # A proxy may rewrite Host; Airflow's configuration has the address that browsers use.
+    own = {request.headers.get("host", ""), urlsplit(conf.get("api", "base_url", fallback="")).netloc}
+    if origin and urlsplit(origin).netloc not in own - {""}:
         raise HTTPException(403, "Requests of other sites are refused")
     if request.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
         raise HTTPException(403, "Requests of other sites are refused")

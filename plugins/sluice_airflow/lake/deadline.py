@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeout
-from typing import TypeVar
+from threading import BoundedSemaphore
+from typing import Any, TypeVar
 
 from sluice.aws.sessions import client_of
 from sluice.errors import SluiceError
@@ -18,7 +19,15 @@ ANSWER_SECONDS = 2.5
 THREADS = 8
 """Reads at the same time; those that hang end by the time limits of their clients."""
 
+WAITING = 32
+"""Reads that wait for a thread, at the most; more are refused at once."""
+
 _pool = ThreadPoolExecutor(THREADS, thread_name_prefix="lake")
+_places = BoundedSemaphore(THREADS + WAITING)
+
+
+def _leave(done: Future[Any]) -> None:  # noqa: ARG001
+    _places.release()
 
 
 class NoAnswer(SluiceError):
@@ -29,11 +38,17 @@ def within(read: Callable[[], Read], seconds: float = ANSWER_SECONDS) -> Read:
     """What a function reads from AWS.
 
     Raises:
-        NoAnswer: it took longer; the call goes on in its thread, whose clients give up soon.
+        NoAnswer: it took longer, or too many wait already. A call that has begun goes on in its thread, whose
+            clients give up soon; one that still waits for a thread is never made.
     """
     # For the whole process: the API server asks AWS for these pages alone.
     client_of.is_hasty = True
+    if not _places.acquire(blocking=False):
+        raise NoAnswer(f"AWS is slow: {WAITING} reads wait for it already; try again soon")
+    asked = _pool.submit(read)
+    asked.add_done_callback(_leave)
     try:
-        return _pool.submit(read).result(seconds)
+        return asked.result(seconds)
     except FutureTimeout:
+        asked.cancel()
         raise NoAnswer(f"AWS did not answer within {seconds:g} s") from None

@@ -1,8 +1,14 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 
+import pyarrow as pa
+import pytest
+
+from sluice.aws.tables import definitions
+from sluice.lake_views import charts
 from sluice.lake_views.charts import (
     EVENT_HOURS,
     POINTS,
@@ -14,7 +20,9 @@ from sluice.lake_views.charts import (
     shares,
     success_rates,
 )
+from sluice.monitoring import history
 from sluice.monitoring.history import RunRecord
+from sluice.settings import Settings
 
 NOW = datetime(2026, 11, 27, 15, tzinfo=UTC)
 
@@ -79,3 +87,23 @@ def test_partners_and_dropped_records_are_counted() -> None:
         "partner blocked": 0,
         "rejected": 0,
     }
+
+
+@pytest.mark.parametrize(("rows", "is_whole"), [(4, True), (5, True), (6, False)])
+def test_a_chart_of_more_rows_than_are_read_says_that_it_is_a_part(
+    monkeypatch: pytest.MonkeyPatch, rows: int, *, is_whole: bool
+) -> None:
+    def scan(*, limit: int, **_: Any) -> Any:
+        table = pa.table({"partner_name": ["a"] * rows, "created_datetime": [NOW] * rows, "event_type": ["x"] * rows})
+        return SimpleNamespace(to_arrow=lambda: table.select(_["selected_fields"]).slice(0, limit))
+
+    monkeypatch.setattr(charts, "ROWS_READ", 5)
+    monkeypatch.setattr(definitions, "load", lambda *_: SimpleNamespace(scan=scan))
+    monkeypatch.setattr(history, "read_runs_of", lambda *_: [])
+    monkeypatch.setattr(history, "read_gate_history", lambda *_: [])
+    settings = Settings(_env_file=None)
+    for table in ("accommodations_current", "events"):
+        chart, other = charts.read_charts(settings, table, NOW)
+        assert (chart["is_whole"], chart["rows_read"]) == (is_whole, 5)
+        assert sum(map(sum, chart["series"].values())) == min(rows, 5)
+        assert "is_whole" not in other

@@ -63,6 +63,7 @@ const Charts = ({ name }) => {
     templateColumns=${{ base: "1fr", xl: charts.length > 1 ? "1fr 1fr" : "1fr" }}>
     ${charts.map((chart) => html`<${Card} key=${chart.title}>
       <${Heading} as="h3" size="sm" mb=2>${chart.title}${chart.unit && html` <${Text} as="span" color="fg.muted" fontWeight="normal">(${chart.unit})</${Text}>`}</${Heading}>
+      ${chart.is_whole === false && html`<${Text} fontSize="xs" color="fg.warning" mb=2 data-testid="partial">A part of the data: ${number(chart.rows_read)} rows only, in no order.</${Text}>`}
       <${Chart} option=${optionOf(chart)} height="280px"
         label=${`${chart.title}: ${Object.keys(chart.series).join(", ")}; ${plural(chart.labels.length, "point")} from ${chart.labels[0]} to ${chart.labels[chart.labels.length - 1]}`} />
     </${Card}>`)}
