@@ -60,7 +60,7 @@ def note_publication(context: Context, result: Any = None) -> None:
     returned = result if isinstance(result, dict) else {}
     counts = {name: returned[name] for name in COUNTS if name in returned}
     snapshots = returned.get("snapshots", {})
-    bucket, run = load_settings().lake_bucket, run_slug(context["ti"].run_id)
+    bucket, run = load_settings().lake_bucket, run_of_keys(context)
     for asset in outlets:
         report = lake.quality_key(asset.extra["gate"], run, "html")
         quarantine = lake.quarantine_key(asset.extra["pipeline"], run, "")
@@ -72,3 +72,11 @@ def note_publication(context: Context, result: Any = None) -> None:
             "report": f"s3://{bucket}/{report}",
             "quarantine": f"s3://{bucket}/{quarantine.removesuffix('.jsonl')}",
         }
+
+
+def run_of_keys(context: Context) -> str:
+    """The run as a part of the keys of a publishing task: as its gate has it, which may not be the run's id."""
+    run_id = context["ti"].run_id
+    upstream: list[Any] = list(context["task"].upstream_list)
+    templates = [before.run for before in upstream if hasattr(before, "gate")]
+    return run_slug(templates[0].replace("{{ run_id }}", run_id) if templates else run_id)

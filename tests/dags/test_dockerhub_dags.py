@@ -201,10 +201,23 @@ def test_a_rebuild_of_a_past_month_is_the_run_of_its_logical_date(account: Docke
     client("s3").delete_object(Bucket=account.settings.lake_bucket, Key=keys[3])
     october = run_dag("dockerhub_rebuild", logical_date=datetime(2023, 10, 1, tzinfo=UTC))
     assert returned(october, "publish_aggregates")["records_in"] == 1
+    assert reports_of(october) <= {f"s3://{account.settings.lake_bucket}/{key}" for key in account.keys("quality/")}
     assert account.shown()["months"] == WORKED_MONTHS
     september = run_dag("dockerhub_rebuild", logical_date=datetime(2023, 9, 1, tzinfo=UTC))
     assert returned(september, "publish_aggregates")["records_in"] == 3
     assert account.shown()["months"] == WORKED_MONTHS | {"2023-09": [{"star_count": 200, "pull_count": 180_000_000}]}
+
+
+def reports_of(run: Any) -> set[str]:
+    """The reports that the asset events of a run name."""
+    from airflow.models.asset import AssetEvent
+    from airflow.utils.session import create_session
+    from sqlalchemy import select
+
+    with create_session() as session:
+        events = session.scalars(select(AssetEvent).where(AssetEvent.source_run_id == run.run_id)).all()
+        assert events
+        return {str(event.extra["report"]) for event in events}
 
 
 def test_a_month_of_long_ago_without_objects_has_nothing_to_rebuild(account: DockerHubAccount, run_dag: RunDag) -> None:
