@@ -88,6 +88,16 @@ def test_a_new_pipeline_is_one_edit_of_a_file_that_was_there(checkout: Path) -> 
 def test_new_pipelines_pass_style_and_unit_tests(checkout: Path) -> None:
     run(checkout, "-m", "ruff", "check", "--no-cache", ".")
     run(checkout, "-m", "ruff", "format", "--no-cache", "--check", ".")
+    steps = [f"include/sluice/pipelines/{name}/steps.py" for name in NEW]
+    run(
+        checkout,
+        "-m",
+        "mypy",
+        "--follow-imports=silent",
+        "--cache-dir",
+        str(PROJECT_ROOT / ".mypy_cache" / "new"),
+        *steps,
+    )
     names = [f"tests/unit/{name}" for name in NEW]
     run(checkout, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--import-mode=importlib", *names)
 
@@ -99,6 +109,17 @@ def test_new_pipelines_have_pages_and_commands(checkout: Path) -> None:
         assert f"`curated/{name}`" in (checkout / "docs" / "tables.md").read_text()
         assert f"sluice {name} show" in (checkout / "docs" / "commands.md").read_text()
     assert "# SLUICE_API_MAX_MESSAGES=100" in (checkout / ".env.example").read_text()
+
+
+def test_new_pipelines_are_in_the_lineage_from_source_to_reader(checkout: Path) -> None:
+    program = (
+        "import sys; from sluice.lake_views.lineage import paths; from sluice.settings import load_settings;"
+        "ways = paths(load_settings());"
+        "[print(name, *(node.kind for way in ways[name] for node in way)) for name in sys.argv[1:]]"
+    )
+    kinds = dict(line.split(" ", 1) for line in run(checkout, "-c", program, *NEW).splitlines())
+    by_trigger = {"queue": "source queue dag dag table reader", "schedule": "source dag dag table reader"}
+    assert kinds == {name: by_trigger[trigger] for name, trigger in NEW.items()}
 
 
 def test_new_pipelines_publish_their_samples_once(checkout: Path, settings: Settings) -> None:

@@ -1,7 +1,7 @@
 """One graph of all pipelines, from source to readers, with the state of each node and what waits on the way.
 
-Nodes are sources, queues and streams, Dags, and what they publish. The way of the data is declared here, by the names
-of the settings; states come from the overview.
+Nodes are sources, queues and streams, Dags, and what they publish. The ways of the five pipelines are written here, in
+more detail than they declare; those of any other follow from its declaration. States come from the overview.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from datetime import datetime
 from itertools import pairwise
 from typing import Any
 
+from sluice.core.pipeline import Pipeline
 from sluice.lake_views import overview
 from sluice.monitoring.pipelines import pipelines
 from sluice.settings import Settings
@@ -60,7 +61,7 @@ def paths(settings: Settings) -> dict[str, list[Path]]:
     csv_queue = Node(settings.datasets_queue, QUEUE, "arrivals of CSV files")
     analysts = Node("SQL engines", READER, "Athena, Spark, DuckDB, sluice tables read")
     services = Node("services", READER, "read DynamoDB, subscribe to topics")
-    return {
+    written: dict[str, list[Path]] = {
         "dockerhub": [
             (hub, dag["dockerhub_pull"], Node("dockerhub_history", TABLE, "a row a pull"), analysts),
             (dag["dockerhub_pull"], raw_hub, hub_queue, dag["dockerhub_aggregate"]),
@@ -97,6 +98,22 @@ def paths(settings: Settings) -> dict[str, list[Path]]:
             (csv, csv_queue, dag["datasets_aggregate"], Node("datasets", TABLE, "a parquet file a dataset"), analysts),
         ],
     }
+    return {
+        pipeline.name: written.get(pipeline.name) or declared_paths(pipeline, analysts)
+        for pipeline in pipelines(settings)
+        if pipeline.assets
+    }
+
+
+def declared_paths(pipeline: Pipeline, reader: Node) -> list[Path]:
+    """The ways of a pipeline's data as it declares them: its first asset, queues and streams, Dags, their tables."""
+    source = Node(pipeline.assets[0].name, SOURCE, pipeline.assets[0].description)
+    found: list[Path] = []
+    for dag in pipeline.dags:
+        waiting = [Node(queue, QUEUE) for queue in dag.queues] + [Node(each.name, STREAM) for each in dag.streams]
+        found += [(source, each, Node(dag.dag_id, DAG)) for each in waiting] or [(source, Node(dag.dag_id, DAG))]
+        found += [(Node(dag.dag_id, DAG), Node(table, TABLE), reader) for table in dag.tables]
+    return found
 
 
 def read_lineage(settings: Settings, dag_ids: Container[str], now: datetime, web_url: str) -> dict[str, Any]:
