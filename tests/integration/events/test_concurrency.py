@@ -13,7 +13,8 @@ from uuid import UUID
 import pytest
 
 from sluice.aws.tables import reading
-from sluice.pipelines.events import dirty_hours, rebuild, steps, storage
+from sluice.core.run import Run
+from sluice.pipelines.events import dirty_hours, hourly, rebuild, steps, storage
 from sluice.pipelines.events import hours as published_hours
 from sluice.settings import load_settings
 
@@ -138,3 +139,34 @@ def test_backfills_beside_the_schedule_and_late_events_publish_each_change_once(
         assert all(before[hour] <= now[hour] for hour in hours), "an older view took the place of a newer one"
         assert now != before, "the same rows were published again"
         before = now
+
+
+def test_a_slow_run_does_not_note_fewer_rows_than_the_table_has(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run finds its rows published already, and notes that only after another run published more of them."""
+    airflow, hour = Airflow(world.day + timedelta(days=1)), world.hour
+    put_wave(world, [hour], 0)
+    airflow.ingest("first")
+    for run in ("slow", "same"):
+        steps.register_partition(run, hour)
+        steps.dedup(run)
+        steps.check_hour(run)
+    steps.publish_hour("same", airflow.now)
+    commit = hourly._commit
+
+    def publish_more_before_it_is_noted(dag_id: str, run: str, prepared: Any) -> Any:
+        outcome = commit(dag_id, run, prepared)
+        if run == Run.of("events", "slow").slug:
+            put_wave(world, [hour], 1)
+            airflow.ingest("second")
+            airflow.hourly("late", hour)
+        return outcome
+
+    early = airflow.now()
+    later = count()
+    monkeypatch.setattr(hourly, "_commit", publish_more_before_it_is_noted)
+    steps.publish_hour("slow", lambda: early + timedelta(hours=1, microseconds=next(later)))
+    noted = published_hours.read_hour(world.settings.events_hours_table, world.settings.events_stream, hour)
+    assert noted is not None
+    raw = storage.list_raw(world.settings.lake_bucket, hour)
+    assert (noted.run, noted.rows, noted.raw_files) == (Run.of("events", "late").slug, 2 * EVENTS_A_WAVE, len(raw))
+    world.assert_each_event_curated_once()

@@ -84,6 +84,7 @@ class Snapshot:
         operation: `append`, `overwrite`, `delete` or `replace`.
         summary: counts of Iceberg, and what the writer noted (`sluice.run`, `sluice.dag`, counts).
         is_current: whether readers see it now.
+        sequence_number: that of the commit, larger than those of all before it; 0 in older formats of a table.
     """
 
     snapshot_id: int
@@ -91,6 +92,7 @@ class Snapshot:
     operation: str
     summary: Mapping[str, str] = field(hash=False)
     is_current: bool = True
+    sequence_number: int = 0
 
 
 # The catalog
@@ -244,4 +246,5 @@ def snapshot_of(table: Table, found: iceberg.Snapshot | None) -> Snapshot:
         summary.operation.value if summary else "",
         dict(summary.additional_properties) if summary else {},
         found.snapshot_id == table.metadata.current_snapshot_id,
+        found.sequence_number or 0,
     )

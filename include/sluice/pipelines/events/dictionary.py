@@ -63,6 +63,7 @@ COLLECTIONS = (
             Field("run", "S", "run that published it"),
             Field("published_at", "S", "when, ISO 8601 in UTC"),
             Field("snapshot_id", "S", "snapshot of `events` with its rows; missing where it has none"),
+            Field("sequence_number", "N", "of the snapshot, orders publications; missing in items of version 1.0"),
         ),
         ("events_hourly", "events_rebuild"),
         "as for `events`",

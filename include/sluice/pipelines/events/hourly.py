@@ -216,8 +216,15 @@ def publish(dag_id: str, run: Run, prepared: Sequence[PreparedHour]) -> Summary:
             dirty_hours.mark_dirty(table, stream, hour, f"yield:{run.slug}", because, now)
             log.warning("%s: what the other one published stays, and the hour will be processed again", because)
         else:
-            rows, snapshot_id = each.output.measures.counts["rows"], commit.snapshot_id if commit else None
-            published = PublishedHour(len(each.inputs.raw), rows, run.slug, now, snapshot_id)
+            snapshot = commit.snapshot if commit else None
+            published = PublishedHour(
+                len(each.inputs.raw),
+                each.output.measures.counts["rows"],
+                run.slug,
+                now,
+                str(snapshot.snapshot_id) if snapshot else None,
+                snapshot.sequence_number if snapshot else 0,
+            )
             hours.write_hour(table, stream, hour, published)
         dirty_hours.clear_dirty_hour(table, stream, hour, claim)
 

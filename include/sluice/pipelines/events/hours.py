@@ -31,6 +31,7 @@ class PublishedHour:
         run: the run that published it.
         published_at: when (UTC).
         snapshot_id: snapshot of `events` with its rows; None where it has none, or in items of older versions.
+        sequence_number: that of the snapshot, by which publications are ordered; 0 where there is none.
     """
 
     raw_files: int
@@ -38,6 +39,7 @@ class PublishedHour:
     run: str
     published_at: datetime
     snapshot_id: str | None = None
+    sequence_number: int = 0
 
 
 def state_key(stream: str, state: str, hour: datetime) -> dynamodb.Item:
@@ -79,23 +81,28 @@ def _published(item: dynamodb.Item) -> PublishedHour:
         item["run"],
         datetime.fromisoformat(item["published_at"]),
         item.get("snapshot_id"),
+        item.get("sequence_number", 0),
     )
 
 
 def write_hour(table: str, stream: str, hour: datetime, published: PublishedHour) -> None:
-    """Note a publication, unless a later one is noted; one conditional write."""
-    at = published.published_at.isoformat()
+    """Note a publication, unless that of a later snapshot or from more raw files is noted; one conditional write.
+
+    The order is that of the commits: a run may come to this line after one that published the hour since.
+    """
     item = {
         **state_key(stream, PUBLISHED, hour),
         "raw_files": published.raw_files,
         "rows": published.rows,
         "run": published.run,
-        "published_at": at,
+        "published_at": published.published_at.isoformat(),
+        "sequence_number": published.sequence_number,
     }
     if published.snapshot_id is not None:
         item["snapshot_id"] = published.snapshot_id
-    is_newer = "attribute_not_exists(published_at) OR published_at <= :at"
-    dynamodb.write(dynamodb.Put(table, item, condition=is_newer, values={":at": at}))
+    is_newer = "attribute_not_exists(sequence_number) OR (sequence_number <= :sequence AND raw_files <= :raw_files)"
+    values = {":sequence": published.sequence_number, ":raw_files": published.raw_files}
+    dynamodb.write(dynamodb.Put(table, item, condition=is_newer, values=values))
 
 
 def forget_hour(table: str, stream: str, hour: datetime) -> None:
