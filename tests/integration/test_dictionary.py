@@ -7,9 +7,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from sluice.aws.sessions import client
+from sluice.core import checkpoints
 from sluice.monitoring import history, runs
 from sluice.monitoring.dictionary import collections
-from sluice.pipelines.events import checkpoints, dirty_hours, hours
+from sluice.pipelines.events import dirty_hours, hours
+from sluice.pipelines.events.pipeline import event_stream
 from sluice.settings import Settings
 
 AT = datetime(2026, 11, 27, 12, tzinfo=UTC)
@@ -37,17 +39,17 @@ def test_every_attribute_that_runs_write_is_in_the_dictionary(deployed: Settings
 
 
 def test_every_attribute_that_an_ingest_and_a_publication_write_is_in_the_dictionary(deployed: Settings) -> None:
-    table, stream = deployed.events_checkpoint_table, deployed.events_stream
+    stream = event_stream(deployed)
     for after, last in ((None, "1"), ("1", "2")):
         batch = [checkpoints.ShardBatch("shard", after, last, last, 1, closed=True)]
-        checkpoints.announce_batch(table, stream, last, batch)
+        checkpoints.announce_batch(stream, last, batch)
         if after is None:
-            checkpoints.commit_batch(table, stream, last, batch)
-    assert written(table, "stream_checkpoints", lambda _: "shards") == described("stream_checkpoints")
+            checkpoints.commit_batch(stream, last, batch)
+    assert written(stream.checkpoint_table, "stream_checkpoints", lambda _: "shards") == described("stream_checkpoints")
 
-    table = deployed.events_hours_table
-    dirty_hours.claim_hour(table, stream, AT, "revision", None, "run", AT)
-    hours.write_hour(table, stream, AT, hours.PublishedHour(1, 2, "run", AT, "1"))
+    table, name = deployed.events_hours_table, deployed.events_stream
+    dirty_hours.claim_hour(table, name, AT, "revision", None, "run", AT)
+    hours.write_hour(table, name, AT, hours.PublishedHour(1, 2, "run", AT, "1"))
 
     assert written(table, "events_hours", lambda item: item["state"]["S"].partition("#")[2]) == described(
         "events_hours"

@@ -11,6 +11,7 @@ from typing import Any
 from sluice.aws import kinesis, sqs
 from sluice.aws.sessions import ResourceMissing
 from sluice.aws.threads import in_parallel
+from sluice.core.checkpoints import Checkpoint, read_checkpoints
 from sluice.core.pipeline import Dag, Pipeline, Stream
 from sluice.monitoring.runs import Depth, Runs, read_runs
 from sluice.settings import Settings
@@ -141,13 +142,11 @@ def _last_empty(runs: Runs, dags: Iterable[Dag], queue: str) -> datetime:
 
 def stream_lag_seconds(stream: Stream, now: datetime) -> float | None:
     """How long the oldest record of a stream has waited that is behind no checkpoint; None without such a stream."""
-    from sluice.pipelines.events.checkpoints import Checkpoint, read_checkpoints
-
     try:
         shards = kinesis.list_shards(stream.name)
     except ResourceMissing:
         return None
-    checkpoints = read_checkpoints(stream.checkpoint_table, stream.name)
+    checkpoints = read_checkpoints(stream)
     found = [(shard.shard_id, checkpoints.get(shard.shard_id, Checkpoint())) for shard in shards]
     waiting = in_parallel(
         lambda shard: kinesis.waiting_seconds(stream.name, shard[0], after=shard[1].sequence_number, now=now),

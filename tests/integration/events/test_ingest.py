@@ -16,8 +16,9 @@ import pytest
 from embedded_aws import FaultInjection
 from sluice.aws import glue, kinesis, s3, sessions
 from sluice.aws.tables import reading
+from sluice.core import checkpoints
 from sluice.core.quality import GateFailed
-from sluice.pipelines.events import checkpoints, ingest, steps, storage
+from sluice.pipelines.events import ingest, steps, storage
 from sluice.pipelines.events.batch import IngestBatch
 from sluice.pipelines.events.records import Reason
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from sluice.pipelines.events.checkpoints import ShardBatch
+from sluice.core.checkpoints import ShardBatch
 from sluice.pipelines.events.storage import parse_hour
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import asdict
 from datetime import datetime, timedelta
@@ -13,19 +12,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from sluice import lake
-from sluice.aws import glue, kinesis, s3
-from sluice.aws.threads import THREADS
+from sluice.aws import glue, s3
+from sluice.core import streams
+from sluice.core.checkpoints import ShardBatch
 from sluice.core.quarantine import Rejection
 from sluice.core.run import Run
-from sluice.pipelines.events import PIPELINE, checkpoints, dirty_hours, expectations, hours, storage
+from sluice.pipelines.events import PIPELINE, dirty_hours, expectations, hours, storage
 from sluice.pipelines.events.batch import IngestBatch, Measures, RawFile, RejectedFile
-from sluice.pipelines.events.checkpoints import Checkpoint, ShardBatch
 from sluice.pipelines.events.dirty_hours import DirtyHour
+from sluice.pipelines.events.pipeline import event_stream
 from sluice.pipelines.events.records import RESCUED_COLUMN, Envelope, Reason, record_text
 from sluice.settings import Settings
 
 if TYPE_CHECKING:
-    from sluice.aws.kinesis import Budget, Page, Shard
+    from sluice.aws.kinesis import StreamRecord
     from sluice.pipelines.events.transform import HourFile, TransformResult
 
 log = logging.getLogger(__name__)
@@ -44,71 +44,20 @@ GLUE_TYPES = {"VARCHAR": "string", "BIGINT": "bigint", "DOUBLE": "double", "BOOL
 
 
 def drain_shards(settings: Settings, folder: Path) -> list[ShardBatch]:
-    """Drain the shards side by side, but parents before their children; envelopes go to `<folder>/<shard>.parquet`."""
-    folder.mkdir(parents=True)
-    found = checkpoints.read_checkpoints(settings.events_checkpoint_table, settings.events_stream)
-    budget = kinesis.Budget(settings.events_max_records)
-    waiting = {shard.shard_id: shard for shard in kinesis.list_shards(settings.events_stream)}
-    finished = {shard_id for shard_id, each in found.items() if each.closed}
-    batch: list[ShardBatch] = []
-
-    def drain_one(shard: Shard) -> ShardBatch:
-        return _drain_shard(settings, shard.shard_id, found.get(shard.shard_id, Checkpoint()), budget, folder)
-
-    for shard_id in finished:
-        waiting.pop(shard_id, None)
-    with ThreadPoolExecutor(THREADS) as pool:
-        while ready := [shard for shard in waiting.values() if finished.issuperset(shard.parents)]:
-            for drained in pool.map(drain_one, ready):
-                del waiting[drained.shard_id]
-                if drained.closed:
-                    finished.add(drained.shard_id)
-                if drained.closed or drained.last != drained.after:
-                    batch.append(drained)
-    return batch
-
-
-def _drain_shard(settings: Settings, shard_id: str, checkpoint: Checkpoint, budget: Budget, folder: Path) -> ShardBatch:
-    """Write the records of one shard to a file of envelopes, page by page."""
+    """Drain the stream; the envelopes of each shard go to `<folder>/<shard>.parquet`, page by page."""
     from sluice.pipelines.events.transform import write_envelopes
 
-    until = checkpoint.pending_until
-    numbers: list[str] = []
-    closed = False
+    folder.mkdir(parents=True)
 
-    def envelopes() -> Iterator[Envelope]:
-        nonlocal closed
-        for page in _pages(settings, shard_id, checkpoint, budget):
-            closed = page.closed
-            for each in page.records:
-                # The first and the last are wanted.
-                numbers[1:] = [each.sequence_number]
-                yield Envelope(shard_id, each.sequence_number, each.arrived_at, record_text(each.data))
-
-    path = folder / f"{shard_id}.parquet"
-    records = write_envelopes(envelopes(), path)
-    if not records:
-        path.unlink()
-    last = numbers[-1] if numbers else checkpoint.sequence_number
-    if until is not None and last != until:
-        log.warning(
-            "RECORDS MAY BE LOST: stream %s, %s was to be read up to %s again, but ends at %s;"
-            " they have left the stream before their batch was published",
-            *(settings.events_stream, shard_id, until, last),
+    def write(shard_id: str, records: Iterator[StreamRecord]) -> None:
+        path = folder / f"{shard_id}.parquet"
+        envelopes = (
+            Envelope(shard_id, each.sequence_number, each.arrived_at, record_text(each.data)) for each in records
         )
-        last = until
-    return ShardBatch(shard_id, checkpoint.sequence_number, numbers[0] if numbers else None, last, records, closed)
+        if not write_envelopes(envelopes, path):
+            path.unlink()
 
-
-def _pages(settings: Settings, shard_id: str, checkpoint: Checkpoint, budget: Budget) -> Iterator[Page]:
-    until = checkpoint.pending_until
-    return kinesis.read_pages(
-        settings.events_stream,
-        shard_id,
-        after=checkpoint.sequence_number,
-        until=until,
-        budget=None if until else budget,
-    )
+    return streams.drain_shards(event_stream(settings), settings.events_max_records, write)
 
 
 # Staging

@@ -24,7 +24,7 @@ def pipeline(settings: Settings) -> Pipeline:
                 "events_ingest",
                 "*/5 * * * *",
                 deadline_seconds=900,
-                streams=(Stream(settings.events_stream, settings.events_checkpoint_table),),
+                streams=(event_stream(settings),),
             ),
             Dag("events_hourly", "0 * * * *", deadline_seconds=1800, tables=("events",), partitioned=True),
             Dag("events_rebuild", None, partitioned=True),
@@ -59,6 +59,11 @@ def pipeline(settings: Settings) -> Pipeline:
         ),
         keep_columns=_columns_added,
     )
+
+
+def event_stream(settings: Settings) -> Stream:
+    """The stream of the events, with its checkpoints."""
+    return Stream(settings.events_stream, settings.events_checkpoint_table)
 
 
 def _tables() -> tuple[TableDefinition, ...]:

@@ -10,14 +10,16 @@ from typing import Any
 
 from sluice.aws import glue, s3
 from sluice.aws.tables import commits
+from sluice.core import streams
 from sluice.core.quality.gate import GateResult, run_gate
 from sluice.core.run import Run, utc_now
 from sluice.core.scratch import scratch_folder
 from sluice.core.staging import Summary, publish_once
 from sluice.core.tally import Tally
 from sluice.errors import TerminalError
-from sluice.pipelines.events import PIPELINE, checkpoints, dirty_hours, expectations, hourly, ingest, storage
+from sluice.pipelines.events import PIPELINE, dirty_hours, expectations, hourly, ingest, storage
 from sluice.pipelines.events.batch import HourInputs, HourOutput, IngestBatch, PreparedHour
+from sluice.pipelines.events.pipeline import event_stream
 from sluice.settings import load_settings
 
 log = logging.getLogger(__name__)
@@ -101,16 +103,18 @@ def publish_batch(run_id: str) -> dict[str, int]:
 
 def _publish_batch(run: str, batch: IngestBatch, now: datetime) -> dict[str, int]:
     settings = load_settings()
-    bucket, table, stream = settings.lake_bucket, settings.events_checkpoint_table, settings.events_stream
-    if batch.shards and checkpoints.announce_batch(table, stream, run, batch.shards):
+    bucket, stream = settings.lake_bucket, event_stream(settings)
+
+    def write() -> None:
         # Before the first file: what is drained again is planned with the same columns.
         glue.add_columns(settings.glue_database, storage.RAW_TABLE, batch.columns)
         s3.copy_objects(bucket, [(each.staged, each.key) for each in batch.rejected])
         s3.copy_objects(bucket, [(each.staged, each.key) for each in batch.files])
         # After the last file: a reader of the marker sees the files too.
         for hour, reason in dirty_hours.hours_to_mark(batch.files, run, settings.events_dedup_window_hours).items():
-            dirty_hours.mark_dirty(settings.events_hours_table, stream, hour, run, reason, now)
-        checkpoints.commit_batch(table, stream, run, batch.shards)
+            dirty_hours.mark_dirty(settings.events_hours_table, stream.name, hour, run, reason, now)
+
+    streams.publish_batch(stream, run, batch.shards, write)
     return Tally(
         sum(each.records for each in batch.shards),
         published=sum(each.rows for each in batch.files),

@@ -1,4 +1,4 @@
-"""How far each shard was ingested, and the batch that is being published: announced first, committed last."""
+"""How far each shard of a stream was read, and the batch that is being published: announced first, committed last."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sluice.aws import dynamodb
+from sluice.core.pipeline import Stream
 from sluice.errors import TerminalError
 
 
@@ -16,10 +17,10 @@ class BatchTaken(TerminalError):
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """How far a shard was ingested.
+    """How far a shard was read.
 
     Attributes:
-        sequence_number: of the last record that is in `raw/` or in quarantine; None before the first.
+        sequence_number: of the last record that was published or quarantined; None before the first.
         pending_until: last record of a batch that a run began to publish; the next run drains just that batch again.
         closed: no record will follow.
         published_by: run that moved the checkpoint here.
@@ -59,11 +60,11 @@ class ShardBatch:
         return f"{self.shard_id}-{self.first}-{self.last}"
 
 
-def _key(stream: str, shard_id: str) -> dynamodb.Item:
-    return {"stream": stream, "shard_id": shard_id}
+def _key(stream: Stream, shard_id: str) -> dynamodb.Item:
+    return {"stream": stream.name, "shard_id": shard_id}
 
 
-def read_checkpoints(table: str, stream: str) -> dict[str, Checkpoint]:
+def read_checkpoints(stream: Stream) -> dict[str, Checkpoint]:
     """Shard id -> checkpoint, as of now."""
     return {
         item["shard_id"]: Checkpoint(
@@ -73,11 +74,13 @@ def read_checkpoints(table: str, stream: str) -> dict[str, Checkpoint]:
             item.get("published_by"),
             item.get("pending_run"),
         )
-        for item in dynamodb.query_items(table, "#stream = :stream", {":stream": stream}, {"#stream": "stream"})
+        for item in dynamodb.query_items(
+            stream.checkpoint_table, "#stream = :stream", {":stream": stream.name}, {"#stream": "stream"}
+        )
     }
 
 
-def announce_batch(table: str, stream: str, run: str, shards: Sequence[ShardBatch]) -> bool:
+def announce_batch(stream: Stream, run: str, shards: Sequence[ShardBatch]) -> bool:
     """Write down how far a batch reaches before anything of it is written; all shards or none.
 
     A run that finds it drains exactly these records again, so that the files have the same names.
@@ -88,7 +91,7 @@ def announce_batch(table: str, stream: str, run: str, shards: Sequence[ShardBatc
     Raises:
         BatchTaken: another run has moved a checkpoint, or announced another batch, since this one was drained.
     """
-    found = read_checkpoints(table, stream)
+    found = read_checkpoints(stream)
     if shards and all(_is_published(found.get(each.shard_id, Checkpoint()), each, run) for each in shards):
         return False
     writes: list[dynamodb.Update] = []
@@ -104,19 +107,19 @@ def announce_batch(table: str, stream: str, run: str, shards: Sequence[ShardBatc
             update += ", pending_until = :last"
             free = f"({free} OR pending_until = :last)"
         key, condition = _key(stream, each.shard_id), f"{unchanged} AND {free}"
-        writes.append(dynamodb.Update(table, key, update, condition=condition, values=values))
+        writes.append(dynamodb.Update(stream.checkpoint_table, key, update, condition=condition, values=values))
     if not dynamodb.transact(writes):
         # An answer that got lost makes the client ask again, and then the batch stands there already.
-        found = read_checkpoints(table, stream)
+        found = read_checkpoints(stream)
         if any(found.get(each.shard_id, Checkpoint()).pending_run != run for each in shards):
             raise BatchTaken(
-                f"batch of run {run} cannot be published: another run took records of stream {stream} that are in it;"
-                " nothing is lost, the next run goes on from the checkpoint"
+                f"batch of run {run} cannot be published: another run took records of stream {stream.name} that are in"
+                " it; nothing is lost, the next run goes on from the checkpoint"
             )
     return True
 
 
-def commit_batch(table: str, stream: str, run: str, shards: Sequence[ShardBatch]) -> None:
+def commit_batch(stream: Stream, run: str, shards: Sequence[ShardBatch]) -> None:
     """Move the checkpoints, now that all of the batch is durable; all shards or none.
 
     Raises:
@@ -139,12 +142,12 @@ def commit_batch(table: str, stream: str, run: str, shards: Sequence[ShardBatch]
             values[":closed"] = True
         update = f"SET {', '.join(sets)} REMOVE pending_until, pending_run"
         key = _key(stream, each.shard_id)
-        writes.append(dynamodb.Update(table, key, update, condition=condition, values=values))
+        writes.append(dynamodb.Update(stream.checkpoint_table, key, update, condition=condition, values=values))
     if not dynamodb.transact(writes):
-        found = read_checkpoints(table, stream)
+        found = read_checkpoints(stream)
         if not all(_is_published(found.get(each.shard_id, Checkpoint()), each, run) for each in shards):
             raise BatchTaken(
-                f"checkpoints of stream {stream} were moved by another run while {run} published;"
+                f"checkpoints of stream {stream.name} were moved by another run while {run} published;"
                 " nothing is lost, the next run goes on from the checkpoint"
             )
 
