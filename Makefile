@@ -66,7 +66,7 @@ images: $(TEST_SETUP) ## take the pictures of docs/images from the stack that ru
 vendor: $(SETUP) ## fetch the JavaScript libraries of the page Lake from npm, as their lock files say; they are checked in
 	@$(RUN) python -m sluice_dev.vendor
 
-bench: $(TEST_SETUP) ## measure speed and memory beside peers and floors; `make bench events` runs one
+bench: $(TEST_SETUP) ## measure speed and memory relative to baselines and other engines; `make bench events` runs one
 	@$(RUN) python -m benchmarks $(BENCHMARKS)
 
 ifeq (bench,$(firstword $(MAKECMDGOALS)))
