@@ -1,4 +1,4 @@
-"""What the settings of every pipeline are made of."""
+"""Base model and types of the settings of every pipeline."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ CANARY = "sluice-canary"
 def _five_cron_fields(value: str) -> str:
     from croniter import croniter
 
-    # Unset: only by hand.
+    # Unset: started by hand only.
     if not value:
         return value
     if len(value.split()) != 5 or not croniter.is_valid(value):

@@ -1,4 +1,4 @@
-"""The environment of the processes that stand beside this package: Airflow, the AWS CLI, Terraform."""
+"""Environment variables for other processes: Airflow, the AWS CLI, Terraform."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sluice.settings import PROJECT_ROOT, Settings
 
 
 def aws_environment(settings: Settings) -> dict[str, str]:
-    """Variables of every AWS SDK and the AWS CLI; for a real account only the region, credentials stay yours."""
+    """Variables of every AWS SDK and the AWS CLI; for a real account only the region, and no credentials."""
     if not settings.endpoint_url:
         return {"AWS_DEFAULT_REGION": settings.aws_region}
     return {
@@ -27,7 +27,7 @@ def aws_environment(settings: Settings) -> dict[str, str]:
 
 
 def aws_connection(settings: Settings) -> str:
-    """Airflow's connection `aws_default` as JSON; it reaches every hook, operator and trigger."""
+    """Airflow's connection `aws_default` as JSON; used by every hook, operator and trigger."""
     extra: dict[str, object] = {"region_name": settings.aws_region}
     connection: dict[str, object] = {"conn_type": "aws", "extra": extra}
     if settings.endpoint_url:
@@ -37,12 +37,12 @@ def aws_connection(settings: Settings) -> str:
 
 
 def airflow_environment(settings: Settings, database_url: str, secret: str) -> dict[str, str]:
-    """Variables that make any Airflow process one of this project.
+    """Variables with which an Airflow process runs this project.
 
     Args:
         settings: the settings of this process.
         database_url: SQLAlchemy URL of the metadata database.
-        secret: what signs the tokens between Airflow's processes.
+        secret: secret that signs the tokens between Airflow's processes.
     """
     home = settings.home / "airflow"
     variables = aws_environment(settings) | {
@@ -51,7 +51,7 @@ def airflow_environment(settings: Settings, database_url: str, secret: str) -> d
         "AIRFLOW__CORE__PLUGINS_FOLDER": str(PROJECT_ROOT / "plugins"),
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
         "AIRFLOW__CORE__EXECUTOR": "sluice_airflow.executor.PreloadingLocalExecutor",
-        # Two cores: more tasks at once only wait for each other.
+        # Two cores: more concurrent tasks would only compete for them.
         "AIRFLOW__CORE__PARALLELISM": "4",
         "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
         "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": settings.execution_api_url or f"{web_url(settings)}/execution/",
@@ -68,15 +68,15 @@ def airflow_environment(settings: Settings, database_url: str, secret: str) -> d
         "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": database_url,
         "AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(settings.home / "logs" / "airflow"),
         "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.25",
-        # What a killed scheduler left in the state "running" is found 30 s after its last heartbeat, at the latest a
-        # minute after it, and a killed task a minute after its last one; the defaults are five minutes.
+        # Runs of a killed scheduler are detected 30 to 60 s after its last heartbeat, and a killed task a minute after
+        # its last one; the defaults are five minutes.
         "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "30",
         "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "60",
         "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "30",
-        # A Dag file that was edited is read in the next half minute; one that was not, only for what it takes from the
-        # settings. A round costs three seconds of CPU.
+        # An edited Dag file is parsed within half a minute. Unchanged files are parsed less often, only because
+        # settings may have changed: parsing all takes three seconds of CPU.
         "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "600",
-        # A second: at the default of five a deferred task that resumes at once can be failed falsely.
+        # One second: with the default of five, a deferred task that resumes at once can be marked failed by mistake.
         "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "1",
         "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
         # Read only where the group `lineage` is installed and a transport is configured.
@@ -92,18 +92,18 @@ def airflow_environment(settings: Settings, database_url: str, secret: str) -> d
 
 
 def web_url(settings: Settings) -> str:
-    """Address of Airflow's web UI, as a browser on this machine has it."""
+    """Address of Airflow's web UI for a browser on this machine."""
     return f"http://127.0.0.1:{settings.web_port}"
 
 
 def own_hosts(settings: Settings) -> list[str]:
-    """Hosts that no proxy is asked for: this machine, and in Compose its neighbours."""
+    """Hosts to reach without a proxy: this machine, and in Compose the other services."""
     urls = (settings.endpoint_url, settings.execution_api_url)
     return ["127.0.0.1", "localhost", *(str(urlsplit(url).hostname) for url in urls if url)]
 
 
 def stored_secret(path: Path) -> str:
-    """A secret of this checkout: made at random on first use, kept in a file that only its owner reads."""
+    """A secret of this checkout: generated on first use, kept in a file that only its owner can read."""
     try:
         return path.read_text()
     except FileNotFoundError:
@@ -111,7 +111,7 @@ def stored_secret(path: Path) -> str:
     made = path.with_suffix(f".{secrets.token_hex(4)}")
     made.touch(mode=0o600)
     made.write_text(secrets.token_hex(32))
-    # A hard link fails when the name exists: of two first uses at once, one secret wins and both read it.
+    # A hard link fails when the name exists: of two concurrent first uses, both read the secret of the winner.
     with contextlib.suppress(FileExistsError):
         path.hardlink_to(made)
     made.unlink()

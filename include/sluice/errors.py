@@ -1,4 +1,4 @@
-"""The two classes of errors: those that a retry may cure, and those that need a person."""
+"""The two classes of errors: transient, and terminal (needs a person)."""
 
 
 class SluiceError(RuntimeError):
@@ -6,4 +6,4 @@ class SluiceError(RuntimeError):
 
 
 class TerminalError(SluiceError):
-    """An error that the same call raises again until a person has changed something; Airflow does not retry it."""
+    """An error that repeats until a person resolves its cause; Airflow does not retry it."""

@@ -1,4 +1,4 @@
-"""Zones of the lake bucket and the keys in them (docs/pipelines.md, Shared ground)."""
+"""Zones of the lake bucket and the keys in them (docs/pipelines.md)."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ STAGING_DAYS = 7
 
 
 class StagingExpired(TerminalError):
-    """A task needs an object of staging that is not there any more, or that another version of the code saved.
+    """A task needs a staged object that does not exist any more, or that another version of the code saved.
 
     Args:
         bucket: the lake bucket.
         key: of the object, also kept as an attribute.
-        instead: what to do, also kept as an attribute; "" where that is what the pipeline declares
+        instead: what to do, also kept as an attribute; "" for what the pipeline declares
             (`sluice.core.pipeline.Pipeline.expired_staging`), which the task's log and `sluice status` show.
         why: what is wrong with the object, also kept as an attribute.
     """

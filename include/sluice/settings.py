@@ -1,4 +1,4 @@
-"""Typed settings: the one place that reads the environment.
+"""Typed settings: the only module that reads the environment.
 
 Every setting is an environment variable `SLUICE_<NAME>` or a line of `.env`; `.env.example` lists them all. Those of a
 pipeline are a model of its own, `sluice/pipelines/<name>/settings.py`.
@@ -27,7 +27,7 @@ from sluice.pipelines.modules.settings import ModulesSettings
 PROJECT_ROOT = Path(__file__).resolve().parents[2]
 
 SECRETS = ("database_url", "web_password", "airflow_secret", "fernet_key")
-"""Settings whose value no message shows."""
+"""Settings whose value is never shown."""
 
 
 RENAMED = {
@@ -46,7 +46,7 @@ ENVIRONMENT = "the environment"
 
 
 class SettingsError(TerminalError):
-    """A setting has a value that it may not have; the message names the variable and what it may be."""
+    """A setting has an invalid value; the message names the variable and the valid values."""
 
 
 class Settings(
@@ -102,27 +102,27 @@ class Settings(
         None, pattern=r"^https?://", description="endpoint of the emulator when it runs elsewhere (Compose)"
     )
     aws_account_id: str = Field(
-        "000000000000", pattern=r"^\d{12}$", description="account of the embedded AWS: each is a world of its own"
+        "000000000000", pattern=r"^\d{12}$", description="account of the embedded AWS; accounts do not share resources"
     )
 
     # The lake
     landing_bucket: str = Field(
         "sluice-landing",
         pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$",
-        description="bucket that partners and users put their files in",
+        description="bucket to which partners and users upload files",
     )
     lake_bucket: str = Field(
-        "sluice-lake", pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$", description="bucket of what the pipelines make"
+        "sluice-lake", pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$", description="bucket that the pipelines write to"
     )
     glue_database: str = Field(
         "sluice", pattern=r"^[a-z0-9_]{1,252}$", description="Glue database of the tables of the lake"
     )
     table_retention_hours: int = Field(
-        24, ge=1, description="hours that a snapshot of a table can be read once another took its place"
+        24, ge=1, description="hours that a snapshot of a table can be read after it was replaced"
     )
     table_maintenance: Literal["airflow", "glue"] = Field(
         "airflow",
-        description="who maintains the Iceberg tables: Airflow (platform_maintain), or on AWS the optimizers of Glue",
+        description="maintainer of the Iceberg tables: Airflow (platform_maintain), or on AWS the optimizers of Glue",
     )
 
     # Monitoring
@@ -140,10 +140,10 @@ class Settings(
 
     # Canary
     canary_schedule: CronExpression = Field(
-        "", description="cron expression (UTC) of platform_canary; only by hand when unset"
+        "", description="cron expression (UTC) of platform_canary; started by hand only when unset"
     )
     canary_timeout_seconds: int = Field(
-        300, ge=10, le=3600, description="time that the canary gives each pipeline to publish its record"
+        300, ge=10, le=3600, description="timeout of the canary for each pipeline to publish its record"
     )
 
     @field_validator("table_maintenance")
@@ -167,16 +167,16 @@ class Settings(
 
     @property
     def alerts_topic(self) -> str:
-        """Name of the topic that tells people what is wrong (infra/platform.yaml)."""
+        """Name of the topic of alerts (infra/platform.yaml)."""
         return f"{self.resource_prefix}-alerts"
 
 
 @lru_cache(maxsize=1)
 def load_settings() -> Settings:
-    """The settings of this process, read once; a forked process reads them again where they changed meanwhile.
+    """The settings of this process, read once; a forked process reads them again if they changed meanwhile.
 
     Raises:
-        SettingsError: one line for each wrong variable, with what it may be.
+        SettingsError: one line for each invalid variable, with its valid values.
     """
     global _sources_read
     _sources_read = _sources()
@@ -203,13 +203,13 @@ def _given() -> dict[str, tuple[str, str]]:
 
 
 def _under_older_names() -> dict[str, Any]:
-    """Name -> value of each setting that is given by its older name alone."""
+    """Name -> value of each setting that is set by its older name only."""
     given = _given()
     return {name: given[f"SLUICE_{older.upper()}"][0] for older, name in RENAMED.items() if _counts(given, older, name)}
 
 
 def _counts(given: dict[str, tuple[str, str]], older: str, name: str) -> bool:
-    """Whether the older name of a setting is what counts: it has a value, and none wins over it."""
+    """Whether the older name of a setting is effective: it has a value, and the newer name has none."""
     (value, place), (other, other_place) = (given.get(f"SLUICE_{each.upper()}", ("", "")) for each in (older, name))
     return bool(value) and (not other or (place == ENVIRONMENT and other_place != ENVIRONMENT))
 
@@ -218,7 +218,7 @@ _sources_read: tuple[Any, ...] = ()
 
 
 def _sources() -> tuple[Any, ...]:
-    """What settings are read from: the variables, and which version of `.env`."""
+    """Sources of the settings: the variables, and the version of `.env`."""
     variables = tuple(sorted(each for each in os.environ.items() if each[0].startswith("SLUICE_")))
     try:
         file = Path(str(Settings.model_config.get("env_file"))).stat()
@@ -232,7 +232,7 @@ def _forget_what_changed() -> None:
         load_settings.cache_clear()
 
 
-# Reading takes 8 ms of CPU, a tenth of what a task takes that does nothing.
+# Reading takes 8 ms of CPU, a tenth of an empty task.
 os.register_at_fork(after_in_child=_forget_what_changed)
 
 

@@ -39,7 +39,7 @@ def fail_with(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
         (SluiceError("the queue is away: run `sluice deploy`"), "the queue is away: run `sluice deploy`"),
         (
             MISSING,
-            "Something that this command needs of sluice-dev is not there (Query: T: x). Run `sluice deploy`.",
+            "A resource of sluice-dev that this command needs does not exist (Query: T: x). Run `sluice deploy`.",
         ),
         (INVALID, "AWS refused a request (Query: not so)."),
         (NoCredentialsError(), f"AWS does not accept the credentials: Unable to locate credentials. {LOG_IN}"),

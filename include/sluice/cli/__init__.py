@@ -19,7 +19,7 @@ PRODUCT = {
     "status": "sluice.cli.status:status",
     "tables": "sluice.cli.tables:tables",
 }
-"""Commands that belong to no pipeline, loaded when they are asked for."""
+"""Commands that belong to no pipeline, imported when they are called."""
 
 
 def installed_commands() -> dict[str, str]:
@@ -40,7 +40,7 @@ class _Commands(ReportingGroup):
 @click.version_option(package_name="sluice", prog_name="sluice", message="%(prog)s %(version)s")
 @click.option("--traceback", is_flag=True, help="Show where in the program an error was raised.")
 def main(traceback: bool) -> None:
-    """Five data pipelines on Airflow and AWS, run from here.
+    """Operate five data pipelines on Airflow and AWS.
 
     Settings are environment variables SLUICE_... or lines of .env; .env.example lists them all.
     """

@@ -1,4 +1,4 @@
-"""`sluice dead-letters`: look at what failed again and again, and send it back once the cause is fixed."""
+"""`sluice dead-letters`: list messages that failed ten times, and send them back once the cause is fixed."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def dead_letters() -> None:
 @MAX
 @JSON
 def list_command(pipeline: str, max_messages: int, as_json: bool) -> None:
-    """Show the dead letters of PIPELINE: what each is about, and why it failed."""
+    """Show the dead letters of PIPELINE with their subjects and errors."""
     found = letters.list_letters(load_settings(), pipeline, max_messages)
     if as_json:
         rows = [asdict(each) | {"first_sent_at": each.first_sent_at.isoformat()} for each in found]
@@ -44,10 +44,10 @@ def list_command(pipeline: str, max_messages: int, as_json: bool) -> None:
 @dead_letters.command()
 @PIPELINE
 @MAX
-@click.option("--dry-run/--no-dry-run", default=True, show_default=True, help="Only say how many would go back.")
+@click.option("--dry-run/--no-dry-run", default=True, show_default=True, help="Only print how many would be sent back.")
 @JSON
 def redrive(pipeline: str, max_messages: int, dry_run: bool, as_json: bool) -> None:
-    """Send the dead letters of PIPELINE back to its queues, where its next run takes them."""
+    """Send the dead letters of PIPELINE back to its queues, for its next run."""
     done = letters.redrive(load_settings(), pipeline, max_messages, dry_run=dry_run)
     if as_json:
         click.echo(json.dumps({"pipeline": pipeline, "dry_run": dry_run, "queues": done}, indent=2))

@@ -28,7 +28,7 @@ COUNTS_SHOWN = ("in", "published", "quarantined")
 """Columns of numbers of the last run."""
 
 ANSWER_SECONDS = 5
-"""Time that AWS has to say who we are, before the status says that it does not answer."""
+"""Timeout of the first request to AWS, after which the status reports that AWS does not answer."""
 
 
 class StatusUnknown(SluiceError):
@@ -38,9 +38,9 @@ class StatusUnknown(SluiceError):
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of tables.")
 def status(as_json: bool) -> None:
-    """Show what ran, what waits and how old the data is; exit code 1 when something is wrong."""
+    """Show runs, backlogs and the age of the data; exit code 1 when something is wrong."""
     settings = load_settings()
-    # One try that names the way out, before the many requests that would each try for long.
+    # One attempt with an error that says what to do, before many requests that would each be retried for long.
     account_id(settings, timeout_seconds=ANSWER_SECONDS)
     watched = pipelines(settings)
     try:
@@ -59,7 +59,7 @@ def status(as_json: bool) -> None:
 def document(
     settings: Settings, watched: Sequence[Pipeline], seen: Observation, problems: Sequence[Problem]
 ) -> dict[str, Any]:
-    """The status as plain values: times in ISO 8601 (UTC), durations in seconds, null where nothing is known."""
+    """The status as plain values: times in ISO 8601 (UTC), durations in seconds, null for unknown values."""
     return {
         "environment": settings.environment,
         "at": seen.at.isoformat(),
@@ -163,14 +163,14 @@ def _print(settings: Settings, watched: Sequence[Pipeline], seen: Observation, p
     for problem in problems:
         out.print(f"[bold red]{escape(problem.title)}[/]")
         for name, value in (("what", problem.what), ("look at", problem.where), ("run again", problem.again)):
-            # Not wrapped: a command is there to be copied.
+            # Not wrapped, so that a command can be copied.
             out.print(f"  {name + ':':<11}{escape(value)}", soft_wrap=True)
     if not problems:
         out.print("[green]Nothing is wrong.[/]")
 
 
 def canary_line(seen: Observation) -> str:
-    """`canary: dockerhub 8 s, events failed, ...; 12 min ago`: what the last one found."""
+    """`canary: dockerhub 8 s, events failed, ...; 12 min ago`: the result of the last one."""
     results = seen.runs.canary
     latencies = {name: results[name].latency_seconds for name in canary_records.DAGS if name in results}
     ago = duration_text((seen.at - max(each.at for each in results.values())).total_seconds())

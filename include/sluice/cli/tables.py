@@ -1,4 +1,4 @@
-"""`sluice tables`: look at the published tables, read them as of a time, and go back to a snapshot."""
+"""`sluice tables`: show the published tables, read them as of a time, and roll back to a snapshot."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class _AsOf(click.ParamType[Any]):
 
 @click.group(cls=AwsGroup)
 def tables() -> None:
-    """Look at the tables that the pipelines publish, and read them as of a time."""
+    """Show the tables that the pipelines publish, and read them as of a time."""
 
 
 @tables.command("list")
@@ -143,7 +143,7 @@ def history(table: str, as_json: bool) -> None:
         Column("run"),
     )
     print_table(columns, [_history_row(each) for each in found])
-    click.echo("* is the one that readers see")
+    click.echo("* marks the current snapshot")
 
 
 def _history_row(each: Snapshot) -> tuple[object, ...]:
@@ -159,7 +159,7 @@ def _history_row(each: Snapshot) -> tuple[object, ...]:
 def maintain(names: tuple[str, ...], dry_run: bool, as_json: bool) -> None:
     """Merge small files, expire snapshots and delete files that no snapshot names, of all tables or of each TABLE.
 
-    The Dag platform_maintain does it every day, or Glue does (SLUICE_TABLE_MAINTENANCE=glue).
+    The Dag platform_maintain, or Glue (SLUICE_TABLE_MAINTENANCE=glue), does this every day.
     """
     now = datetime.now(UTC)
     run = f"shell__{now:%Y-%m-%dT%H-%M-%S}"
@@ -184,7 +184,7 @@ def maintain(names: tuple[str, ...], dry_run: bool, as_json: bool) -> None:
 @tables.command()
 @click.argument("table")
 @click.argument("snapshot", type=int)
-@click.confirmation_option(prompt="Readers will see that snapshot instead of the current one. Go on?")
+@click.confirmation_option(prompt="Readers will see that snapshot instead of the current one. Continue?")
 def rollback(table: str, snapshot: int) -> None:
     """Let readers of TABLE see an earlier SNAPSHOT again; `sluice tables history TABLE` lists them."""
     reading.roll_back(table, snapshot)

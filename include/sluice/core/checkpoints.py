@@ -1,4 +1,4 @@
-"""How far each shard of a stream was read, and the batch that is being published: announced first, committed last."""
+"""Checkpoints of the shards of a stream, and the announced batch: recorded before its first write, committed last."""
 
 from __future__ import annotations
 
@@ -12,19 +12,17 @@ from sluice.errors import TerminalError
 
 
 class BatchTaken(TerminalError):
-    """Another run has published records of this batch, or is about to."""
+    """Another run has published or announced records of this batch."""
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """How far a shard was read.
+    """Position in a shard up to which it was read.
 
-    Attributes:
-        sequence_number: of the last record that was published or quarantined; None before the first.
-        pending_until: last record of a batch that a run began to publish; the next run drains just that batch again.
-        closed: no record will follow.
-        published_by: run that moved the checkpoint here.
-        pending_run: run that announced the batch last.
+    Attributes: sequence_number: of the last record that was published or quarantined; None before the first.
+    pending_until: last record of an announced batch; until it is committed, the next run drains exactly that batch
+    again. closed: the shard has no further records. published_by: run that moved the checkpoint here. pending_run: run
+    that announced the batch last.
     """
 
     sequence_number: str | None = None
@@ -42,8 +40,8 @@ class ShardBatch:
         shard_id: the shard.
         after: the checkpoint it was read from.
         first: sequence number of the first record, None when there is none.
-        last: sequence number that the checkpoint moves to, None when it stays where it is.
-        records: how many.
+        last: sequence number that the checkpoint moves to, None when it does not move.
+        records: number of records.
         closed: the shard ends here.
     """
 
@@ -56,7 +54,7 @@ class ShardBatch:
 
     @property
     def file_name(self) -> str:
-        """Name of everything that this batch leads to, without a suffix; the same for the same records."""
+        """Base name of all files written for this batch, without a suffix; the same for the same records."""
         return f"{self.shard_id}-{self.first}-{self.last}"
 
 
@@ -65,7 +63,7 @@ def _key(stream: Stream, shard_id: str) -> dynamodb.Item:
 
 
 def read_checkpoints(stream: Stream) -> dict[str, Checkpoint]:
-    """Shard id -> checkpoint, as of now."""
+    """Shard id -> current checkpoint (consistent read)."""
     return {
         item["shard_id"]: Checkpoint(
             item.get("sequence_number"),
@@ -81,9 +79,9 @@ def read_checkpoints(stream: Stream) -> dict[str, Checkpoint]:
 
 
 def announce_batch(stream: Stream, run: str, shards: Sequence[ShardBatch]) -> bool:
-    """Write down how far a batch reaches before anything of it is written; all shards or none.
+    """Record the end of a batch in each shard before any of its output is written; all shards or none.
 
-    A run that finds it drains exactly these records again, so that the files have the same names.
+    A later run drains exactly these records again, so that its files have the same names.
 
     Returns:
         False when the batch is published already: a retry of this very run.
@@ -109,18 +107,18 @@ def announce_batch(stream: Stream, run: str, shards: Sequence[ShardBatch]) -> bo
         key, condition = _key(stream, each.shard_id), f"{unchanged} AND {free}"
         writes.append(dynamodb.Update(stream.checkpoint_table, key, update, condition=condition, values=values))
     if not dynamodb.transact(writes):
-        # An answer that got lost makes the client ask again, and then the batch stands there already.
+        # If the response is lost, the client retries and finds the batch already announced.
         found = read_checkpoints(stream)
         if any(found.get(each.shard_id, Checkpoint()).pending_run != run for each in shards):
             raise BatchTaken(
                 f"batch of run {run} cannot be published: another run took records of stream {stream.name} that are in"
-                " it; nothing is lost, the next run goes on from the checkpoint"
+                " it; nothing is lost, the next run continues from the checkpoint"
             )
     return True
 
 
 def commit_batch(stream: Stream, run: str, shards: Sequence[ShardBatch]) -> None:
-    """Move the checkpoints, now that all of the batch is durable; all shards or none.
+    """Move the checkpoints once all output of the batch is durable; all shards or none.
 
     Raises:
         BatchTaken: another run has moved one of them.
@@ -148,7 +146,7 @@ def commit_batch(stream: Stream, run: str, shards: Sequence[ShardBatch]) -> None
         if not all(_is_published(found.get(each.shard_id, Checkpoint()), each, run) for each in shards):
             raise BatchTaken(
                 f"checkpoints of stream {stream.name} were moved by another run while {run} published;"
-                " nothing is lost, the next run goes on from the checkpoint"
+                " nothing is lost, the next run continues from the checkpoint"
             )
 
 

@@ -1,4 +1,4 @@
-"""What all commands of the command line share: lazy loading, errors in one sentence, commands as they can be pasted."""
+"""Shared by all commands of the command line: lazy imports, errors in one sentence, commands that can be pasted."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from sluice.settings import load_settings, unknown_settings
 
 
 class LazyGroup(click.Group):
-    """A group that imports a command when it is asked for.
+    """A group that imports a command when it is called.
 
     Attributes:
         elsewhere: name of a command -> `<module>:<attribute>`.
@@ -41,7 +41,7 @@ class LazyGroup(click.Group):
 
 
 class AwsCommand(click.Command):
-    """A command that asks AWS, and fails within seconds where AWS does not answer."""
+    """A command that sends requests to AWS, and fails within seconds if AWS does not answer."""
 
     def invoke(self, context: click.Context) -> Any:
         """Run the command.
@@ -51,13 +51,13 @@ class AwsCommand(click.Command):
         """
         from sluice.aws.account import account_id
 
-        # One try, before requests that would each be repeated for half a minute.
+        # One attempt, before requests that would each be retried for half a minute.
         account_id(load_settings())
         return super().invoke(context)
 
 
 class AwsGroup(click.Group):
-    """A group whose commands ask AWS."""
+    """A group whose commands send requests to AWS."""
 
     command_class = AwsCommand
 
@@ -65,7 +65,7 @@ class AwsGroup(click.Group):
 class ReportingGroup(LazyGroup):
     """The outermost group: every error of a command is one message and exit code 1, wrong usage exit code 2.
 
-    Unknown settings are warned of once, before the command runs.
+    Warns about unknown settings once, before the command runs.
     """
 
     def invoke(self, context: click.Context) -> Any:
@@ -77,7 +77,7 @@ class ReportingGroup(LazyGroup):
         except (click.ClickException, click.Abort, Exit):
             raise
         except Exception as error:
-            # click ends without a word when standard output was closed (`| head -1`).
+            # click exits silently when standard output was closed (`| head -1`).
             if isinstance(error, OSError) and error.errno == errno.EPIPE:
                 raise
             if context.params.get("traceback"):
@@ -86,7 +86,7 @@ class ReportingGroup(LazyGroup):
 
 
 def explain(error: Exception) -> str:
-    """What went wrong and what to do, in a sentence, for any error of a command."""
+    """The message for any error of a command: one sentence with the cause and what to do."""
     from botocore import exceptions as aws_errors
 
     from sluice.aws.sessions import NOT_FOUND, as_terminal, error_code
@@ -99,7 +99,7 @@ def explain(error: Exception) -> str:
         said = f"{error.operation_name}: {error.response['Error'].get('Message') or error_code(error)}"
         if error_code(error) in NOT_FOUND:
             prefix = load_settings().resource_prefix
-            return f"Something that this command needs of {prefix} is not there ({said}). Run `sluice deploy`."
+            return f"A resource of {prefix} that this command needs does not exist ({said}). Run `sluice deploy`."
         return f"AWS refused a request ({said})."
     if isinstance(error, aws_errors.ConnectionError | aws_errors.HTTPClientError):
         way_out = "Check the network." if load_settings().target == "aws" else "Run `sluice aws start`."
@@ -109,9 +109,7 @@ def explain(error: Exception) -> str:
     if isinstance(error, OSError):
         what = error.strerror or str(error)
         return f"{error.filename}: {what}" if error.filename else what
-    return (
-        f"{type(error).__name__}: {error}. That is a fault of this program: `sluice --traceback ...` shows where it is."
-    )
+    return f"{type(error).__name__}: {error}. This is a bug in sluice: `sluice --traceback ...` shows where."
 
 
 def pasted(text: str) -> str:
@@ -120,9 +118,9 @@ def pasted(text: str) -> str:
 
 
 def program() -> str:
-    """`sluice` where the shell finds this installation's, else its path."""
+    """`sluice` if the shell finds this installation under that name, else its path."""
     own = Path(sys.prefix) / "bin" / "sluice"
-    # `uv run` puts the environment on the PATH of its child alone.
+    # `uv run` puts the environment on the PATH of its child process only.
     found = None if "UV" in os.environ else shutil.which("sluice")
     if not own.exists() or (found and Path(found).resolve() == own.resolve()):
         return "sluice"

@@ -1,4 +1,4 @@
-"""Where and how the command line prints: tables that fit the terminal, JSON Lines for programs."""
+"""Output of the command line: tables that fit the terminal, JSON Lines for programs."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ GAP = 2
 
 
 def console() -> Console:
-    """Standard output; a log file is not cut at the 80 columns of a terminal that it is not."""
+    """Standard output; lines are not cut at 80 columns if it is not a terminal."""
     return Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else LOG_WIDTH)
 
 
@@ -98,7 +98,7 @@ def print_table(columns: Sequence[Column], rows: Sequence[Sequence[object]], tit
             min_width=width,
         )
     for line in cells:
-        # As Text: what stands in a cell is data, never markup.
+        # As Text, so that cells are never parsed as markup.
         table.add_row(*(Text(cell) for cell in line[:shown]))
     out.print(table)
     if shown < len(columns):

@@ -1,4 +1,4 @@
-"""Entries of the data dictionary: what a pipeline publishes and keeps, field by field.
+"""Entries of the data dictionary: collections and fields that a pipeline publishes and keeps.
 
 Each pipeline's `dictionary.py` declares its own; `sluice.monitoring.dictionary` has all of them.
 """
@@ -27,14 +27,14 @@ class Collection:
 
     Attributes:
         name: of the table, or of the files.
-        kind: what it is stored as.
+        kind: its storage.
         holds: what one record is.
         place: where it is: setting of the table's name, or the prefix in the lake bucket.
         fields: its fields, keys first.
         written_by: Dags that write it; the owner is their pipeline.
-        fresh: how soon new data is in it.
-        kept: how long a record stays.
-        partitioning: by which records are kept apart; "" for none.
+        fresh: delay until new data is in it.
+        kept: retention of a record.
+        partitioning: its partition fields; "" for none.
     """
 
     name: str
@@ -55,9 +55,9 @@ def iceberg(definition: TableDefinition, *, key: str, written_by: tuple[str, ...
 
     Args:
         definition: the table.
-        key: columns of which no two rows have the same values, for a person.
+        key: columns that identify a row, in words.
         written_by: Dags that write it.
-        fresh: how soon new data is in it.
+        fresh: delay until new data is in it.
     """
     partition = f"{definition.partition_by} of `{definition.partition_column}`"
     if definition.partition_by == "identity":

@@ -15,14 +15,14 @@ Document = TypeVar("Document")
 
 
 def save(bucket: str, key: str, document: object) -> str:
-    """Write a document, replacing what was there (one atomic PUT); returns its s3:// address.
+    """Write or replace a document (one atomic PUT); returns its s3:// address.
 
     Args:
         bucket: the lake bucket.
         key: of the document.
         document: dataclasses, named tuples, lists, dicts, text, numbers, UTC times and enums, nested in any way.
     """
-    # Half of a surrogate pair, as a broken record may hold, has no UTF-8; its escape of Python is that of JSON.
+    # A lone surrogate, as in a malformed record, has no UTF-8 encoding; Python's escape of it equals that of JSON.
     body = json.dumps(msgspec.to_builtins(document), ensure_ascii=False).encode(errors="backslashreplace")
     return s3.write_object(bucket, key, body)
 
@@ -31,7 +31,7 @@ def load(bucket: str, key: str, kind: type[Document]) -> Document:
     """Read a document.
 
     Raises:
-        StagingExpired: it is not there any more, or not of that kind, as one that was saved before an upgrade.
+        StagingExpired: it does not exist any more, or has another format because it was saved before an upgrade.
     """
     found: Any = json.loads(s3.read_object(bucket, key).body)
     try:

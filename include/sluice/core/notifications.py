@@ -1,4 +1,4 @@
-"""S3 event notifications as they arrive in a queue, straight from S3 or through SNS."""
+"""S3 event notifications received from a queue, directly from S3 or through SNS."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ def object_keys(bucket: str, prefix: str = "") -> Callable[[Message], list[str |
 
     Args:
         bucket: of the objects.
-        prefix: of their keys. An object elsewhere is rejected, and those beside it in the message are not.
+        prefix: of their keys. An object elsewhere is rejected; the other objects of the message are not.
     """
 
     def key_of(created: ObjectCreated) -> str | RejectedRecord:
         if created.bucket == bucket and created.key.startswith(prefix):
             return created.key
-        detail = f"message tells of s3://{created.bucket}/{created.key}, which is not below s3://{bucket}/{prefix}"
+        detail = f"message names s3://{created.bucket}/{created.key}, which is not below s3://{bucket}/{prefix}"
         return RejectedRecord(BAD_NOTIFICATION, detail)
 
     return lambda message: [key_of(each) for each in parse_notification(message.body)]
@@ -48,11 +48,11 @@ def parse_notification(body: str) -> list[ObjectCreated]:
 
     S3 URL-encodes keys, a message may hold several records, and `s3:TestEvent` (sent once when a notification is
     configured) holds none. SNS wraps the event in an envelope unless raw delivery is on. Records of other events than
-    `ObjectCreated` are passed over.
-    (Amazon S3 user guide, "Event message structure"; Amazon SNS developer guide, "Raw message delivery".)
+    `ObjectCreated` are ignored. (Amazon S3 user guide, "Event message structure"; Amazon SNS developer guide, "Raw
+    message delivery".)
 
     Raises:
-        RejectedRecord: reason `bad_notification`; the body is no S3 notification.
+        RejectedRecord: reason `bad_notification`; the body is not an S3 notification.
     """
     document = _event(body)
     if document.get("Event") == TEST_EVENT:
@@ -64,7 +64,7 @@ def parse_notification(body: str) -> list[ObjectCreated]:
 
 
 def is_test_event(body: str) -> bool:
-    """Whether a message body is what S3 sends once when a notification is configured."""
+    """Whether a message body is the test event that S3 sends when a notification is configured."""
     try:
         return _event(body).get("Event") == TEST_EVENT
     except RejectedRecord:
@@ -84,7 +84,7 @@ def _load(text: str) -> dict[str, Any]:
     except RejectedRecord as rejected:
         raise RejectedRecord(BAD_NOTIFICATION, f"message cannot be read: {rejected.detail}") from None
     if not isinstance(document, dict):
-        raise RejectedRecord(BAD_NOTIFICATION, "message is no JSON object")
+        raise RejectedRecord(BAD_NOTIFICATION, "message is not a JSON object")
     return document
 
 
@@ -103,13 +103,15 @@ def _created(record: dict[str, Any]) -> ObjectCreated:
     if not isinstance(bucket, str) or not isinstance(key, str):
         raise RejectedRecord(BAD_NOTIFICATION, "s3.bucket.name and s3.object.key must be text")
     if printable(bucket + key) != bucket + key:
-        raise RejectedRecord(BAD_NOTIFICATION, f"no object is at s3://{bucket}/{key}: half of a surrogate pair")
+        raise RejectedRecord(BAD_NOTIFICATION, f"no object can be at s3://{bucket}/{key}: lone surrogate")
     try:
         decoded = unquote_plus(key, errors="strict")
     except UnicodeDecodeError:
-        raise RejectedRecord(BAD_NOTIFICATION, f"no object is at s3://{bucket}/{key}: not UTF-8 once decoded") from None
+        raise RejectedRecord(
+            BAD_NOTIFICATION, f"no object can be at s3://{bucket}/{key}: not UTF-8 once decoded"
+        ) from None
     if not 1 <= len(decoded.encode()) <= KEY_BYTES_MAX:
         raise RejectedRecord(
-            BAD_NOTIFICATION, f"no object is at s3://{bucket}/{key}: a key has 1 to {KEY_BYTES_MAX} bytes"
+            BAD_NOTIFICATION, f"no object can be at s3://{bucket}/{key}: a key has 1 to {KEY_BYTES_MAX} bytes"
         )
     return ObjectCreated(bucket, decoded)

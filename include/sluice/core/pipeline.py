@@ -1,4 +1,4 @@
-"""What a pipeline declares: deployment, monitoring, the command line, the demo and the documentation follow from it.
+"""Declaration of a pipeline, read by deployment, monitoring, the command line, the demo and the documentation.
 
 Each package below `sluice.pipelines` has a module `pipeline` with a function `pipeline(settings) -> Pipeline`.
 """
@@ -26,17 +26,14 @@ class Stream:
 
 @dataclass(frozen=True)
 class Dag:
-    """What is expected of one Dag.
+    """A Dag with its schedule, deadline, queues and tables.
 
-    Attributes:
-        dag_id: the Dag.
-        schedule: its cron expression (UTC), for an event-driven Dag that of its safety net: a run that finds nothing to
-            do shows that it works as well. None where only a person starts it: then it cannot be stale.
-        deadline_seconds: how long after a time of its schedule a run must have succeeded.
-        tables: curated tables that it publishes to.
-        queues: work queues that it drains; each has a dead-letter queue `<name>-dead-letters`.
-        streams: streams that it drains.
-        partitioned: each run owns its hour or month, and a later run does not make up for one that failed.
+    Attributes: dag_id: the Dag. schedule: its cron expression (UTC), for an event-driven Dag the fallback schedule: a
+    run without work also proves that the Dag works. None if it is only started by hand: then it cannot be stale.
+    deadline_seconds: how long after a time of its schedule a run must have succeeded. tables: curated tables that it
+    publishes to. queues: work queues that it drains; each has a dead-letter queue `<name>-dead-letters`. streams:
+    streams that it reads. partitioned: each run processes its own hour or month, so a later run does not repair a
+    failed one.
     """
 
     dag_id: str
@@ -53,7 +50,7 @@ class Dag:
             return None
         from croniter import croniter
 
-        # The next whole second: croniter looks for a time before its start, and the very moment counts.
+        # The next whole second: croniter returns times before its start, and `moment` itself counts.
         start = now.astimezone(UTC).replace(microsecond=0) - timedelta(seconds=self.deadline_seconds - 1)
         due: datetime = croniter(self.schedule, start).get_prev(datetime)
         return due
@@ -61,14 +58,14 @@ class Dag:
 
 @dataclass(frozen=True)
 class Notification:
-    """Objects of a bucket that S3 announces to a work queue.
+    """S3 notification: objects of a bucket for which S3 sends messages to a work queue.
 
     Attributes:
         bucket: `lake` or `landing`.
         prefix: of the keys.
         suffix: of the keys; "" for all.
-        queue: the work queue that gets the message in the end; S3 sends a test event to it when this is deployed.
-        topic: the SNS topic in between; "" where S3 sends to the queue itself.
+        queue: the work queue that receives the messages; S3 sends a test event to it when this is deployed.
+        topic: the SNS topic in between; "" if S3 sends to the queue directly.
     """
 
     bucket: Literal["lake", "landing"]
@@ -80,14 +77,14 @@ class Notification:
 
 @dataclass(frozen=True)
 class Asset:
-    """Something that a Dag reads or publishes, as Airflow's asset graph shows it.
+    """An Airflow asset that a Dag reads or publishes.
 
     Attributes:
         name: of the asset, the same in every environment.
         uri: its address.
         format: `http`, `json`, `csv`, `parquet`, `iceberg`, `dynamodb`, `kinesis` or `sns`.
         description: in one line.
-        gate: the gate that passes what is published, as in the key of its reports; "" where there is none.
+        gate: name of its gate, as in the key of the reports; "" for none.
     """
 
     name: str
@@ -99,13 +96,11 @@ class Asset:
 
 @dataclass(frozen=True)
 class Explanation:
-    """How a dead letter of a queue is explained.
+    """Functions that describe a dead letter of a queue.
 
-    Attributes:
-        about: body and time of sending (milliseconds since 1970) -> what the message is about; raises `RejectedRecord`
-            where it cannot be parsed. None: it is a notification of S3, and names objects.
-        unreadable: a file with the first bytes of an object that exists -> why the pipeline cannot read it; "" where it
-            can.
+    Attributes: about: body and time of sending (milliseconds since 1970) -> subject of the message; raises
+    `RejectedRecord` if it cannot be parsed. None: it is a notification of S3, and names objects. unreadable: a file
+    with the first bytes of an existing object -> why the pipeline cannot read it; "" if it can.
     """
 
     about: Callable[[str, int], str] | None = None
@@ -116,17 +111,13 @@ class Explanation:
 class Pipeline:
     """One pipeline.
 
-    Attributes:
-        name: of its package, its template `infra/<name>.yaml`, and in keys of the lake.
-        dags: its Dags.
-        notifications: S3 notifications that feed its queues.
-        assets: what its Dags read and publish, in the order of the flow.
-        tables: makes the definitions of its Iceberg tables, which a deployment creates.
-        explanations: work queue -> how its dead letters are explained, where that is not an object of S3 alone.
-        expired_staging: patterns of keys below `staging/<name>/`, and what to run instead of a task whose staging has
-            expired; the first match counts.
-        keep_columns: settings -> (table, column -> Glue type) of what the pipeline added to a Glue table of its
-            template, which a deployment must not drop.
+    Attributes: name: of its package, its template `infra/<name>.yaml`, and in keys of the lake. dags: its Dags.
+    notifications: S3 notifications that feed its queues. assets: what its Dags read and publish, in the order of the
+    flow. tables: makes the definitions of its Iceberg tables, which a deployment creates. explanations: work queue ->
+    description of its dead letters, if its messages are not only notifications of S3. expired_staging: patterns of keys
+    below `staging/<name>/`, and the command that replaces a task whose staging has expired; the first match counts.
+    keep_columns: settings -> (table, column -> Glue type) of columns that the pipeline added to a Glue table of its
+    template, which a deployment must not drop.
     """
 
     name: str

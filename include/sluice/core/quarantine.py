@@ -1,4 +1,4 @@
-"""Rejected records: a bad record never fails the good ones beside it, and is never lost."""
+"""Rejected records: a bad record never fails the other records of its batch, and is never lost."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 
 
 class RejectedRecord(ValueError):
-    """A record that breaks a rule of its pipeline.
+    """A record that violates a rule of its pipeline.
 
     Attributes:
         reason: a stable reason code, such as `missing_field`.
@@ -41,13 +41,13 @@ class Rejection:
 
 
 def printable(text: str) -> str:
-    """The text with halves of surrogate pairs escaped: JSON can spell them, UTF-8 and so a log cannot."""
+    """The text with lone surrogates escaped: JSON can contain them, UTF-8 and therefore a log cannot."""
     return text.encode(errors="backslashreplace").decode()
 
 
 def write_rejections(bucket: str, key: str, rejections: Sequence[Rejection]) -> str:
     """Write rejections as JSON Lines; returns the s3:// address."""
-    # Not above: the transform of Firehose parses records in a Lambda that has no settings.
+    # Imported here: the transform of Firehose parses records in a Lambda without settings.
     from sluice.aws import s3
 
     return s3.write_json_lines(bucket, key, [asdict(each) for each in rejections])

@@ -16,12 +16,12 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def utc_now() -> datetime:
-    """The time of day (UTC), for what is written; never for which data is read."""
+    """The current time (UTC), for timestamps that are written; never to choose which data are read."""
     return datetime.now(UTC)
 
 
 def epoch_microseconds(moment: datetime) -> int:
-    """Microseconds since 1970, exactly: also orders times whose texts do not sort."""
+    """Microseconds since 1970, exact: orders times whose texts do not sort."""
     return (moment - EPOCH) // timedelta(microseconds=1)
 
 
@@ -33,7 +33,7 @@ class Run:
         pipeline: its name, as in keys.
         slug: the run id as a part of a key.
         bucket: the lake bucket.
-        clock: tells the time (UTC).
+        clock: returns the time (UTC).
     """
 
     pipeline: str
@@ -66,12 +66,12 @@ class Run:
         """A document that an earlier step staged.
 
         Raises:
-            StagingExpired: it is not there any more, or another version of the code staged it.
+            StagingExpired: it does not exist any more, or another version of the code staged it.
         """
         return documents.load(self.bucket, self.staging_key(name), kind)
 
     def quarantine(self, step: str, rejections: Sequence[Rejection]) -> str | None:
-        """Write what one step rejected as JSON Lines; a retry overwrites itself.
+        """Write what one step rejected as JSON Lines; a retry overwrites its own file.
 
         Returns:
             The s3:// address, or None when there is nothing to write.

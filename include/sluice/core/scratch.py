@@ -1,4 +1,4 @@
-"""Local folders that a step works in. What a killed process left of its own is removed by the next step."""
+"""Temporary local folders of a step. Folders of a killed process are removed by the next step."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ PREFIX = "sluice-scratch-"
 def scratch_folder(purpose: str) -> Iterator[Path]:
     """A new, empty folder among the temporary files of this machine (TMPDIR), removed at the end.
 
-    Its process holds a lock on it (flock(2)), which ends with the process however that ends. So a folder without a lock
-    is one that a killed process left, gigabytes maybe, and is removed first.
+    Its process holds a lock on it (flock(2)), which the kernel releases when the process ends for any reason. A folder
+    without a lock therefore belongs to a killed process; it may hold gigabytes and is removed first.
 
     Args:
-        purpose: part of its name, for whoever looks there.
+        purpose: part of its name, for diagnosis.
     """
     _remove_abandoned()
-    # Hidden until it is locked: between the two another process would take it for an abandoned one.
+    # Hidden until it is locked: in between, another process would treat it as abandoned.
     hidden = Path(tempfile.mkdtemp(prefix=f".{PREFIX}{purpose}-"))
     descriptor = os.open(hidden, os.O_RDONLY)
     try:
@@ -46,12 +46,12 @@ def _remove_abandoned() -> None:
         try:
             descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
         except OSError:
-            # Removed meanwhile, of another user, or no folder.
+            # Removed meanwhile, of another user, or not a folder.
             continue
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             shutil.rmtree(folder, ignore_errors=True)
-            log.info("removed %s, which a killed process had left", folder)
+            log.info("removed %s of a killed process", folder)
         except BlockingIOError:
             # In use.
             continue

@@ -1,4 +1,4 @@
-"""Publishing what a run staged once, however often its task is cleared."""
+"""Publication of a staged batch exactly once, even if its task is cleared and runs again."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from sluice.core.run import Run
 log = logging.getLogger(__name__)
 
 Summary: TypeAlias = dict[str, int | dict[str, str | None]]
-"""What a publication returns for XCom: counts, and `snapshots`, the ids by the names of the tables that changed."""
+"""Result of a publication for XCom: counts, and `snapshots`, table name -> id of its new snapshot."""
 
 Returned = TypeVar("Returned", dict[str, int], Summary)
 
 
 @dataclass(frozen=True)
 class PublicationRecord:
-    """That a task published a batch.
+    """Record that a task published a batch.
 
     Attributes:
-        digest: of what was published; another content is another batch.
+        digest: of the published documents; other content is another batch.
         tally: what the task returned.
     """
 
@@ -33,19 +33,18 @@ class PublicationRecord:
 
 
 def publish_once(run: Run, task: str, staged: object, publish: Callable[[], Returned]) -> Returned:
-    """Publish, unless the same task published the same before; then nothing is written.
-
-    The record of it is in the staging of the run and expires with it. A try that crashed before the record was written
-    publishes again, which each pipeline bears; the record is for runs that others have followed.
+    """Publish, unless the same task published the same documents before; then nothing is written.  The record of it is
+    in the staging of the run and expires with it. An attempt that crashed before the record was written publishes
+    again, which is idempotent in each pipeline; the record protects the results of later runs.
 
     Args:
         run: the run.
         task: of the Dag.
         staged: the documents that are published.
-        publish: does it; returns the tally, and what else is to be known of the publication.
+        publish: publishes them; returns the tally and the snapshots.
 
     Returns:
-        The tally, that of the earlier try where there was one.
+        The tally, that of the earlier attempt if there was one.
     """
     name = _record_name(task)
     if s3.object_exists(run.bucket, run.staging_key(name)):
@@ -60,7 +59,7 @@ def publish_once(run: Run, task: str, staged: object, publish: Callable[[], Retu
 
 
 def record_published(run: Run, task: str, digest: str, tally: Returned) -> None:
-    """Note that a batch is published to its end, for a task of its run that is cleared."""
+    """Record that a batch is completely published, for the case that its task is cleared."""
     run.save(_record_name(task), PublicationRecord(digest, {**tally}))
 
 

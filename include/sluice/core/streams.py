@@ -1,4 +1,4 @@
-"""A Kinesis stream in batches: every shard is read from its checkpoint, and the checkpoints move last."""
+"""Consume a Kinesis stream in batches: every shard is read from its checkpoint, and the checkpoints move last."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ Take = Callable[[str, Iterator[StreamRecord]], None]
 
 
 def drain_shards(stream: Stream, max_records: int, take: Take) -> list[ShardBatch]:
-    """Drain the shards side by side, but parents before their children.
+    """Drain the shards concurrently, but parents before their children.
 
-    A batch that a run announced and did not commit is drained again, exactly as far as it reached.
+    A batch that was announced and not committed is drained again up to exactly the same records.
 
     Args:
         stream: the stream.
         max_records: of all shards together; a batch that is drained again does not count.
-        take: called with each shard that is read, also where it has no record.
+        take: called with each shard that is read, even if it has no record.
 
     Returns:
-        What was read of each shard that has moved on; empty where none has.
+        The records read of each shard whose checkpoint moves; empty if none does.
 
     Raises:
         ResourceMissing: the stream or its table of checkpoints is missing.
@@ -89,16 +89,13 @@ def _drain_shard(stream: Stream, shard_id: str, checkpoint: Checkpoint, budget: 
 
 
 def publish_batch(stream: Stream, run: str, batch: Sequence[ShardBatch], write: Callable[[], None]) -> None:
-    """Announce a batch, write what it leads to, and move the checkpoints last.
+    """Announce a batch, write its output, and move the checkpoints last.
 
-    Whatever crashes on the way, a later run drains the same records again.
+    After a crash at any point, a later run drains the same records again.
 
-    Args:
-        stream: the stream.
-        run: the run as a part of a key.
-        batch: what was read of each shard.
-        write: makes durable what the batch leads to: the same, however often, also for another run. Not called where
-            this very run has published the batch before.
+    Args: stream: the stream. run: the run as a part of a key. batch: what was read of each shard. write: writes the
+    output of the batch durably; must be idempotent, also across runs. Not called if this run has published the batch
+    before.
 
     Raises:
         BatchTaken: another run took records of the batch.

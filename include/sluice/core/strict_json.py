@@ -1,4 +1,4 @@
-"""JSON that others wrote: RFC 8259 and nothing else, numbers exact, every error a rejection. Pure.
+"""Strict parser for JSON from outside: RFC 8259, exact numbers, every error a rejection. Pure.
 
 Documents that this project wrote itself are read with `json.loads`.
 """
@@ -14,13 +14,13 @@ from typing import Any, NoReturn, TypeGuard
 from sluice.core.quarantine import RejectedRecord
 
 DEPTH_MAX = 500
-"""Arrays and objects within each other. A fixed limit: that of Python depends on the depth of the call."""
+"""Maximum nesting of arrays and objects. A fixed limit, as that of Python depends on the depth of the call stack."""
 
 _BRACKET_OR_STRING = re.compile(r'[\[{\]}]|"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
 
 
 class Reason(StrEnum):
-    """Why a document is rejected, whatever its fields mean: codes that every pipeline shares."""
+    """Reasons to reject a document independent of its fields; all pipelines share these codes."""
 
     NOT_JSON = "not_json"
     REPEATED_FIELD = "repeated_field"
@@ -28,11 +28,11 @@ class Reason(StrEnum):
 
 
 def parse(document: str | bytes) -> Any:
-    """The value of a JSON document; a byte order mark before it is passed over.
+    """The value of a JSON document; a byte order mark before it is ignored.
 
     A number is an `int` where it is spelled as one, else a `Decimal`, both exact; see `integral`. Each is within the
-    range of binary64, which every reader of JSON holds: no 1e400, no 1e-400 (RFC 8259, section 6). A string may hold
-    half of a surrogate pair, which has no UTF-8 (section 8.2): the caller looks at those that it uses.
+    range of binary64, which every reader of JSON supports: no 1e400, no 1e-400 (RFC 8259, section 6). A string may hold
+    a lone surrogate, which has no UTF-8 encoding (section 8.2): the caller checks the strings that it uses.
 
     Raises:
         RejectedRecord: with one of the reasons of `Reason`. `not_json` also for bytes that are not UTF-8, for NaN and
@@ -57,7 +57,7 @@ def parse(document: str | bytes) -> Any:
 
 
 def is_number(value: object) -> TypeGuard[int | Decimal]:
-    """Whether a value of `parse` is a number; a boolean is none."""
+    """Whether a value of `parse` is a number; a boolean is not."""
     return isinstance(value, int | Decimal) and not isinstance(value, bool)
 
 
@@ -81,7 +81,7 @@ def is_too_deep(text: str) -> bool:
 
 def _parse_integer(text: str) -> int:
     _check_range(text)
-    return int(text)  # 309 digits at the most
+    return int(text)  # at most 309 digits
 
 
 def _parse_decimal(text: str) -> Decimal:
@@ -104,11 +104,11 @@ def _is_nonzero(text: str) -> bool:
 
 
 def _reject_constant(text: str) -> NoReturn:
-    raise ValueError(f"{text} is no number of JSON")
+    raise ValueError(f"{text} is not a JSON number")
 
 
 def _distinct_fields(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     fields = dict(pairs)
     if len(fields) < len(pairs):
-        raise RejectedRecord(Reason.REPEATED_FIELD, "a field is there twice")
+        raise RejectedRecord(Reason.REPEATED_FIELD, "a field is repeated")
     return fields

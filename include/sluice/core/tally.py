@@ -1,4 +1,4 @@
-"""The sum every run must show: records in = published + duplicates + quarantined (docs/pipelines.md, Shared ground)."""
+"""Reconciliation of every run: records in = published + duplicates + quarantined (docs/pipelines.md)."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ class Tally:
     quarantined: int = 0
 
     def checked(self, run: str) -> dict[str, int]:
-        """The counts as a dict for XCom, once the sum holds; logs them.
+        """Check the sum and log the counts; returns them as a dict for XCom.
 
         Raises:
-            TallyError: the sum does not hold.
+            TallyError: the sum is wrong.
         """
         line = (
             f"{run}: {self.records_in} records in = {self.published} published"

@@ -1,8 +1,8 @@
 """The work queue of a pipeline: a run receives a batch of it first, and deletes the messages last.
 
-What a run needs to delete them, `Receipts`, is staged in one document with what they led to, so that no run ever
-deletes the messages of another batch than the one it published. Messages of a run that fails come back when their
-visibility timeout ends.
+Their receipt handles (`Receipts`) are staged in one document with their records, so that a run only deletes the
+messages of the batch that it published. Messages of a failed run are delivered again when their visibility timeout
+ends.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Record = TypeVar("Record")
 
 @dataclass(frozen=True)
 class Receipts:
-    """What deletes the messages of a batch.
+    """Receipt handles of a batch, to delete its messages.
 
     Attributes:
         queue: name of the queue.
@@ -33,11 +33,11 @@ class Receipts:
     handles: dict[str, str]
 
     def without(self, message_ids: Collection[str]) -> Receipts:
-        """The same but for some messages, which stay in the queue."""
+        """The same without some messages, which stay in the queue."""
         return Receipts(self.queue, {each: handle for each, handle in self.handles.items() if each not in message_ids})
 
     def delete(self) -> None:
-        """Delete the messages: the last thing that is done with them; see `sluice.aws.sqs.delete`.
+        """Delete the messages, as the last step of a run; see `sluice.aws.sqs.delete`.
 
         Raises:
             DeleteFailed: SQS refused some.
@@ -46,7 +46,7 @@ class Receipts:
             sqs.delete(sqs.queue_url(self.queue), list(self.handles.values()))
 
     def hold_back(self, seconds: int) -> None:
-        """Let the messages come again after so many seconds; see `sluice.aws.sqs.hold_back`."""
+        """Change the visibility timeout of the messages to `seconds`; see `sluice.aws.sqs.hold_back`."""
         if self.handles:
             sqs.hold_back(sqs.queue_url(self.queue), list(self.handles.values()), seconds)
 
@@ -60,13 +60,13 @@ class Received(NamedTuple, Generic[Record]):
 
 @dataclass(frozen=True)
 class Batch(Generic[Record]):
-    """What a run received of a queue.
+    """Messages that a run received from a queue.
 
     Attributes:
         receipts: of all messages.
         received: records in the order of their messages.
         rejections: messages, or parts of them, that did not parse.
-        is_drained: whether no further message waited at the end, as SQS counts; for certain with `until_empty`.
+        is_drained: whether the queue was empty at the end; by the approximate count of SQS, exact with `until_empty`.
     """
 
     receipts: Receipts
@@ -91,23 +91,21 @@ class Batch(Generic[Record]):
 
 @dataclass(frozen=True)
 class WorkQueue(Generic[Record]):
-    """A queue, and how its messages are read.
+    """A queue, and the parser of its messages.
 
-    Attributes:
-        name: of the queue.
-        parse: the records of a message; a part that is rejected stands among them as its error. Where it raises
-            RejectedRecord, the whole message is rejected.
+    Attributes: name: of the queue. parse: message -> its records; a rejected part is returned as its error. If it
+    raises RejectedRecord, the whole message is rejected.
     """
 
     name: str
     parse: Callable[[sqs.Message], Iterable[Record | RejectedRecord]]
 
     def receive(self, max_messages: int, *, until_empty: bool = False) -> Batch[Record]:
-        """Receive and parse what waits; the messages stay in the queue, out of sight, until they are deleted.
+        """Receive and parse waiting messages; they stay in the queue, invisible, until they are deleted.
 
         Args:
-            max_messages: how many at the most; the time is limited as well, see `sluice.aws.sqs.drain`.
-            until_empty: end only with a long poll that answered empty.
+            max_messages: upper bound; the time is limited as well, see `sluice.aws.sqs.drain`.
+            until_empty: end only when a long poll returns no message.
 
         Raises:
             ResourceMissing: the queue is not deployed.
@@ -132,5 +130,5 @@ class WorkQueue(Generic[Record]):
         return Batch(receipts, received, rejections, is_empty)
 
     def nothing(self, *, is_drained: bool) -> Batch[Record]:
-        """A batch without messages: none was asked for."""
+        """A batch without messages, for a run that requests none."""
         return Batch(Receipts(self.name, {}), [], [], is_drained)

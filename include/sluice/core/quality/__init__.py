@@ -1,10 +1,10 @@
-"""Data-quality gates: what is read in staging must pass before it is published."""
+"""Data-quality gates: staged data must pass before they are published."""
 
 from sluice.errors import TerminalError
 
 
 class GateFailed(TerminalError):
-    """A critical expectation does not hold; nothing is published and staging is left for a look.
+    """A critical expectation failed; nothing is published, and staging is kept for analysis.
 
     The same data fails again.
 

@@ -55,8 +55,8 @@ def run_gate(
     Args:
         run: the run.
         gate: name of the gate within its pipeline.
-        rows: what to validate; may be empty, then every expectation on values holds.
-        columns: the columns that the expectations speak of.
+        rows: what to validate; may be empty, then every expectation on values passes.
+        columns: the columns that the expectations name.
         expectations: makes the Great Expectations objects; `severity="warning"` only warns.
 
     Raises:
@@ -91,7 +91,7 @@ def run_gate(
 
 
 def import_great_expectations() -> None:
-    """Import Great Expectations, which takes seconds, silent and without reports of its use to its makers."""
+    """Import Great Expectations, which takes seconds, without its progress output and telemetry."""
     # Both before the first import.
     os.environ["GX_ANALYTICS_ENABLED"] = "false"
     logging.getLogger("great_expectations").setLevel(logging.WARNING)
@@ -101,11 +101,11 @@ def import_great_expectations() -> None:
 def validate(
     name: str, rows: Sequence[Row], columns: Sequence[str], expectations: Callable[[], Sequence[Expectation]]
 ) -> list[Finding]:
-    """What each expectation finds in the rows, in the order given."""
+    """The finding of each expectation on the rows, in the order given."""
     import_great_expectations()
     results = _results(name, rows, columns, expectations(), "BOOLEAN_ONLY")
     if not all(each.success for each in results):
-        # What is unexpected, and how much of it, is looked for only here: it takes as long again as the answer.
+        # Unexpected values are computed only here, after a failure: it doubles the time of a validation.
         results = _results(name, rows, columns, expectations(), "SUMMARY")
     return [_finding(each, rows) for each in sorted(results, key=_position)]
 
@@ -121,7 +121,7 @@ def _results(
     import pandas as pd
 
     for position, each in enumerate(expectations):
-        # A suite answers in an order of its own, and merges equal expectations.
+        # A suite returns results in an order of its own, and merges equal expectations.
         each.meta = {"position": position}
     asset = _data_source().add_dataframe_asset(f"{name} {next(_VALIDATIONS)}")
     batch = asset.add_batch_definition_whole_dataframe("all").get_batch(
@@ -138,7 +138,7 @@ _VALIDATIONS = itertools.count()
 
 @functools.cache
 def _data_source() -> PandasDatasource:
-    """The data source of this process, or of the one that forked it: making its context costs as much as a gate."""
+    """The data source of this process, or of its parent: creating its context takes as long as a gate."""
     import great_expectations as gx
     from great_expectations.data_context.types.base import (
         DataContextConfig,
@@ -146,7 +146,7 @@ def _data_source() -> PandasDatasource:
         ProgressBarsConfig,
     )
 
-    # Without docs of its own: it would leave a temporary folder behind for each gate.
+    # Without data docs, which would create a temporary folder for each gate.
     stores = InMemoryStoreBackendDefaults(init_temp_docs_sites=False)
     config = DataContextConfig(store_backend_defaults=stores, progress_bars=ProgressBarsConfig(globally=False))
     return gx.get_context(mode="ephemeral", project_config=config).data_sources.add_pandas("rows")
@@ -177,7 +177,7 @@ def _finding(result: ExpectationValidationResult, rows: Sequence[Row]) -> Findin
 
 
 def _observed(result: ExpectationValidationResult) -> str:
-    """What was found: an expectation that could not be computed says why, one that failed shows examples."""
+    """The finding in words: the error if the expectation could not be computed, examples if it failed."""
     info = result.exception_info or {}
     nested = [info] if "raised_exception" in info else list(info.values())
     messages = [each["exception_message"] for each in nested if each.get("raised_exception")]
@@ -191,7 +191,7 @@ def _observed(result: ExpectationValidationResult) -> str:
 
 
 def _examples(result: ExpectationValidationResult) -> list[Any]:
-    """A few values that break an expectation; those of numpy, which are no numbers to a reader, as Python's."""
+    """A few values that violate an expectation; numbers of numpy as those of Python, for readability."""
     return [
         tuple(map(_plain, each)) if isinstance(each, tuple) else _plain(each)
         for each in result.result.get("partial_unexpected_list", [])[:EXAMPLES]

@@ -1,6 +1,6 @@
 """The report of one gate on one run, and its page.
 
-Great Expectations' own pages load their style from elsewhere and are bare offline.
+Great Expectations' own pages load their style from elsewhere and are unstyled offline.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ class Finding:
         expectation: what was expected, with its arguments.
         severity: `critical` stops the run, `warning` is reported.
         passed: whether it holds.
-        observed: what was found instead, one line; empty when it holds.
+        observed: the finding in one line if it failed; else empty.
         expected: the expectation in words.
-        found: what the rows hold of it, in words and with its unit, also where it holds.
+        found: the observed values, in words and with their unit, also if it passed.
         unit: of the values; "" for counts and texts.
-        examples: values that break it, a few.
+        examples: a few values that violate it.
     """
 
     expectation: str
@@ -40,14 +40,14 @@ class Finding:
 
 @dataclass(frozen=True)
 class GateReport:
-    """What a gate found in one run, as it is kept below `quality/`.
+    """Results of a gate in one run, as stored below `quality/`.
 
     Attributes:
         gate: its name, `<pipeline>/<step>`.
         run: the run as a part of a key.
         rows: how many were validated.
         passed: whether no critical expectation failed.
-        measures: the row, where there is one.
+        measures: the row of measures, if the gate validates one.
         findings: one for each expectation.
     """
 
@@ -122,7 +122,7 @@ def summary(findings: Sequence[Finding]) -> str:
 
 
 def render(report: GateReport) -> str:
-    """HTML of a gate's report. Needs nothing from the network."""
+    """HTML of a gate's report; loads nothing from the network."""
     from jinja2 import Environment
 
     words = {"about_run": about_run(report.run), "summary": summary(report.findings)}

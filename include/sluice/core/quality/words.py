@@ -1,4 +1,4 @@
-"""Expectations and what was found, in words: what a report, the web page and the command line show of a gate."""
+"""Expectations and findings in words, for the report, the web page and the command line."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ SUBJECTS = {
     "published": "published records",
     "current_rows": "rows of the current catalogue",
     "current_distinct": "distinct accommodations of the current catalogue",
-    "unusable": "records of partners that may not be used",
-    "current_unusable": "current records of partners that may not be used",
+    "unusable": "records of blocked or unlisted partners",
+    "current_unusable": "current records of blocked or unlisted partners",
     "current_misplaced": "current records in another partition",
     "largest_file_bytes": "size of the largest file",
     "smallest_file_bytes": "size of the smallest file",
-    "unknown_partners": "partners on no list",
+    "unknown_partners": "unlisted partners",
     "memory_count_sum": "sum of memory_count",
     "accepted": "accepted rows",
     "distinct_dps": "distinct values of dp",
@@ -70,7 +70,7 @@ def expected(kind: str, arguments: Mapping[str, Any]) -> str:
     name = kind.removeprefix("expect_column_")
     if name == "pair_values_to_be_equal":
         one, other = arguments["column_A"], arguments["column_B"]
-        # Of measures the number is compared, of fields the value.
+        # Of measures the count is compared, of fields the value.
         return f"{subject(one)}{': as many as' if one in SUBJECTS else ' equals'} {subject(other)}"
     if name == "pair_values_a_to_be_greater_than_b":
         relation = "not less than" if arguments.get("or_equal") else "greater than"
@@ -104,7 +104,7 @@ def _between(column: str, arguments: Mapping[str, Any]) -> str:
 
 
 def found(arguments: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
-    """What the rows hold of what an expectation speaks of, in words; also where it holds.
+    """The observed values of the columns of an expectation, in words; also if it passed.
 
     Args:
         arguments: of the expectation.
