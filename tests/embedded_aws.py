@@ -18,7 +18,8 @@ import pytest
 from botocore.retries import standard
 
 from sluice.aws import sessions
-from sluice.deployment.deploy import TEMPLATES, deploy, deploy_stack, parameters_of
+from sluice.deployment.deploy import TEMPLATES, deploy, parameters_of
+from sluice.deployment.stacks import deploy_stack
 from sluice.deployment.template import load_template
 from sluice.settings import Settings, load_settings
 from sluice_dev.emulator import server

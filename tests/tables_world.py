@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from sluice.aws import s3
-from sluice.aws.tables import commits, reading
+from sluice.aws.tables import commits, reading, row_commits
 from sluice.aws.tables.definitions import Column, TableDefinition
 from sluice.settings import Settings
 
@@ -37,7 +37,7 @@ def rows(hour: datetime, pages: str, count: pa.DataType | None = None, **more: p
 
 def stage(lake: Settings, table: pa.Table) -> str:
     key = f"staging/visits/{uuid.uuid4().hex}.parquet"
-    s3.write_object(lake.lake_bucket, key, commits.parquet_bytes(table))
+    s3.write_object(lake.lake_bucket, key, row_commits.parquet_bytes(table))
     return key
 
 
@@ -56,8 +56,8 @@ def publish(
 def append(added: pa.Table, hour: datetime) -> commits.Commit:
     """Append visits of an hour, each of which is known by its time and page."""
     key = ("at", "page")
-    is_new = commits.without_keys(added, key)
-    return commits.append(VISITS.name, added, where=where(hour), columns=key, is_new=is_new, summary={"run": "run"})
+    is_new = row_commits.without_keys(added, key)
+    return row_commits.append(VISITS.name, added, where=where(hour), columns=key, is_new=is_new, summary={"run": "run"})
 
 
 def pages(**asked: Any) -> str:

@@ -8,7 +8,8 @@ from typing import Any
 
 from sluice.aws.sessions import client
 from sluice.core import checkpoints
-from sluice.monitoring import history, runs
+from sluice.monitoring import alerts, history, runs
+from sluice.monitoring.canary import state
 from sluice.monitoring.dictionary import collections
 from sluice.pipelines.events import dirty_hours, hours
 from sluice.pipelines.events.pipeline import event_stream
@@ -25,11 +26,11 @@ def test_every_attribute_that_runs_write_is_in_the_dictionary(deployed: Settings
     runs.record_success(table, "a_dag", "run", started_at=AT, at=AT, tally=tally, is_drained=True)
     failure = runs.Failure("a_dag", "task", "2026-11", "run", AT, AT, 1, "message", "http://log", "sluice ...")
     runs.record_failure(table, failure)
-    runs.claim_alert(table, "key", "subject", AT, repeat_after=timedelta(1), dead_after=timedelta(1))
+    alerts.claim_alert(table, "key", "subject", AT, repeat_after=timedelta(1), dead_after=timedelta(1))
     runs.record_empty(table, "queue", AT)
     runs.record_depth(table, "queue", runs.Depth(AT, 3), ())
-    runs.record_canary(table, "events", runs.CanaryResult("run", AT, 1.5, ""))
-    runs.open_canary(table, AT)
+    state.record_canary(table, "events", runs.CanaryResult("run", AT, 1.5, ""))
+    state.open_canary(table, AT)
     history.record_run(table, history.RunRecord("a_dag", "run", AT, AT, history.SUCCEEDED, tally))
     history.record_gate(
         table, history.GateRecord("a/gate", "a_dag", "task", "run", AT, AT, history.PASSED, "s3://report")

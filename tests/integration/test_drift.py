@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 from sluice import cli
 from sluice.aws import sessions, sqs
-from sluice.deployment import deploy, drift
+from sluice.deployment import deploy, drift, stacks
 from sluice.deployment.template import load_template
 from sluice.settings import Settings
 
@@ -179,7 +179,7 @@ def test_a_deploy_that_was_killed_between_both_updates_is_completed_by_the_next(
     deploy.deploy(settings, stacks=("datasets",))
     url = sqs.queue_url(settings.datasets_queue)
     sessions.client("sqs").delete_queue(QueueUrl=url)
-    real = deploy.deploy_stack
+    real = stacks.deploy_stack
 
     def killed(cloudformation: Any, name: str, template: str, *arguments: Any) -> list[str]:
         if '"Queue"' not in json.dumps(load_template(template)["Resources"]):

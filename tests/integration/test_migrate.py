@@ -16,7 +16,7 @@ from events_world import World
 from sluice import cli
 from sluice.aws import dynamodb, s3
 from sluice.aws.sessions import client
-from sluice.aws.tables import commits, definitions, reading
+from sluice.aws.tables import definitions, reading, row_commits
 from sluice.deployment.migrate import migrate_accommodations
 from sluice.deployment.older_hours import move_older_hours
 from sluice.pipelines.accommodations.catalogue import CANDIDATES
@@ -41,7 +41,7 @@ def put(settings: Settings, key: str, rows: list[dict[str, Any]]) -> None:
         if name in table.column_names:
             index = table.schema.get_field_index(name)
             table = table.set_column(index, name, table[name].cast(pa.timestamp("us", tz="UTC")))
-    s3.write_object(settings.lake_bucket, key, commits.parquet_bytes(table))
+    s3.write_object(settings.lake_bucket, key, row_commits.parquet_bytes(table))
 
 
 def older_hour(settings: Settings, hour: str, version: str, uuids: str) -> None:
@@ -159,7 +159,7 @@ def test_the_candidates_of_accommodations_are_taken_over_and_the_catalogue_follo
         client("glue").delete_table(DatabaseName=settings.glue_database, Name=definition.name)
     definitions.create_missing(settings, TABLES)
     file = "curated/accommodations_candidates/version=000001/candidates-00000.parquet"
-    s3.write_object(settings.lake_bucket, file, commits.parquet_bytes(rows))
+    s3.write_object(settings.lake_bucket, file, row_commits.parquet_bytes(rows))
     manifest = {"number": 1, "buckets": 1, "files": {"0": {"candidates": file, "candidate_bytes": 500}}}
     key = "curated/accommodations_candidates/manifests/000001.json"
     s3.write_object(settings.lake_bucket, key, json.dumps(manifest).encode())

@@ -8,7 +8,7 @@ import pytest
 from botocore.stub import Stubber
 
 from sluice.aws import sessions
-from sluice.deployment import DeployError, deploy, drift
+from sluice.deployment import DeployError, deploy, drift, stacks
 from sluice.deployment.template import load_template
 from sluice.settings import load_settings
 
@@ -80,7 +80,7 @@ def test_a_stack_that_takes_no_update_is_named_with_the_command_that_frees_it(st
         stack = {"StackName": "sluice-dev-lake", "StackStatus": status, "CreationTime": 0}
         stub.add_response("describe_stacks", {"Stacks": [stack]})
         with pytest.raises(DeployError, match=f"`aws cloudformation {command} --stack-name sluice-dev-lake`"):
-            deploy.deploy_stack(cloudformation, "sluice-dev-lake", "", {}, {}, 0)
+            stacks.deploy_stack(cloudformation, "sluice-dev-lake", "", {}, {}, 0)
 
 
 @pytest.mark.parametrize("status", ["IMPORT_COMPLETE", "UPDATE_ROLLBACK_COMPLETE"])
@@ -92,4 +92,4 @@ def test_a_stack_that_something_was_imported_into_takes_the_next_deploy(status: 
         stub.add_response("create_change_set", {})
         stub.add_response("describe_change_set", {"Status": "FAILED", "StatusReason": "didn't contain changes"})
         stub.add_response("delete_change_set", {})
-        assert deploy.deploy_stack(cloudformation, "sluice-dev-lake", "{}", {}, {}, 0) == []
+        assert stacks.deploy_stack(cloudformation, "sluice-dev-lake", "{}", {}, {}, 0) == []

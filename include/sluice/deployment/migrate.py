@@ -16,7 +16,7 @@ import click
 
 from sluice import lake
 from sluice.aws import s3
-from sluice.aws.tables import commits
+from sluice.aws.tables import commits, row_commits
 from sluice.aws.threads import in_parallel
 from sluice.core.commands import AwsCommand
 from sluice.core.run import utc_now
@@ -45,12 +45,12 @@ def migrate_history(settings: Settings) -> tuple[int, int]:
     for month, keys in sorted(months.items()):
         rows = pa.concat_tables(in_parallel(lambda key: _read(settings, key), keys))
         first, last = min(rows["observed_at"].to_pylist()), max(rows["observed_at"].to_pylist())
-        commit = commits.append(
+        commit = row_commits.append(
             HISTORY.name,
             rows,
             where=f"observed_at >= '{first.isoformat()}' and observed_at <= '{last.isoformat()}'",
             columns=key_columns,
-            is_new=commits.without_keys(rows, key_columns),
+            is_new=row_commits.without_keys(rows, key_columns),
             summary={"dag": "-", "run": f"{RUN} {month}"},
         )
         added += int(commit.snapshot.summary["added-records"]) if commit.snapshot and commit.is_new else 0
@@ -102,7 +102,7 @@ def _stage_events(settings: Settings, hour_text: str, key: str) -> str:
     place = rows.schema.get_field_index("created_datetime")
     times = rows["created_datetime"].cast(pa.timestamp("us", tz="UTC"))
     staged = lake.staging_key("platform", RUN, f"events/{hour_text}/{key.rpartition('/')[2]}")
-    body: Any = commits.parquet_bytes(rows.set_column(place, "created_datetime", times))
+    body: Any = row_commits.parquet_bytes(rows.set_column(place, "created_datetime", times))
     s3.write_object(settings.lake_bucket, staged, body, "application/vnd.apache.parquet")
     return staged
 
@@ -126,7 +126,9 @@ def migrate_accommodations(settings: Settings) -> tuple[int, int]:
         rows = _read(settings, each["candidates"])
         rows = rows.append_column("bucket", pa.array([int(bucket)] * rows.num_rows, pa.int32()))
         staged.append(lake.staging_key("platform", RUN, f"accommodations/{bucket}.parquet"))
-        s3.write_object(settings.lake_bucket, staged[-1], commits.parquet_bytes(rows), "application/vnd.apache.parquet")
+        s3.write_object(
+            settings.lake_bucket, staged[-1], row_commits.parquet_bytes(rows), "application/vnd.apache.parquet"
+        )
     noted = {
         "buckets": manifest["buckets"],
         "candidate-bytes": sum(each.get("candidate_bytes", 0) for each in files.values()),

@@ -6,6 +6,7 @@ import logging
 import re
 from datetime import datetime, timedelta
 
+from sluice.aws import dynamodb
 from sluice.aws.sessions import hasty_client
 from sluice.aws.sns import topic_arn
 from sluice.monitoring import runs
@@ -33,7 +34,7 @@ def announce(settings: Settings, problem: Problem, now: datetime) -> bool:
     """
     subject = subject_of(settings, problem.title)
     repeat_after = timedelta(hours=settings.alert_repeat_hours)
-    if not runs.claim_alert(
+    if not claim_alert(
         settings.runs_table, problem.key, subject, now, repeat_after=repeat_after, dead_after=CLAIM_DEAD_AFTER
     ):
         return False
@@ -42,7 +43,7 @@ def announce(settings: Settings, problem: Problem, now: datetime) -> bool:
         publish(settings, subject, body_of(settings, problem, now))
         sent = True
     finally:
-        runs.settle_alert(settings.runs_table, problem.key, sent=sent)
+        settle_alert(settings.runs_table, problem.key, sent=sent)
     return True
 
 
@@ -52,7 +53,46 @@ def announce_end(settings: Settings, key: str, alert: Alert, now: datetime) -> N
         subject = subject_of(settings, f"over: {alert.subject.partition('] ')[2]}")
         body = f"It began to be announced at {at_text(alert.opened_at)} and was no longer so at {at_text(now)}.\n"
         publish(settings, subject, f"{subject}\n\n{body}")
-    runs.forget(settings.runs_table, "alert", key)
+    dynamodb.write(dynamodb.Delete(settings.runs_table, runs.item_key("alert", key)))
+
+
+def claim_alert(
+    table: str, key: str, subject: str, at: datetime, *, repeat_after: timedelta, dead_after: timedelta
+) -> bool:
+    """Take it on oneself to announce something; of several who see it, one gets it.
+
+    Args:
+        table: the DynamoDB table.
+        key: what it is about.
+        subject: of the message.
+        at: the time (UTC).
+        repeat_after: an alert that was sent is due again after this.
+        dead_after: who claimed it and has not sent it in this time is dead.
+
+    Returns:
+        Whether it is to be sent now.
+    """
+    return runs.update_item(
+        table,
+        *("alert", key),
+        "SET subject = :subject, announced_at = :at, opened_at = if_not_exists(opened_at, :at), sent = :no",
+        "attribute_not_exists(announced_at) OR (sent = :yes AND announced_at <= :repeat)"
+        " OR (sent = :no AND announced_at <= :dead)",
+        {
+            ":subject": subject,
+            ":at": runs.time_text(at),
+            ":yes": True,
+            ":no": False,
+            ":repeat": runs.time_text(at - repeat_after),
+            ":dead": runs.time_text(at - dead_after),
+        },
+    )
+
+
+def settle_alert(table: str, key: str, *, sent: bool) -> None:
+    """Note that a claimed alert was sent, or give it back where that failed, so that the next one tries."""
+    update, values = ("SET sent = :yes", {":yes": True}) if sent else ("REMOVE announced_at", {})
+    runs.update_item(table, "alert", key, update, "sent = :no", values | {":no": False})
 
 
 def subject_of(settings: Settings, title: str) -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal
 from functools import partial
 from typing import Any
 
@@ -27,8 +26,6 @@ MESSAGE_MAX_CHARACTERS = 4000
 
 KINDS = ("dag", "failure", "alert", "queue", "running", "depth", "canary")
 """Partition keys of what `read_runs` reads."""
-
-OPEN_CANARY = ("canary-open", "since")
 
 
 def time_text(at: datetime) -> str:
@@ -139,19 +136,6 @@ class CanaryResult:
 
 
 @dataclass(frozen=True)
-class OpenCanary:
-    """Records of canaries may be in published data.
-
-    Attributes:
-        since: when the first of these canaries began (UTC).
-        seen_at: when a canary last began or removed records (UTC).
-    """
-
-    since: datetime
-    seen_at: datetime
-
-
-@dataclass(frozen=True)
 class Runs:
     """All of the table.
 
@@ -179,13 +163,13 @@ class Runs:
 def record_start(table: str, dag_id: str, run_id: str, started_at: datetime) -> None:
     """Note that a run has begun; it takes the place of what was noted of an earlier run of the Dag."""
     values = {":at": time_text(started_at), ":run": run_id}
-    _update_unless_older(table, "running", dag_id, "SET started_at = :at, run_id = :run", "started_at", values)
+    update_unless_older(table, "running", dag_id, "SET started_at = :at, run_id = :run", "started_at", values)
 
 
 def record_drain(table: str, dag_id: str, run_id: str) -> None:
     """Note that a run that has begun has emptied its queues."""
     values = {":run": run_id, ":yes": True}
-    _update(table, "running", dag_id, "SET is_drained = :yes", "run_id = :run", values)
+    update_item(table, "running", dag_id, "SET is_drained = :yes", "run_id = :run", values)
 
 
 def record_end(table: str, dag_id: str, run_id: str) -> bool:
@@ -194,7 +178,7 @@ def record_end(table: str, dag_id: str, run_id: str) -> bool:
     Returns:
         Whether it had emptied its queues; False where its end was noted before.
     """
-    own = dynamodb.Delete(table, _key("running", dag_id), condition="run_id = :run", values={":run": run_id})
+    own = dynamodb.Delete(table, item_key("running", dag_id), condition="run_id = :run", values={":run": run_id})
     ended = dynamodb.write(own, hasty=True)
     return ended.is_written and "is_drained" in ended.item
 
@@ -236,7 +220,7 @@ def record_success(
             update += ", published_at = :at"
     if is_drained:
         update += ", drained_at = :started"
-    return _update_unless_older(table, "dag", dag_id, update, "success_at", values)
+    return update_unless_older(table, "dag", dag_id, update, "success_at", values)
 
 
 def record_failure(table: str, failure: Failure) -> bool:
@@ -262,7 +246,7 @@ def record_failure(table: str, failure: Failure) -> bool:
         " run_id = :run, #message = :message, log_url = :log, again = :again ADD failed :one"
     )
     name = failure_name(failure.dag_id, failure.task_id, failure.partition)
-    return _update_unless_older(
+    return update_unless_older(
         table, "failure", name, update, "#at", values, {"#partition": "partition", "#message": "message", "#at": "at"}
     )
 
@@ -290,104 +274,21 @@ def clear_failures(table: str, dag_id: str, names: Container[str], at: datetime)
         hasty=True,
     ):
         if item["name"] in names:
-            key = _key("failure", item["name"])
+            key = item_key("failure", item["name"])
             older = dynamodb.Delete(table, key, condition=condition, values=values, names={"#at": "at"})
             dynamodb.write(older, hasty=True)
 
 
 def record_empty(table: str, queue: str, at: datetime) -> None:
     """Note that a queue was seen empty."""
-    _update_unless_older(table, "queue", queue, "SET empty_at = :at", "empty_at", {":at": time_text(at)})
+    update_unless_older(table, "queue", queue, "SET empty_at = :at", "empty_at", {":at": time_text(at)})
 
 
 def record_depth(table: str, queue: str, depth: Depth, earlier: Sequence[Depth]) -> None:
     """Note how many messages a queue has, beside the latest of what was noted before."""
     seen = [{"at": time_text(each.at), "messages": each.messages} for each in (depth, *earlier[:1])]
     values = {":at": time_text(depth.at), ":seen": seen}
-    _update_unless_older(table, "depth", queue, "SET seen_at = :at, seen = :seen", "seen_at", values)
-
-
-def open_canary(table: str, at: datetime) -> datetime:
-    """Note that a canary begins to write (UTC); since when there may be records of canaries that were not removed."""
-    update = "SET since = if_not_exists(since, :at), seen_at = :at"
-    condition = "attribute_not_exists(seen_at) OR seen_at <= :at"
-    key, values = _key(*OPEN_CANARY), {":at": time_text(at)}
-    written = dynamodb.write(dynamodb.Update(table, key, update, condition=condition, values=values))
-    return datetime.fromisoformat(written.item["since"])
-
-
-def find_open_canary(table: str) -> OpenCanary | None:
-    """What `open_canary` noted; None once `close_canary` removed it."""
-    item = dynamodb.get_item(table, _key(*OPEN_CANARY))
-    if item is None:
-        return None
-    return OpenCanary(datetime.fromisoformat(item["since"]), datetime.fromisoformat(item["seen_at"]))
-
-
-def close_canary(table: str, seen_at: datetime) -> None:
-    """Note that no record of a canary is left, unless another one began after `seen_at` (UTC)."""
-    values = {":at": time_text(seen_at)}
-    dynamodb.write(dynamodb.Delete(table, _key(*OPEN_CANARY), condition="seen_at <= :at", values=values))
-
-
-def record_canary(table: str, pipeline: str, result: CanaryResult) -> None:
-    """Note what a canary found of a pipeline."""
-    values: dict[str, Any] = {
-        ":at": time_text(result.at),
-        ":run": result.run_id,
-        ":failure": result.failure[:MESSAGE_MAX_CHARACTERS],
-    }
-    update = "SET ended_at = :at, run_id = :run, failure = :failure"
-    if result.latency_seconds is None:
-        update += " REMOVE latency_seconds"
-    else:
-        update += ", latency_seconds = :latency"
-        values[":latency"] = Decimal(f"{result.latency_seconds:.3f}")
-    _update_unless_older(table, "canary", pipeline, update, "ended_at", values)
-
-
-def claim_alert(
-    table: str, key: str, subject: str, at: datetime, *, repeat_after: timedelta, dead_after: timedelta
-) -> bool:
-    """Take it on oneself to announce something; of several who see it, one gets it.
-
-    Args:
-        table: the DynamoDB table.
-        key: what it is about.
-        subject: of the message.
-        at: the time (UTC).
-        repeat_after: an alert that was sent is due again after this.
-        dead_after: who claimed it and has not sent it in this time is dead.
-
-    Returns:
-        Whether it is to be sent now.
-    """
-    return _update(
-        table,
-        *("alert", key),
-        "SET subject = :subject, announced_at = :at, opened_at = if_not_exists(opened_at, :at), sent = :no",
-        "attribute_not_exists(announced_at) OR (sent = :yes AND announced_at <= :repeat)"
-        " OR (sent = :no AND announced_at <= :dead)",
-        {
-            ":subject": subject,
-            ":at": time_text(at),
-            ":yes": True,
-            ":no": False,
-            ":repeat": time_text(at - repeat_after),
-            ":dead": time_text(at - dead_after),
-        },
-    )
-
-
-def settle_alert(table: str, key: str, *, sent: bool) -> None:
-    """Note that a claimed alert was sent, or give it back where that failed, so that the next one tries."""
-    update, values = ("SET sent = :yes", {":yes": True}) if sent else ("REMOVE announced_at", {})
-    _update(table, "alert", key, update, "sent = :no", values | {":no": False})
-
-
-def forget(table: str, kind: str, name: str) -> None:
-    """Remove one item; safe to repeat."""
-    dynamodb.write(dynamodb.Delete(table, _key(kind, name)))
+    update_unless_older(table, "depth", queue, "SET seen_at = :at, seen = :seen", "seen_at", values)
 
 
 def read_runs(table: str, now: datetime) -> Runs:
@@ -467,11 +368,12 @@ def _alert(item: dynamodb.Item) -> Alert:
     return Alert(item["subject"], opened_at, _time(item, "announced_at") or opened_at, item["sent"])
 
 
-def _key(kind: str, name: str) -> dynamodb.Item:
+def item_key(kind: str, name: str) -> dynamodb.Item:
+    """Key of an item of the table."""
     return {"kind": kind, "name": name}
 
 
-def _update_unless_older(
+def update_unless_older(
     table: str,
     kind: str,
     name: str,
@@ -480,11 +382,12 @@ def _update_unless_older(
     values: dict[str, Any],
     names: dict[str, str] | None = None,
 ) -> bool:
+    """Update an item unless it has a later time under `time_name`; False then. `:at` is the time of this update."""
     condition = f"attribute_not_exists({time_name}) OR {time_name} <= :at"
-    return _update(table, kind, name, update, condition, values, names)
+    return update_item(table, kind, name, update, condition, values, names)
 
 
-def _update(
+def update_item(
     table: str,
     kind: str,
     name: str,
@@ -493,5 +396,6 @@ def _update(
     values: dict[str, Any],
     names: dict[str, str] | None = None,
 ) -> bool:
-    what = dynamodb.Update(table, _key(kind, name), update, condition=condition, values=values, names=names or {})
+    """Update an item on a condition; False where that does not hold."""
+    what = dynamodb.Update(table, item_key(kind, name), update, condition=condition, values=values, names=names or {})
     return dynamodb.write(what, hasty=True).is_written

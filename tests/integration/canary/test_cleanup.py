@@ -16,7 +16,7 @@ from sluice.aws.tables import reading
 from sluice.core import work_queue
 from sluice.lake import day_partition
 from sluice.monitoring import runs
-from sluice.monitoring.canary import checks, records, steps
+from sluice.monitoring.canary import checks, records, state, steps
 from sluice.monitoring.canary.records import EVENT_HOUR, NAME, Observed
 from sluice.pipelines.accommodations import steps as accommodations
 from sluice.pipelines.accommodations import storage as accommodations_storage
@@ -158,7 +158,7 @@ def test_what_is_published_after_the_cleanup_is_removed_by_the_next_one(deployed
     steps.prepare("next", lambda: later + timedelta(days=2))
     assert not s3.object_exists(lake, output), "it looks from the first canary on"
     steps.clean_up("next", {"accommodations": Observed()}, lambda: later + timedelta(days=2))
-    assert runs.find_open_canary(table) is None
+    assert state.find_open_canary(table) is None
     assert steps.clean_up_late("daily", lambda: later + timedelta(days=3)) == {}
 
 
@@ -166,6 +166,6 @@ def test_a_canary_that_hung_is_not_looked_for_without_end(deployed: Settings) ->
     began = datetime.now(UTC)
     steps.prepare("killed", lambda: began)
     steps.clean_up_late("daily", lambda: began + timedelta(days=7))
-    assert runs.find_open_canary(deployed.runs_table)
+    assert state.find_open_canary(deployed.runs_table)
     steps.clean_up_late("daily", lambda: began + timedelta(days=8))
-    assert runs.find_open_canary(deployed.runs_table) is None
+    assert state.find_open_canary(deployed.runs_table) is None

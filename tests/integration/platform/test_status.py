@@ -22,8 +22,9 @@ from sluice.aws.sessions import client
 from sluice.cli import status as status_cli
 from sluice.core.pipeline import Stream
 from sluice.monitoring import observation, runs, steps
+from sluice.monitoring.canary.state import record_canary
 from sluice.monitoring.pipelines import pipelines
-from sluice.monitoring.runs import CanaryResult, Failure, record_canary
+from sluice.monitoring.runs import CanaryResult, Failure
 from sluice.settings import Settings
 
 

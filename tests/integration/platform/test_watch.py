@@ -15,7 +15,7 @@ from platform_world import WEB_URL, Watch
 from sluice.aws import sqs
 from sluice.aws.sessions import client
 from sluice.core.tally import COUNTS
-from sluice.monitoring import runs, steps
+from sluice.monitoring import alerts, runs, steps
 from sluice.monitoring.problems import at_text
 from sluice.monitoring.runs import Failure
 
@@ -128,7 +128,7 @@ def test_a_message_that_could_not_be_sent_is_sent_by_the_retry_and_no_other_is_s
 def test_who_is_killed_while_it_sends_leaves_the_message_to_a_later_run(watch: Watch) -> None:
     watch.all_ran("dockerhub_pull")
     never = timedelta(days=1)
-    assert runs.claim_alert(watch.table, "stale/dockerhub_pull", "s", watch.now, repeat_after=never, dead_after=never)
+    assert alerts.claim_alert(watch.table, "stale/dockerhub_pull", "s", watch.now, repeat_after=never, dead_after=never)
     assert watch.look("one")["announced"] == 0, "another one is about to"
     watch.now += timedelta(minutes=5)
     watch.all_ran("dockerhub_pull")

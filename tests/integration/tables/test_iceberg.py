@@ -14,7 +14,7 @@ import pytest
 from embedded_aws import FaultInjection
 from sluice.aws.emulator import EMBEDDED_SECRET_KEY
 from sluice.aws.sessions import client
-from sluice.aws.tables import commits, definitions, reading
+from sluice.aws.tables import commits, definitions, reading, row_commits
 from sluice.settings import Settings
 from tables_world import HOUR, START, VISITS, append, files, pages, publish, rows, where
 
@@ -75,7 +75,7 @@ def test_deleting_rows_leaves_the_others_of_their_file_as_they_were(lake: Settin
     publish(lake, START + 2 * HOUR, "xy")
 
     def delete(wanted: str) -> bool:
-        return commits.delete_rows(
+        return row_commits.delete_rows(
             VISITS.name,
             where=f"page = '{wanted}'",
             columns=("page",),

@@ -1,4 +1,4 @@
-"""Commits to Iceberg tables: replace a part, append rows, or delete some.
+"""Commits to Iceberg tables: how one is made, and replacing a part of a table; `row_commits` has those of rows.
 
 A publication is one commit, which makes one snapshot: a reader sees all of it or nothing. An answer of Glue that gets
 lost must not be taken for a refusal, as PyIceberg would then delete the manifests of a commit that took place:
@@ -7,7 +7,6 @@ UpdateTable is sent once, and whether it took place is found by the id of its sn
 
 from __future__ import annotations
 
-import io
 import json
 import logging
 import uuid
@@ -25,7 +24,6 @@ from sluice.errors import SluiceError
 from sluice.settings import Settings, load_settings
 
 if TYPE_CHECKING:
-    import pyarrow as pa
     from pyiceberg.manifest import DataFile
     from pyiceberg.table import Table, Transaction
     from pyiceberg.table.update.snapshot import _SnapshotProducer
@@ -190,15 +188,15 @@ def replace_parts(name: str, parts: Sequence[Part], *, summary: Mapping[str, obj
         }
         # Again by an attempt after this one, which is rare, and does no harm.
         s3.copy_objects(settings.lake_bucket, [(staged, key) for key, staged in copies.items()])
-        update = transaction.update_snapshot(_noted(summary)).overwrite()
+        update = transaction.update_snapshot(noted(summary)).overwrite()
         for part, live in changed:
             update.delete_by_predicate(parse(part.where))
             for file in live:
                 update.delete_data_file(file)
-        _add_files(settings, table, transaction, update, list(copies))
+        add_files(settings, table, transaction, update, list(copies))
         return update
 
-    return _commit(settings, name, change), conflicts
+    return commit_change(settings, name, change), conflicts
 
 
 def _holds(part: Part, live: Sequence[DataFile]) -> bool:
@@ -207,133 +205,12 @@ def _holds(part: Part, live: Sequence[DataFile]) -> bool:
     return len(names) == len(part.staged) and all(each.startswith(f"{part.content}-") for each in names)
 
 
-def append(
-    name: str,
-    rows: pa.Table,
-    *,
-    where: str,
-    columns: Sequence[str],
-    is_new: Callable[[pa.Table], list[bool]],
-    summary: Mapping[str, object],
-) -> Commit:
-    """Append rows in one snapshot, but those that the table has already.
-
-    Args:
-        name: of the table.
-        rows: all in one partition.
-        where: condition on the rows of the table among which the same ones may be, which are few.
-        columns: names of those that are read of them.
-        is_new: given these rows as they are now, says of each row to append whether it is not there yet.
-        summary: as for `replace`.
-
-    Returns:
-        The new snapshot, or the current one where the table had all rows already.
-
-    Raises:
-        TableBusy: the commit was refused again and again.
-        TableMissing: there is no such table.
-    """
-    settings = load_settings()
-
-    def missing(table: Table) -> pa.Table:
-        return rows.filter(is_new(table.scan(row_filter=where, selected_fields=tuple(columns)).to_arrow()))
-
-    def change(table: Table, transaction: Transaction) -> _SnapshotProducer[Any] | None:
-        new = missing(table)
-        if not new.num_rows:
-            return None
-        file = f"{PREFIX}{name}/data/{uuid.uuid4().hex}.parquet"
-        s3.write_object(settings.lake_bucket, file, parquet_bytes(new), "application/vnd.apache.parquet")
-        update = transaction.update_snapshot(_noted(summary)).merge_append()
-        _add_files(settings, table, transaction, update, [file])
-        return update
-
-    return _commit(settings, name, change)
-
-
-def delete_rows(
-    name: str,
-    *,
-    where: str,
-    columns: Sequence[str],
-    is_deleted: Callable[[pa.Table], list[bool]],
-    summary: Mapping[str, object],
-) -> Commit:
-    """Delete rows in one snapshot: a file that holds others as well is rewritten without them (copy-on-write).
-
-    Args:
-        name: of the table.
-        where: condition on the rows among which those to delete may be, which lie in few files.
-        columns: names of those that decide; only files with rows to delete are read in full.
-        is_deleted: given these columns of a file, says of each row whether it is deleted.
-        summary: as for `replace`.
-
-    Returns:
-        The new snapshot, or the current one where the table has no such row.
-
-    Raises:
-        TableBusy: the commit was refused again and again.
-        TableMissing: there is no such table.
-    """
-    from pyiceberg.expressions import AlwaysTrue
-    from pyiceberg.expressions.parser import parse
-    from pyiceberg.io.pyarrow import ArrowScan
-
-    settings = load_settings()
-
-    def change(table: Table, transaction: Transaction) -> _SnapshotProducer[Any] | None:
-        schema = table.schema()
-        deciding = ArrowScan(table.metadata, table.io, schema.select(*columns), AlwaysTrue())
-        whole = ArrowScan(table.metadata, table.io, schema, AlwaysTrue())
-        replaced, rewritten = [], []
-        for task in table.scan(row_filter=where).plan_files():
-            deleted = is_deleted(deciding.to_table([task]))
-            if not any(deleted):
-                continue
-            replaced.append(task.file)
-            kept = whole.to_table([task]).filter([not each for each in deleted])
-            if kept.num_rows:
-                key = f"{PREFIX}{name}/data/{uuid.uuid4().hex}.parquet"
-                s3.write_object(settings.lake_bucket, key, parquet_bytes(kept), "application/vnd.apache.parquet")
-                rewritten.append(key)
-        if not replaced:
-            return None
-        update = transaction.update_snapshot(_noted(summary)).overwrite()
-        # Selects the manifests in which the files are looked for.
-        update.delete_by_predicate(parse(where))
-        for file in replaced:
-            update.delete_data_file(file)
-        _add_files(settings, table, transaction, update, rewritten)
-        return update
-
-    return _commit(settings, name, change)
-
-
-def without_keys(rows: pa.Table, key: Sequence[str]) -> Callable[[pa.Table], list[bool]]:
-    """The `is_new` of `append` for rows that are identified by the columns of a key."""
-    keys = [tuple(row.values()) for row in rows.select(list(key)).to_pylist()]
-
-    def is_new(known: pa.Table) -> list[bool]:
-        seen = {tuple(row.values()) for row in known.select(list(key)).to_pylist()}
-        return [each not in seen for each in keys]
-
-    return is_new
-
-
-def parquet_bytes(rows: pa.Table) -> bytes:
-    """A parquet file of the rows."""
-    import pyarrow.parquet as pq
-
-    buffer = io.BytesIO()
-    pq.write_table(rows, buffer, compression="zstd")
-    return buffer.getvalue()
-
-
-def _noted(summary: Mapping[str, object]) -> dict[str, str]:
+def noted(summary: Mapping[str, object]) -> dict[str, str]:
+    """The properties of a snapshot's summary, under names of this project."""
     return {f"sluice.{name}": str(value) for name, value in summary.items()}
 
 
-def _add_files(
+def add_files(
     settings: Settings, table: Table, transaction: Transaction, update: _SnapshotProducer[Any], keys: Sequence[str]
 ) -> None:
     """Add files to a snapshot, and the columns that they bring to the schema."""
@@ -353,7 +230,7 @@ def _add_files(
         update.append_data_file(file)
 
 
-def _commit(
+def commit_change(
     settings: Settings,
     name: str,
     change: Callable[[Table, Transaction], _SnapshotProducer[Any] | None],

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from sluice import lake
 from sluice.aws import s3
 from sluice.aws.sessions import client
-from sluice.aws.tables import commits
+from sluice.aws.tables import commits, row_commits
 from sluice.aws.tables.definitions import PREFIX, load
 from sluice.settings import load_settings
 
@@ -113,7 +113,7 @@ def _rewrite(table: Table, name: str, run: str, files: list[DataFile]) -> bool:
     rows = table.scan(row_filter=where).to_arrow()
     content = f"merged-{uuid.uuid4().hex}"
     key = lake.staging_key("platform", run, f"{name}-{content}.parquet")
-    s3.write_object(settings.lake_bucket, key, commits.parquet_bytes(rows), "application/vnd.apache.parquet")
+    s3.write_object(settings.lake_bucket, key, row_commits.parquet_bytes(rows), "application/vnd.apache.parquet")
     try:
         commits.replace(
             name,

@@ -18,7 +18,7 @@ from botocore.exceptions import ClientError
 from sluice import lake
 from sluice.aws import dynamodb, s3, sqs
 from sluice.aws.sessions import client, error_code
-from sluice.aws.tables import commits
+from sluice.aws.tables import row_commits
 from sluice.aws.threads import in_parallel
 from sluice.monitoring.canary.records import (
     DATASET_FILE,
@@ -163,7 +163,7 @@ def _delete_rows(table: str, where: str, column: str, summary: Mapping[str, str]
     def is_own(rows: pa.Table) -> list[bool]:
         return [value == NAME for value in rows[column].to_pylist()]
 
-    commit = commits.delete_rows(table, where=where, columns=(column,), is_deleted=is_own, summary=summary)
+    commit = row_commits.delete_rows(table, where=where, columns=(column,), is_deleted=is_own, summary=summary)
     if not (commit.is_new and commit.snapshot):
         return 0
     counts = commit.snapshot.summary

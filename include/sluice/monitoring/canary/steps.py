@@ -10,8 +10,8 @@ from sluice.aws import kinesis, s3, sqs
 from sluice.aws.sns import topic_arn
 from sluice.core.run import utc_now
 from sluice.errors import TerminalError
-from sluice.monitoring import metrics, runs
-from sluice.monitoring.canary import cleanup, records
+from sluice.monitoring import metrics
+from sluice.monitoring.canary import cleanup, records, state
 from sluice.monitoring.canary.checks import find_difference
 from sluice.monitoring.canary.records import DAGS, NAME, PARTNER_FILE, Observed
 from sluice.monitoring.runs import CanaryResult
@@ -39,7 +39,7 @@ def prepare(run_id: str, clock: Callable[[], datetime] = utc_now) -> dict[str, d
     """
     settings, now = load_settings(), clock()
     # Before anything is written: where this run is killed, the next one knows since when to look.
-    since = runs.open_canary(settings.runs_table, now)
+    since = state.open_canary(settings.runs_table, now)
     cleanup.clean_up(settings, {"dag": "platform_canary", "run": run_id}, since, now)
     sent = records.records(now)
     sent["modules"] |= {
@@ -111,7 +111,7 @@ def verify(
         failure = records.sentence(pipeline, seen, settings.canary_timeout_seconds)
         failure = failure or find_difference(settings, pipeline, sent[pipeline], seen.messages)
         latency = None if failure else seen.latency_seconds
-        runs.record_canary(settings.runs_table, pipeline, CanaryResult(run_id, now, latency, failure))
+        state.record_canary(settings.runs_table, pipeline, CanaryResult(run_id, now, latency, failure))
         if failure:
             failures.append(f"{pipeline}: {failure}")
         elif latency is not None:
@@ -147,13 +147,13 @@ def clean_up(run_id: str, observed: Mapping[str, Observed], clock: Callable[[], 
         TableBusy: see `sluice.aws.tables.commits`.
     """
     settings, now = load_settings(), clock()
-    since = runs.open_canary(settings.runs_table, now)
+    since = state.open_canary(settings.runs_table, now)
     removed = cleanup.clean_up(settings, {"dag": "platform_canary", "run": run_id}, since, now)
     late = [pipeline for pipeline, seen in observed.items() if seen.may_come_late]
     if late:
         log.warning("%s may publish the record later; platform_maintain removes it then", ", ".join(late))
     else:
-        runs.close_canary(settings.runs_table, now)
+        state.close_canary(settings.runs_table, now)
     return removed
 
 
@@ -171,13 +171,13 @@ def clean_up_late(run_id: str, clock: Callable[[], datetime] = utc_now) -> dict[
         TableBusy: see `sluice.aws.tables.commits`.
     """
     settings, now = load_settings(), clock()
-    found = runs.find_open_canary(settings.runs_table)
+    found = state.find_open_canary(settings.runs_table)
     # Events are waited for twice.
     if not found or now - found.seen_at < timedelta(hours=1, seconds=2 * settings.canary_timeout_seconds):
         return {}
     removed = cleanup.clean_up(settings, {"dag": "platform_maintain", "run": run_id}, found.since, now)
     if now - found.seen_at > LATE:
-        runs.close_canary(settings.runs_table, found.seen_at)
+        state.close_canary(settings.runs_table, found.seen_at)
     return removed
 
 

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from sluice.aws import dynamodb, s3
-from sluice.aws.tables import commits
+from sluice.aws.tables import commits, row_commits
 from sluice.aws.tables.definitions import Column, TableDefinition
 from sluice.core.run import epoch_microseconds
 from sluice.pipelines.dockerhub import PIPELINE
@@ -68,12 +68,12 @@ def append_history(run: str, observed_at: datetime, stats: Sequence[Stats]) -> c
     values = [(observed_at, s.namespace, s.name, s.star_count, s.pull_count, s.last_updated_at) for s in stats]
     rows = pa.table(dict(zip(schema.names, zip(*values, strict=True), strict=True)), schema=schema)
     key = ("observed_at", "namespace", "name")
-    return commits.append(
+    return row_commits.append(
         HISTORY.name,
         rows,
         where=f"observed_at = '{observed_at.isoformat()}'",
         columns=key,
-        is_new=commits.without_keys(rows, key),
+        is_new=row_commits.without_keys(rows, key),
         summary={"dag": "dockerhub_pull", "run": run, "rows": rows.num_rows},
     )
 

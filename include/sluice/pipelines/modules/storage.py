@@ -16,7 +16,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from sluice.aws import dynamodb
-from sluice.aws.tables import commits
+from sluice.aws.tables import commits, row_commits
 from sluice.aws.tables.definitions import Column, TableDefinition
 from sluice.pipelines.modules.records import MessageKey, ReceivedDiagnostic
 from sluice.pipelines.modules.transform import Diagnostic, Due, Judgement, Verdict
@@ -173,12 +173,12 @@ def append_rates(run: str, published_at: datetime, verdicts: Sequence[Verdict]) 
     """
     rows = rates_table(run, published_at, verdicts)
     key = ("run", "module", "timestamp")
-    return commits.append(
+    return row_commits.append(
         RATES.name,
         rows,
         where=f"run = '{run}'",
         columns=key,
-        is_new=commits.without_keys(rows, key),
+        is_new=row_commits.without_keys(rows, key),
         summary={"dag": "modules_diagnostics", "run": run, "rows": rows.num_rows},
     )
 
