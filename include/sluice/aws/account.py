@@ -1,4 +1,4 @@
-"""The account that the settings name, asked once before a command makes many requests."""
+"""The AWS account of the settings, checked once before a command sends many requests."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ class AwsUnavailable(TerminalError):
 
 
 def account_id(settings: Settings, *, timeout_seconds: float = 30) -> str:
-    """The account that will be deployed to, as AWS itself says.
+    """The id of the account to deploy to, as returned by STS.
 
     Raises:
         AwsUnavailable: AWS cannot be reached, or does not accept the credentials.
     """
-    # One try: who calls waits for the answer, and the usual retries would hide a server that is not there for a minute.
+    # One attempt: a person waits, and the usual retries would delay the error of a missing server by a minute.
     config = Config(
         connect_timeout=5, read_timeout=timeout_seconds, retries={"mode": "standard", "total_max_attempts": 1}
     )
@@ -39,7 +39,9 @@ def account_id(settings: Settings, *, timeout_seconds: float = 30) -> str:
         raise AwsUnavailable(f"{error} {way_out}") from None
     except (ReadTimeoutError, ConnectTimeoutError):
         where = settings.endpoint_url or "AWS"
-        raise AwsUnavailable(f"{where} did not answer within {timeout_seconds} s; try again, or look at it.") from None
+        raise AwsUnavailable(
+            f"{where} did not answer within {timeout_seconds} s; try again, or check its log."
+        ) from None
     except (BotoCoreError, ClientError) as error:
         way_out = LOG_IN if settings.target == "aws" else f"Is {settings.endpoint_url} the embedded AWS?"
         raise AwsUnavailable(f"AWS does not accept this user: {error}. {way_out}") from None

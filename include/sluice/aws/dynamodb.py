@@ -1,7 +1,7 @@
 """DynamoDB in plain Python values: items, batches, whole queries, and one function for every write.
 
-An item is a `dict` with text, int, Decimal, bool, None, bytes, lists, maps and sets; the type tags of DynamoDB's JSON
-(`{"N": "1"}`) are written and read here alone. Numbers are exact: an integer comes back as int, any other as Decimal,
+An item is a `dict` with text, int, Decimal, bool, None, bytes, lists, maps and sets; only this module reads and writes
+the type tags of DynamoDB's JSON (`{"N": "1"}`). Numbers are exact: an integer comes back as int, any other as Decimal,
 and a float is refused.
 """
 
@@ -26,24 +26,24 @@ Item = dict[str, Any]
 WRITE_ITEMS = 25
 READ_ITEMS = 100
 TRANSACTION_ITEMS = 100
-"""Items of one BatchWriteItem, of one BatchGetItem and of one TransactWriteItems at the most."""
+"""Maximum number of items of one BatchWriteItem, one BatchGetItem and one TransactWriteItems."""
 
 NUMBER_LIMIT = 10**38
-"""DynamoDB keeps 38 digits."""
+"""DynamoDB stores 38 digits."""
 
 ATTEMPTS = 10
 FIRST_PAUSE_SECONDS = 0.05
 
 
 class ItemsRefused(SluiceError):
-    """DynamoDB left items of a batch undone, each time that they were sent."""
+    """DynamoDB left items of a batch unprocessed in every attempt."""
 
 
 # Values
 
 
 class _Serializer(TypeSerializer):
-    """The serializer of boto3 with the frequent types first: it compares each value with twelve types in turn."""
+    """The serializer of boto3 with the frequent types first, as boto3 compares each value with twelve types in turn."""
 
     def serialize(self, value: Any) -> Any:
         kind = type(value)
@@ -103,14 +103,14 @@ def from_attributes(attributes: Mapping[str, Any]) -> Item:
 def put_items(table: str, items: Sequence[Item]) -> None:
     """Write whole items, replacing what was there: 25 to a request, several requests at a time.
 
-    What DynamoDB leaves unprocessed is sent again after a growing pause.
+    Unprocessed items are sent again after a growing pause.
 
     Args:
         table: name of the table.
-        items: no two of one key, which DynamoDB refuses within a request.
+        items: with distinct keys, as DynamoDB refuses duplicates within a request.
 
     Raises:
-        ItemsRefused: some were left undone ten times.
+        ItemsRefused: some were left unprocessed ten times.
     """
     in_parallel(lambda start: _put_batch(table, items[start : start + WRITE_ITEMS]), range(0, len(items), WRITE_ITEMS))
 
@@ -128,13 +128,13 @@ def _put_batch(table: str, items: Sequence[Item]) -> None:
 
 
 def get_item(table: str, key: Item) -> Item | None:
-    """One item as of now; None when there is none."""
+    """One item (consistent read); None if it does not exist."""
     answer = client("dynamodb").get_item(TableName=table, Key=to_attributes(key), ConsistentRead=True)
     return from_attributes(answer["Item"]) if "Item" in answer else None
 
 
 def get_items(table: str, keys: Sequence[Item]) -> list[Item]:
-    """Items of distinct keys as of now, in no order; keys without an item are left out.
+    """Items of distinct keys (consistent read), unordered; keys without an item are omitted.
 
     Raises:
         ItemsRefused: some were left unread ten times.
@@ -164,7 +164,7 @@ def _get_batch(table: str, keys: Sequence[Item]) -> list[Item]:
 def _refused(table: str, items: int, done: str) -> ItemsRefused:
     return ItemsRefused(
         f"DynamoDB table {table}: {items} items were not {done} in {ATTEMPTS} requests; the table is throttled:"
-        " look at its capacity, and run again when it has some"
+        " check its capacity, and run again when it is available"
     )
 
 
@@ -173,14 +173,14 @@ def _refused(table: str, items: int, done: str) -> ItemsRefused:
 
 @dataclass(frozen=True)
 class _Write:
-    """What every write has.
+    """Common parameters of the writes.
 
     Attributes:
         table: name of the table.
-        key: of the item; for a `Put` the whole item.
+        key: key of the item; for a `Put` the whole item.
         condition: condition expression; "" for none.
-        values: what the expressions name `:...`.
-        names: what they name `#...`.
+        values: values of `:...` in the expressions.
+        names: attribute names of `#...` in the expressions.
     """
 
     table: str
@@ -190,7 +190,7 @@ class _Write:
     names: dict[str, str] = field(default_factory=dict, kw_only=True)
 
     def arguments(self) -> dict[str, Any]:
-        """As boto3 takes it, in a transaction too; DynamoDB refuses empty maps."""
+        """Arguments of boto3, also within a transaction; empty maps are omitted, as DynamoDB refuses them."""
         found: dict[str, Any] = {"TableName": self.table, "Key": to_attributes(self.key)}
         if self.condition:
             found["ConditionExpression"] = self.condition
@@ -203,7 +203,7 @@ class _Write:
 
 @dataclass(frozen=True)
 class Put(_Write):
-    """Write a whole item, `key` and all, replacing what was there."""
+    """Write or replace a whole item."""
 
     def arguments(self) -> dict[str, Any]:
         """See `_Write`."""
@@ -213,7 +213,7 @@ class Put(_Write):
 
 @dataclass(frozen=True)
 class Update(_Write):
-    """Change attributes of an item by an update expression; makes the item where there is none."""
+    """Change attributes of an item by an update expression; creates the item if it does not exist."""
 
     update: str
 
@@ -224,12 +224,12 @@ class Update(_Write):
 
 @dataclass(frozen=True)
 class Delete(_Write):
-    """Delete an item, if there is one."""
+    """Delete an item, if it exists."""
 
 
 @dataclass(frozen=True)
 class Written:
-    """What became of a write.
+    """Result of a write.
 
     Attributes:
         is_written: whether the condition held, and the write took place.
@@ -241,9 +241,9 @@ class Written:
 
     @property
     def item(self) -> Item:
-        """After an `Update` the item as it is now; what a `Delete` deleted; {} after a `Put`.
+        """After an `Update` the new item; after a `Delete` the deleted item; {} after a `Put`.
 
-        Where the condition failed, the item that is there. {} where there is none.
+        If the condition failed, the existing item, {} if there is none.
         """
         return from_attributes(self.attributes)
 
@@ -256,9 +256,9 @@ _OPERATIONS: dict[type[_Write], tuple[str, dict[str, str]]] = {
 
 
 def write(what: Put | Update | Delete, *, hasty: bool = False) -> Written:
-    """Do one write, where its condition holds; nothing changes where it does not.
+    """Execute one write if its condition holds; else nothing changes.
 
-    With `hasty`, AWS has seconds to answer (see `sluice.aws.sessions.hasty_client`).
+    With `hasty`, the request times out within seconds (see `sluice.aws.sessions.hasty_client`).
     """
     operation, wanted = _OPERATIONS[type(what)]
     if what.condition:
@@ -274,10 +274,10 @@ def write(what: Put | Update | Delete, *, hasty: bool = False) -> Written:
 
 
 def transact(writes: Sequence[Put | Update | Delete]) -> bool:
-    """Do all writes, or none where a condition does not hold; more than a hundred go in several transactions.
+    """Execute all writes, or none if a condition fails; more than a hundred are split into several transactions.
 
     Returns:
-        False where a condition did not hold, or another transaction wrote to one of the items in the same moment.
+        False if a condition failed, or a concurrent transaction wrote to one of the items.
     """
     for start in range(0, len(writes), TRANSACTION_ITEMS):
         batch: Any = [{type(each).__name__: each.arguments()} for each in writes[start : start + TRANSACTION_ITEMS]]
@@ -299,16 +299,16 @@ def transact(writes: Sequence[Put | Update | Delete]) -> bool:
 def query_items(
     table: str, condition: str, values: Item, names: Mapping[str, str] | None = None, *, hasty: bool = False
 ) -> Iterator[Item]:
-    """Items that match a key condition as of now, in the order of their sort key, following every page.
+    """Items that match a key condition (consistent read), in the order of their sort key, over all pages.
 
-    With `hasty`, AWS has seconds to answer (see `sluice.aws.sessions.hasty_client`).
+    With `hasty`, the request times out within seconds (see `sluice.aws.sessions.hasty_client`).
     """
     for page in _pages("query", table, {"KeyConditionExpression": condition}, values, names, hasty=hasty):
         yield from map(from_attributes, page["Items"])
 
 
 def query_newest(table: str, key: str, value: str, sort_key: str, start: str, limit: int) -> list[Item]:
-    """The last items of a partition in the order of their sort key, the last first; AWS has seconds to answer.
+    """The last items of a partition by descending sort key; the request times out within seconds.
 
     Args:
         table: name of the table.
@@ -316,7 +316,7 @@ def query_newest(table: str, key: str, value: str, sort_key: str, start: str, li
         value: its value.
         sort_key: name of the sort key, a text.
         start: only items whose sort key is this or greater; "" for all.
-        limit: items to read at the most, over as many pages as they need.
+        limit: maximum number of items, over all pages.
     """
     condition, values, names = "#key = :key", {":key": value}, {"#key": key}
     if start:
@@ -333,13 +333,13 @@ def query_newest(table: str, key: str, value: str, sort_key: str, start: str, li
 
 
 def count_items(table: str, condition: str, values: Item, names: Mapping[str, str] | None = None) -> int:
-    """How many items match a key condition as of now, over all pages; reads those items and no others."""
+    """Number of items that match a key condition (consistent read), over all pages; reads only those items."""
     arguments = {"KeyConditionExpression": condition, "Select": "COUNT"}
     return sum(page["Count"] for page in _pages("query", table, arguments, values, names))
 
 
 def scan_items(table: str, condition: str = "", values: Item | None = None) -> Iterator[Item]:
-    """Items of a whole table as of now, those that match a filter condition; reads all of them."""
+    """Items of a table that match a filter condition (consistent read); scans the whole table."""
     arguments = {"FilterExpression": condition} if condition else {}
     for page in _pages("scan", table, arguments, values or {}, None):
         yield from map(from_attributes, page["Items"])

@@ -1,4 +1,4 @@
-"""What a client must know of the embedded AWS: its secret key, and how its state is written to disk."""
+"""Client side of the embedded AWS: its secret key, and the request that saves its state to disk."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from sluice.errors import TerminalError
 from sluice.settings import Settings
 
 EMBEDDED_SECRET_KEY = "embedded"
-"""The emulator takes any secret; an access key of twelve digits is the account."""
+"""The emulator accepts any secret; an access key of twelve digits selects the account."""
 
 SAVE_PATH = "/_sluice/save"
-"""A POST here has the server write its state to disk."""
+"""A POST to this path makes the server save its state to disk."""
 
 
 class EmbeddedServerError(TerminalError):
@@ -23,18 +23,18 @@ def save(settings: Settings) -> None:
     """Write the state of the server at the settings' endpoint to its disk, as a clean stop does.
 
     Raises:
-        EmbeddedServerError: what answers there is not our server.
+        EmbeddedServerError: the endpoint is not a server of this project.
     """
     request("POST", f"{settings.endpoint_url}{SAVE_PATH}", timeout_seconds=60)
 
 
 def request(method: str, url: str, timeout_seconds: float) -> bytes:
-    """The body of the answer of the embedded AWS.
+    """The body of the response of the embedded AWS.
 
     Raises:
-        EmbeddedServerError: it does not answer, or with an error.
+        EmbeddedServerError: it does not answer, or answers with an error.
     """
-    # No proxy of the environment: it would be asked for 127.0.0.1 as well.
+    # Without a proxy of the environment, which would be used for 127.0.0.1 as well.
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
         with opener.open(urllib.request.Request(url, method=method), timeout=timeout_seconds) as answer:

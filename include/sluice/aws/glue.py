@@ -1,7 +1,7 @@
 """The Glue catalog: columns of a table and places of its partitions, from the footers of parquet files.
 
-What a crawler would register. A table is created by `infra/`; columns that newer files bring are added to it here, and
-one request moves a partition from one place to another.
+Registers the same as a crawler. Tables are created by `infra/`; this module adds columns of newer files, and moves a
+partition to another location in one request.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 FOOTER_BYTES = 64 * 1024
-"""Read from the end of a file at first; a longer footer takes one more request."""
+"""Bytes to read from the end of a file at first; a longer footer takes one more request."""
 
 UPDATE_ATTEMPTS = 20
 UPDATE_FIRST_PAUSE_SECONDS = 0.01
@@ -43,15 +43,15 @@ TABLE_INPUT_FIELDS = (
     "TableType",
     "Parameters",
 )
-"""What GetTable tells and UpdateTable takes back (Glue API reference, TableInput)."""
+"""Keys of a GetTable response that UpdateTable accepts (Glue API reference, TableInput)."""
 
 
 class CatalogError(TerminalError):
-    """The catalog lacks a table, or something is in the lake that cannot be registered."""
+    """The catalog lacks a table, or a file in the lake cannot be registered."""
 
 
 class CatalogBusy(SluiceError):
-    """Glue refused a change for now, or others changed the same again and again."""
+    """Glue refused a change temporarily, or concurrent writers changed the same resource in every attempt."""
 
 
 class ColumnConflict(CatalogError):
@@ -59,10 +59,10 @@ class ColumnConflict(CatalogError):
 
 
 def glue_type(arrow_type: pa.DataType) -> str:
-    """The type of a column of the catalog.
+    """The Glue type of a column.
 
     Raises:
-        CatalogError: no file of ours holds such a column.
+        CatalogError: this project writes no column of that type.
     """
     import pyarrow.types as pt
 
@@ -78,7 +78,7 @@ def glue_type(arrow_type: pa.DataType) -> str:
 
 
 def footer_columns(bucket: str, key: str) -> dict[str, str]:
-    """Column -> Glue type of one parquet file, of which only the footer is read.
+    """Column -> Glue type of one parquet file; reads only its footer.
 
     Raises:
         CatalogError: it is not a parquet file.
@@ -111,7 +111,7 @@ def files_columns(bucket: str, keys: Sequence[str]) -> dict[str, str]:
 
 
 def _merge(columns: dict[str, str], found: dict[str, str], source: str, against: str) -> list[str]:
-    """Add to `columns` what is new in `found`; the names that were new."""
+    """Add new columns of `found` to `columns`; returns their names."""
     wrong = {name: kind for name, kind in found.items() if columns.get(name, kind) != kind}
     if wrong:
         name, kind = next(iter(wrong.items()))
@@ -125,7 +125,7 @@ def _merge(columns: dict[str, str], found: dict[str, str], source: str, against:
 
 
 def read_table(database: str, table: str, settings: Settings | None = None) -> TableTypeDef:
-    """The table as Glue tells it, for the settings of this process or for others.
+    """The table as returned by Glue, for the settings of this process or for others.
 
     Raises:
         CatalogError: there is no such table.
@@ -151,9 +151,8 @@ def _columns(found: TableTypeDef) -> dict[str, str]:
 
 
 def add_columns(database: str, table: str, columns: dict[str, str], settings: Settings | None = None) -> list[str]:
-    """Append to a table the columns that it lacks; older files read as null there.
-
-    Glue takes an update only for the version of the table that it was made from, so two writers at once both succeed.
+    """Append missing columns to a table; older files read as null there.  Glue accepts an update only for the current
+    version of the table (compare-and-set), so concurrent writers both succeed.
 
     Returns:
         Names of the columns added.
@@ -161,7 +160,7 @@ def add_columns(database: str, table: str, columns: dict[str, str], settings: Se
     Raises:
         ColumnConflict: the table has one of them under another type; nothing was added.
         CatalogError: there is no such table.
-        CatalogBusy: others changed it again and again.
+        CatalogBusy: concurrent writers changed it in every attempt.
     """
     settings = settings or load_settings()
     glue = client_of("glue", settings)
@@ -197,7 +196,7 @@ def add_columns(database: str, table: str, columns: dict[str, str], settings: Se
 
 
 def point_partition(database: str, table: str, values: Sequence[str], location: str) -> bool:
-    """Make a partition be at a place, with the columns that its table has; one atomic request where it differs.
+    """Create a partition, or move it to a location, with the columns of its table; one atomic request, if it differs.
 
     Args:
         database: Glue database.
@@ -210,7 +209,7 @@ def point_partition(database: str, table: str, values: Sequence[str], location: 
 
     Raises:
         CatalogError: there is no such table.
-        CatalogBusy: Glue refused, or others changed the partition again and again.
+        CatalogBusy: Glue refused, or concurrent writers changed the partition in every attempt.
     """
     glue = client("glue")
     descriptor = cast(dict[str, Any], read_table(database, table)["StorageDescriptor"]) | {"Location": location}
@@ -248,7 +247,9 @@ def point_partition(database: str, table: str, values: Sequence[str], location: 
 
     moved = until_done(point, attempts=UPDATE_ATTEMPTS, first_pause_seconds=UPDATE_FIRST_PAUSE_SECONDS)
     if moved is None:
-        raise CatalogBusy(f"partition {values} of {database}.{table} was made and deleted by others again and again")
+        raise CatalogBusy(
+            f"partition {values} of {database}.{table} was created and deleted by other writers in every attempt"
+        )
     return moved
 
 

@@ -1,4 +1,4 @@
-"""Kinesis: the shards of a stream, their records from a place on, and records in batches into it."""
+"""Kinesis: list shards, read records from a sequence number, and put records in batches."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 PAGE_RECORDS = 10_000
-"""Records of one GetRecords at the most; AWS also ends an answer at 10 MiB (API reference, GetRecords)."""
+"""Maximum number of records of one GetRecords; AWS also ends an answer at 10 MiB (API reference, GetRecords)."""
 
 BATCH_RECORDS = 500
 BATCH_BYTES = 5 * 1024 * 1024
@@ -29,7 +29,7 @@ RECORD_BYTES = 1024 * 1024
 """Limits of PutRecords: records and bytes of a request, bytes of a record, each with its partition key."""
 
 PAUSE_SECONDS = 0.2
-"""Between two reads of a shard that had nothing to give: a shard may be read five times a second."""
+"""Pause after a read of a shard without records: a shard may be read five times a second."""
 
 EXPIRED_IN_A_ROW = 5
 EMPTY_IN_A_ROW = 10
@@ -42,11 +42,11 @@ class IteratorsExpire(SluiceError):
 
 
 class PutFailed(SluiceError):
-    """Kinesis refused records, each time that they were sent."""
+    """Kinesis refused records in every attempt."""
 
 
 class RecordTooLarge(TerminalError):
-    """A record is larger than Kinesis takes."""
+    """A record exceeds the limit of Kinesis."""
 
 
 class Shard(NamedTuple):
@@ -65,7 +65,7 @@ class StreamRecord(NamedTuple):
 
 
 class Page(NamedTuple):
-    """Records of one answer, perhaps none; `closed` when they are the last that the shard will ever have."""
+    """Records of one response, perhaps none; `closed` if they are the last ones of a closed shard."""
 
     records: list[StreamRecord]
     closed: bool
@@ -79,26 +79,26 @@ class Entry(NamedTuple):
 
     @property
     def size_bytes(self) -> int:
-        """What Kinesis counts."""
+        """Size that Kinesis counts."""
         return len(self.partition_key.encode()) + len(self.data)
 
 
 class Budget:
-    """Records that the readers of all shards may still take together."""
+    """Number of records that the readers of all shards may still read in total."""
 
     def __init__(self, records: int) -> None:
         self._records = records
         self._lock = threading.Lock()
 
     def take(self, wanted: int) -> int:
-        """Reserve up to `wanted` records; 0 when none are left."""
+        """Reserve up to `wanted` records; 0 if none are left."""
         with self._lock:
             taken = min(wanted, self._records)
             self._records -= taken
             return taken
 
     def give_back(self, records: int) -> None:
-        """Return what was reserved and not read."""
+        """Return reserved records that were not read."""
         with self._lock:
             self._records += records
 
@@ -111,7 +111,7 @@ def list_shards(stream: str) -> list[Shard]:
     """
     kinesis = client("kinesis")
     pages = [kinesis.list_shards(StreamName=stream)]
-    # Not by the paginator: it sends the name beside the token, and AWS takes only one of them.
+    # Not by the paginator: it sends name and token together, and AWS accepts only one of them.
     while token := pages[-1].get("NextToken"):
         pages.append(kinesis.list_shards(NextToken=token))
     found = [shard for page in pages for shard in page["Shards"]]
@@ -132,17 +132,15 @@ def list_shards(stream: str) -> list[Shard]:
 def read_pages(
     stream: str, shard_id: str, *, after: str | None, until: str | None = None, budget: Budget | None = None
 ) -> Iterator[Page]:
-    """Records of a shard, from behind a sequence number to the newest that is there.
-
-    An iterator that expired is asked for again behind the last record read. Where `after` was trimmed, reading starts
-    at the oldest record that is left, with a warning.
+    """Records of a shard, from a sequence number (exclusive) to the newest one.  An expired iterator is renewed after
+    the last record read. If `after` was trimmed, reading starts at the oldest record available, with a warning.
 
     Args:
         stream: name of the stream.
         shard_id: the shard.
-        after: sequence number of the last record that is not wanted; None to start at the oldest.
-        until: sequence number of the last record that is wanted; None for all.
-        budget: stop when it is used up.
+        after: sequence number before the first record to read; None to start at the oldest.
+        until: sequence number of the last record to read; None for all.
+        budget: limit of records over all shards.
 
     Raises:
         IteratorsExpire: several iterators in a row expired unused.
@@ -183,7 +181,7 @@ def read_pages(
         if until is not None:
             wanted = [each for each in records if int(each.sequence_number) <= int(until)]
             if len(wanted) < len(records) or (wanted and int(wanted[-1].sequence_number) == int(until)):
-                # Whether the shard has more is not known from here: the next run finds out.
+                # Whether the shard has more records is unknown here; the next run reads on.
                 yield Page(wanted, closed=False)
                 return
         if records:
@@ -196,17 +194,17 @@ def read_pages(
 
 
 def waiting_seconds(stream: str, shard_id: str, *, after: str | None, now: datetime) -> float:
-    """How long the oldest record behind a sequence number has waited in its shard; 0 when there is none.
+    """Age in seconds of the oldest record after a sequence number in its shard; 0 if there is none.
 
     Args:
         stream: name of the stream.
         shard_id: the shard.
-        after: sequence number of the last record that was read; None when none was.
+        after: sequence number of the last record read; None before the first.
         now: the time (UTC).
     """
     iterator: str | None = _iterator(stream, shard_id, after)
     behind_milliseconds = 0
-    # A shard may answer with nothing before it comes to its next record.
+    # A shard may return empty responses before its next record.
     for _ in range(EMPTY_IN_A_ROW):
         if iterator is None:
             return 0.0
@@ -234,8 +232,8 @@ def _iterator(stream: str, shard_id: str, after: str | None) -> str:
             if error_code(error) != "InvalidArgumentException":
                 raise
             log.warning(
-                "RECORDS MAY BE LOST: stream %s, %s no longer knows sequence number %s (%s);"
-                " reading on from the oldest record that is left",
+                "RECORDS MAY BE LOST: stream %s, %s has no sequence number %s any more (%s);"
+                " reading on from the oldest record available",
                 *(stream, shard_id, after, error),
             )
     return kinesis.get_shard_iterator(StreamName=stream, ShardId=shard_id, ShardIteratorType="TRIM_HORIZON")[
@@ -244,7 +242,7 @@ def _iterator(stream: str, shard_id: str, after: str | None) -> str:
 
 
 def batches(entries: Iterable[Entry]) -> Iterator[list[Entry]]:
-    """Entries in the batches that PutRecords takes: 500 records and 5 MiB at the most, keys included.
+    """Split entries into batches for PutRecords: at most 500 records and 5 MiB, keys included.
 
     Raises:
         RecordTooLarge: an entry is larger than 1 MiB with its key.
@@ -254,7 +252,7 @@ def batches(entries: Iterable[Entry]) -> Iterator[list[Entry]]:
     for entry in entries:
         if entry.size_bytes > RECORD_BYTES:
             raise RecordTooLarge(
-                f"record with key {entry.partition_key!r} has {entry.size_bytes} bytes, Kinesis takes {RECORD_BYTES};"
+                f"record with key {entry.partition_key!r} has {entry.size_bytes} bytes, the limit is {RECORD_BYTES};"
                 " send it in parts, or put it into S3 and send its address"
             )
         if batch and (len(batch) == BATCH_RECORDS or size_bytes + entry.size_bytes > BATCH_BYTES):
@@ -267,10 +265,10 @@ def batches(entries: Iterable[Entry]) -> Iterator[list[Entry]]:
 
 
 def put_batch(stream: str, batch: list[Entry]) -> int:
-    """Put one batch; the entries that Kinesis refuses are sent again, after a growing pause, until it takes them.
+    """Put one batch; refused entries are sent again after a growing pause.
 
     Returns:
-        How many entries were sent again.
+        Number of entries sent again.
 
     Raises:
         PutFailed: some were refused ten times.

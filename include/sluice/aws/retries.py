@@ -1,4 +1,4 @@
-"""Call again what was not done: a bounded number of attempts, with growing pauses between them."""
+"""Retry with a bounded number of attempts and growing, jittered pauses."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ def until_done(
     first_pause_seconds: float,
     sleep: Callable[[float], None] | None = None,
 ) -> T | None:
-    """Call `attempt` until it gives something else than None; None when the last attempt gave None too.
+    """Call `attempt` until it returns something else than None; returns None if the last attempt does too.
 
-    The n-th pause is drawn from the upper half of `first_pause_seconds * 2**(n-1)`, of 5 seconds at the most. Errors
+    The n-th pause is drawn from the upper half of `first_pause_seconds * 2**(n-1)`, at most 5 seconds. Errors
     of `attempt` are raised at once.
 
     Args:
-        attempt: returns None when it is to be called again.
-        attempts: calls at the most, at least 1.
+        attempt: returns None to be called again.
+        attempts: maximum number of calls, at least 1.
         first_pause_seconds: upper bound of the first pause.
         sleep: waits so many seconds; `time.sleep` unless given.
     """

@@ -1,4 +1,4 @@
-"""Objects of S3: small ones in and out whole, files of any size side by side, and complete listings."""
+"""Objects of S3: read and write small ones, transfer files of any size in parallel, and list completely."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ TRANSFER = TransferConfig(
     multipart_threshold=32 * 1024 * 1024, multipart_chunksize=16 * 1024 * 1024, max_concurrency=THREADS
 )
 DELETE_KEYS = 1000
-"""Keys in one request to delete, at the most."""
+"""Maximum number of keys in one delete request."""
 
 
 class StoredObject(NamedTuple):
@@ -51,7 +51,7 @@ class DeleteFailed(SluiceError):
 
 
 class ObjectMissing(LookupError):
-    """There is no object under that key."""
+    """No object has that key."""
 
     def __init__(self, bucket: str, key: str) -> None:
         super().__init__(f"s3://{bucket}/{key} does not exist")
@@ -59,11 +59,11 @@ class ObjectMissing(LookupError):
 
 @contextmanager
 def naming_what_is_missing(bucket: str, key: str) -> Iterator[None]:
-    """Turn the answer of S3 that there is no such object into an error that names it.
+    """Translate the not-found error of S3 into an error that names the object.
 
     Raises:
-        StagingExpired: there is none, and the key is one of staging.
-        ObjectMissing: there is none.
+        StagingExpired: the object does not exist, and its key is in staging.
+        ObjectMissing: the object does not exist.
     """
     try:
         yield
@@ -92,7 +92,7 @@ def object_exists(bucket: str, key: str) -> bool:
 
 
 def find_object(bucket: str, key: str) -> FoundObject | None:
-    """The object under a key as it is now; None where there is none."""
+    """Current size and time of an object; None if it does not exist."""
     try:
         found = client("s3").head_object(Bucket=bucket, Key=key)
     except ClientError as error:
@@ -108,7 +108,7 @@ def read_head(bucket: str, key: str, size_bytes: int) -> bytes:
 
 
 def write_object(bucket: str, key: str, body: bytes, content_type: str = "application/json") -> str:
-    """Write the whole object, replacing what was there (one atomic PUT); returns its s3:// address."""
+    """Write or replace an object (one atomic PUT); returns its s3:// address."""
     client("s3").put_object(Bucket=bucket, Key=key, Body=body, ContentType=content_type)
     return f"s3://{bucket}/{key}"
 
@@ -140,22 +140,22 @@ def list_folders(bucket: str, prefix: str) -> Iterator[str]:
 def write_json_lines(bucket: str, key: str, rows: Iterable[dict[str, Any]]) -> str:
     """Write rows as JSON Lines (UTF-8, one row a line); returns the s3:// address."""
     body = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-    # Half of a surrogate pair, as a broken key may hold, has no UTF-8; its escape of Python is that of JSON.
+    # A lone surrogate, as in a malformed key, has no UTF-8 encoding; Python's escape of it equals that of JSON.
     return write_object(bucket, key, body.encode(errors="backslashreplace"), "application/x-ndjson")
 
 
 def read_json_lines(bucket: str, key: str) -> list[dict[str, Any]]:
-    """Rows of a JSON Lines object that we wrote ourselves.
+    """Rows of a JSON Lines object that this project wrote.
 
     Raises:
         ObjectMissing, StagingExpired: see `read_object`.
     """
-    # Not splitlines(): a JSON string may hold U+2028 and its kin unescaped.
+    # Not splitlines(): a JSON string may hold U+2028 and similar line separators unescaped.
     return [json.loads(line) for line in read_object(bucket, key).body.decode().split("\n") if line]
 
 
 def download_file(bucket: str, key: str, path: Path) -> None:
-    """Fetch one object, a large one in parts side by side.
+    """Fetch one object, a large one in parallel parts.
 
     Raises:
         ObjectMissing, StagingExpired: see `read_object`.
@@ -165,7 +165,7 @@ def download_file(bucket: str, key: str, path: Path) -> None:
 
 
 def download_files(bucket: str, keys: Sequence[str], folder: Path) -> list[Path]:
-    """Fetch objects side by side; each is named by its place in `keys`, so that two never share a name.
+    """Fetch objects in parallel; each file is named by its index in `keys`, so that names are unique.
 
     Raises:
         ObjectMissing, StagingExpired: see `read_object`.
@@ -182,12 +182,12 @@ def download_files(bucket: str, keys: Sequence[str], folder: Path) -> list[Path]
 
 
 def upload_files(bucket: str, files: Iterable[tuple[Path, str]]) -> None:
-    """Store local files under their keys, side by side; a large one in parts."""
+    """Upload local files to their keys in parallel; a large one in parts."""
     in_parallel(lambda file: client("s3").upload_file(str(file[0]), bucket, file[1], Config=TRANSFER), files)
 
 
 def copy_objects(bucket: str, keys: Iterable[tuple[str, str]]) -> None:
-    """Copy objects within the bucket, from key to key, side by side, without their bytes coming here.
+    """Copy objects within the bucket, from key to key, in parallel (server-side copy).
 
     Raises:
         ObjectMissing, StagingExpired: see `read_object`.

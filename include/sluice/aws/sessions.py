@@ -1,4 +1,4 @@
-"""Sessions and clients: the only place that knows an endpoint or a credential.
+"""Sessions and clients: the only module that handles endpoints and credentials.
 
 A process has one session, and one client per service and settings; botocore's own retries (standard mode) absorb
 throttling and 5xx. Errors of a service are recognised by `error_code`, never by `client.exceptions`: those classes
@@ -91,17 +91,17 @@ def client(service: Any) -> Any:
 
 
 def hasty_client(service: Literal["cloudwatch", "dynamodb", "sns"]) -> Any:
-    """A client that gives up within seconds: for what goes beside a run and must not hold it up."""
+    """A client that times out within seconds, for secondary work that must not delay a run."""
     return client_of(service, load_settings(), hasty=True)
 
 
 _MODELS = botocore.loaders.create_loader()
-"""Parsed service models, which cost more than all else of a client; forked children use those of their parent."""
+"""Parsed service models, the most expensive part of a client; forked children use those of their parent."""
 
 
 @contextmanager
 def giving_up_soon() -> Iterator[None]:
-    """Let all clients of this process give up within seconds, while a person waits for the answer."""
+    """Let all clients of this process time out within seconds, for commands that a person waits for."""
     client_of.is_hasty = True
     try:
         yield
@@ -110,11 +110,11 @@ def giving_up_soon() -> Iterator[None]:
 
 
 MACHINE_CREDENTIALS = ("iam-role", "container-role", "assume-role-with-web-identity")
-"""How botocore calls credentials that it fetches, and renews, from what runs the process."""
+"""Names that botocore uses for credentials fetched from the machine or container."""
 
 
 class _Clients:
-    """Clients by service and settings, each made once however many threads ask for it first.
+    """Clients by service and settings, each created once, also under concurrent first use.
 
     boto3 clients may be shared between threads; making one from a shared session is not thread-safe, hence the lock.
     """
@@ -129,7 +129,7 @@ class _Clients:
         self.cache_clear()
 
     def __call__(self, service: str, settings: Settings, hasty: bool = False, *, single_attempt: bool = False) -> Any:
-        """The client of a service for given settings; with a single attempt, one that never sends a request again."""
+        """The client of a service for given settings; with a single attempt, one without retries."""
         key = (service, settings, hasty or self.is_hasty, single_attempt)
         with self._lock:
             found = self._made.get(key)
@@ -155,11 +155,10 @@ class _Clients:
         return made
 
     def make_before_fork(self, settings: Settings) -> None:
-        """Make the clients that most tasks use, in a process that sends nothing itself and forks the tasks.
-
-        Each child then has them, 0.15 s of CPU less. On an account only where the credentials are those of the machine
-        or container: with all others (a key, a profile, SSO) a person may change them, and children would go on with
-        those that the parent read at its start, or with none. They get the parsed models only.
+        """Create the clients that most tasks use, in a process that sends no requests itself and forks the tasks.  This
+        saves each child 0.15 s of CPU. On an account, only if the credentials come from the machine or container:
+        others (a key, a profile, SSO) may change, and children would keep those that the parent read at its start. Then
+        only the parsed models are shared.
         """
         for service in ("s3", "dynamodb", "sqs", "sns", "kinesis", "glue"):
             self(service, settings)
@@ -167,7 +166,7 @@ class _Clients:
         for service in ("cloudwatch", "dynamodb", "sns"):
             self(service, settings, hasty=True)
         for made in self._made.values():
-            # Looks through the folders of all services.
+            # Scans the folders of all services.
             made.can_paginate(next(iter(made.meta.method_to_api_mapping)))
         if settings.endpoint_url:
             return
@@ -176,13 +175,14 @@ class _Clients:
             self.cache_clear()
 
     def after_fork(self) -> None:
-        """Keep what a parent made and did not use: a used client has open connections, which must not be shared."""
+        """Keep only clients that the parent created and did not use: a used client has open connections, which must not
+        be shared."""
         if self._has_sent:
             self.cache_clear()
         self._lock = threading.Lock()
 
     def cache_clear(self) -> None:
-        """Forget the session and its clients."""
+        """Discard the session and its clients."""
         self._lock = threading.Lock()
         self._session = None
         self._made = {}
@@ -207,9 +207,9 @@ _SAME_CODES = {
 
 
 def error_code(error: BaseException) -> str:
-    """The code of a service's error, such as `ResourceNotFoundException`; "" for an error that no service sent.
+    """The code of a service's error, such as `ResourceNotFoundException`; "" for any other error.
 
-    Codes with several spellings have one here: `QueueDoesNotExist` (SQS) and `NotFound` (SNS).
+    Codes with several spellings are normalized: `QueueDoesNotExist` (SQS) and `NotFound` (SNS).
     """
     if not isinstance(error, ClientError):
         return ""
@@ -218,7 +218,7 @@ def error_code(error: BaseException) -> str:
 
 
 class ResourceMissing(ClientError, TerminalError):
-    """A queue, topic, table, stream or bucket that a request names does not exist; every client of ours raises it.
+    """A queue, topic, table, stream or bucket of a request does not exist; raised by every client of this module.
 
     Also a ClientError: code that expects the error catches it by its code as any other.
     """
@@ -243,13 +243,13 @@ def _keep_parameters(params: Any, context: Any, **_: Any) -> None:
 
 
 def _raise_where_missing(settings: Settings, parsed: Any, model: Any, context: Any, **_: Any) -> None:
-    """Raise ResourceMissing for an answer that says so, with the command that makes the resource."""
+    """Raise ResourceMissing for a not-found response, with the command that creates the resource."""
     response: Any = parsed if isinstance(parsed, dict) and "Error" in parsed else {}
     code = error_code(ClientError(response, model.name))
     what, parameters = _RESOURCES.get((model.service_model.service_name, code), ("", ()))
     given = context.get("sluice_parameters") or {}
     name = next((_resource_name(given[each]) for each in parameters if each in given), "")
-    # A shard that is missing has the same code as its stream.
+    # A missing shard has the same code as a missing stream.
     if not name or "ShardId" in given:
         return
     variable = next((field for field, value in settings if value == name), "environment")
@@ -304,7 +304,7 @@ _CREDENTIALS_REFUSED = {
     "UnrecognizedClientException",
 }
 _PERMISSION_DENIED = {
-    # S3 answers a HEAD request without a body, so that its code is the status.
+    # S3 answers a HEAD request without a body, so its code is the status.
     "403",
     "AccessDenied",
     "AccessDeniedException",
@@ -320,8 +320,8 @@ _PERMISSION_DENIED = {
     "SubscriptionRequiredException",
     "UnauthorizedOperation",
 }
-"""Codes by which services refuse a caller, and a permission, in every protocol of AWS. A clock that is wrong
-(RequestTimeTooSkewed, RequestExpired) corrects itself, and is not among them."""
+"""Codes by which services refuse a caller, and a permission, in every protocol of AWS. Errors of a wrong clock
+(RequestTimeTooSkewed, RequestExpired) are transient, and not among them."""
 
 _NO_CREDENTIALS = (
     botocore_errors.NoCredentialsError,
@@ -336,17 +336,17 @@ _NO_CREDENTIALS = (
     botocore_errors.SSOError,
     botocore_errors.LoginError,
 )
-"""What botocore raises before it sends anything, where it has no usable credentials. CredentialRetrievalError is not
-among them: a source that does not answer now may answer soon."""
+"""Errors of botocore before it sends a request, if it has no usable credentials. CredentialRetrievalError is not among
+them: its source may answer later."""
 
 _STARTS = {"StartCrawler": "Glue crawler", "StartJobRun": "Glue job"}
 """Operations that operators of Airflow's Amazon provider call through clients of their own -> what they start."""
 
 
 def as_terminal(error: BaseException) -> TerminalError | None:
-    """An error as one that only a person can cure, with the way out; None where another try may succeed.
+    """Translate an error into a terminal one that says what to do; None if a retry may succeed.
 
-    Whichever client raised it: `client_of` recognises what is missing, but not every request goes through it.
+    For errors of any client: `client_of` recognises missing resources, but not every request uses its clients.
     """
     if isinstance(error, TerminalError):
         return error

@@ -1,4 +1,4 @@
-"""SNS: messages in batches onto a topic."""
+"""SNS: publish messages to a topic in batches."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from sluice.errors import SluiceError
 from sluice.settings import load_settings
 
 BATCH_SIZE = 10
-"""Messages in one PublishBatch at the most."""
+"""Maximum number of messages in one PublishBatch."""
 
 ATTEMPTS = 8
 FIRST_PAUSE_SECONDS = 0.05
 
 
 class PublishFailed(SluiceError):
-    """SNS refused messages, each time that they were sent."""
+    """SNS refused messages in every attempt."""
 
 
 def topic_arn(name: str) -> str:
-    """ARN of a topic of this account and region by its name; asks for the account."""
+    """ARN of a topic of this account and region by its name; calls STS for the account id."""
     identity = client("sts").get_caller_identity()
     partition = identity["Arn"].split(":")[1]
     return f"arn:{partition}:sns:{load_settings().aws_region}:{identity['Account']}:{name}"
 
 
 def publish_batch(arn: str, bodies: Sequence[str]) -> None:
-    """Publish up to ten messages; those that SNS refuses are sent again after a growing pause.
+    """Publish up to ten messages; refused ones are sent again after a growing pause.
 
     Raises:
         PublishFailed: some were refused eight times.

@@ -1,4 +1,4 @@
-"""Batches of SQS messages: a run drains its queue first and deletes last."""
+"""Batches of SQS messages: a run receives them first and deletes them last."""
 
 from __future__ import annotations
 
@@ -15,38 +15,38 @@ from sluice.settings import load_settings
 log = logging.getLogger(__name__)
 
 BATCH_SIZE = 10
-"""Messages in one SQS request at the most."""
+"""Maximum number of messages in one SQS request."""
 
 BATCH_BYTES = 256 * 1024
-"""Bodies and attributes of one SendMessageBatch at the most; a greater message goes alone."""
+"""Maximum size of bodies and attributes of one SendMessageBatch; a larger message is sent alone."""
 
 BRIEF_SECONDS = 300
-"""How long messages are ours that are only looked at or moved on."""
+"""Visibility timeout of messages that are only listed or moved."""
 
 REDRIVE_MESSAGES = 1000
-"""Messages that are in hand at a time while they are moved: moved well within `BRIEF_SECONDS`."""
+"""Messages received at a time while moving: moved well within `BRIEF_SECONDS`."""
 
 DEAD_LETTERS = "-dead-letters"
-"""What the name of a dead-letter queue adds to that of its work queue."""
+"""Suffix of the name of a dead-letter queue after that of its work queue."""
 
 SENT_AT_ATTRIBUTE = "sluice_sent_at_ms"
-"""Message attribute of a redriven message: when it was sent first, epoch milliseconds."""
+"""Message attribute of a redriven message: when it was first sent, epoch milliseconds."""
 
 MESSAGE_ATTRIBUTES = 10
-"""Attributes that a message may have (SQS developer guide, message metadata)."""
+"""Maximum number of attributes of a message (SQS developer guide, message metadata)."""
 
 DRAIN_SHARE = 1 / 4
-"""Share of the visibility timeout that a drain may take: three drains in one run leave time to process."""
+"""Share of the visibility timeout that a drain may take: after three drains of a run, time remains for processing."""
 
 DRAIN_MAX_SECONDS = 20
-"""Longest drain: with a backlog of any size a task of it leaves its slot to others within a minute or so."""
+"""Longest drain: the task frees its slot within about a minute, with a backlog of any size."""
 
 
 @dataclass(frozen=True)
 class Message:
-    """One received message; it is ours until its visibility timeout ends.
+    """One received message, invisible to other consumers until its visibility timeout ends.
 
-    `sent_at_ms` tells when the queue took it first, epoch milliseconds: a redrive from the dead letters keeps it.
+    `sent_at_ms` is when it was first sent to the queue, epoch milliseconds; a redrive keeps it.
     """
 
     message_id: str
@@ -57,7 +57,7 @@ class Message:
 
 @dataclass(frozen=True)
 class DeadLetter(Message):
-    """A message of a dead-letter queue, with what it takes to send it to another queue.
+    """A message of a dead-letter queue, with all that is needed to send it to another queue.
 
     Attributes:
         receive_count: how often it was received, this time included.
@@ -69,21 +69,21 @@ class DeadLetter(Message):
 
     @property
     def size_bytes(self) -> int:
-        """What it counts against `BATCH_BYTES`."""
+        """Its size as counted against `BATCH_BYTES`."""
         return len(self.body.encode()) + len(str(self.attributes).encode())
 
 
 class Redriven(NamedTuple):
-    """Messages that were moved, and those that SQS refused to take, which stay where they were."""
+    """Numbers of messages moved, and of those that SQS refused, which stay in their queue."""
 
     moved: int
     refused: int
 
 
 class Drained(NamedTuple):
-    """What a drain received.
+    """Messages received by a drain.
 
-    `is_empty` tells that no further message waited at its end; for certain only with `until_empty`, else as SQS counts.
+    `is_empty`: whether the queue was empty at the end; exact with `until_empty`, else by the approximate count of SQS.
     """
 
     messages: list[Message]
@@ -91,29 +91,28 @@ class Drained(NamedTuple):
 
 
 class DeleteFailed(RuntimeError):
-    """SQS did not delete some messages; they will be delivered again, which every pipeline bears."""
+    """SQS did not delete some messages; they will be delivered again, which every pipeline tolerates."""
 
 
 def queue_url(name: str) -> str:
     """URL of a queue of this account by its name.
 
     Raises:
-        ResourceMissing: it is not deployed, or somebody deleted it.
+        ResourceMissing: it is not deployed, or was deleted.
     """
     return client("sqs").get_queue_url(QueueName=name)["QueueUrl"]
 
 
 def address(name: str, message: Message) -> str:
-    """Where a record came from, for the quarantine: a message of a queue."""
+    """Source of a record for the quarantine: a message of a queue."""
     return f"sqs://{name}/{message.message_id}"
 
 
 def requests_at_once(most: int = THREADS) -> int:
-    """Requests to one queue at the same time, of `most`.
-
-    One on the embedded AWS: it walks the whole queue for each request and answers one at a time, so that more of them
-    are no faster and hold up every other client (measured with 50,000 messages: 16 receivers take as many messages a
-    second as one, and an unrelated request waits 2.8 s instead of 0.1 s).
+    """Number of concurrent requests to one queue, up to `most`.  One on the embedded AWS: it iterates over the whole
+    queue for each request and answers one at a time, so that more are not faster and delay every other client (measured
+    with 50,000 messages: 16 receivers receive as many messages a second as one, and an unrelated request waits 2.8 s
+    instead of 0.1 s).
     """
     return 1 if load_settings().target == "embedded" else most
 
@@ -125,10 +124,10 @@ def queue_depth(url: str) -> int:
 
 
 def queue_counts(name: str) -> tuple[int, int]:
-    """Messages that wait (delayed ones too) and messages that someone has received.
+    """Number of waiting messages (including delayed ones) and of messages in flight.
 
     Raises:
-        ResourceMissing: it is not deployed, or somebody deleted it.
+        ResourceMissing: it is not deployed, or was deleted.
     """
     names: Any = [f"ApproximateNumberOfMessages{which}" for which in ("", "Delayed", "NotVisible")]
     answer = client("sqs").get_queue_attributes(QueueUrl=queue_url(name), AttributeNames=names)
@@ -139,20 +138,17 @@ def queue_counts(name: str) -> tuple[int, int]:
 def drain(
     url: str, max_messages: int, wait_seconds: int = 1, *, receivers: int = 1, until_empty: bool = False
 ) -> Drained:
-    """Receive until no message waits, `max_messages` are in hand, or the time for it is over.
+    """Receive until the queue is empty, `max_messages` are received, or the time limit is reached.
 
-    The time is the smaller of `DRAIN_MAX_SECONDS` and `DRAIN_SHARE` of the queue's visibility timeout: where SQS is
-    slow, a run must not receive its own first messages again, and needs time left to process them. A message that SQS
-    does not count yet is left to the next run; its doorbell rings for it.
+    The time limit is the smaller of `DRAIN_MAX_SECONDS` and `DRAIN_SHARE` of the queue's visibility timeout: if SQS is
+    slow, a run must not receive its own first messages again, and needs time to process them. A message that SQS does
+    not count yet is received by the next run, which the doorbell starts.
 
-    Args:
-        url: the queue.
-        max_messages: upper bound; the last batch is cut to it.
-        wait_seconds: long poll of each receive, 1 to 20. A short poll asks only some of the servers of SQS and may
-            answer empty beside waiting messages, a long poll asks all of them (SQS developer guide, long polling).
-        receivers: requests at the same time, where so many messages wait; see `requests_at_once`.
-        until_empty: end only with a long poll that answered empty: what SQS took before is in hand then, also what it
-            does not count yet. Costs `wait_seconds`.
+    Args: url: the queue. max_messages: upper bound; the last batch is cut to it. wait_seconds: long poll of each
+    receive, 1 to 20. A short poll queries only some servers of SQS and may be empty although messages wait, a long poll
+    queries all of them (SQS developer guide, long polling). receivers: concurrent requests, if enough messages wait;
+    see `requests_at_once`. until_empty: end only when a long poll returns no message: then all messages sent before are
+    received, also those not counted yet. Costs `wait_seconds`.
 
     Returns:
         Messages, each once by its id even where SQS delivered it twice (the later receipt handle counts).
@@ -165,9 +161,7 @@ def drain(
     messages: dict[str, Message] = {}
     while room := max_messages - len(messages):
         if time.monotonic() - started >= seconds:
-            log.info(
-                "%s: %d messages received in %.0f s, the rest is left to the next run", url, len(messages), seconds
-            )
+            log.info("%s: %d messages received in %.0f s, the next run receives the rest", url, len(messages), seconds)
             return Drained(list(messages.values()), is_empty=False)
         requests = min(requests_at_once(receivers), room // BATCH_SIZE, (waiting - len(messages)) // BATCH_SIZE)
         asked = [BATCH_SIZE] * requests if requests > 1 else [min(BATCH_SIZE, room)]
@@ -175,7 +169,7 @@ def drain(
             message for batch in in_parallel(lambda most: _receive(url, most, wait_seconds), asked) for message in batch
         ]
         messages |= {message.message_id: message for message in received}
-        # Asking for the depth is quicker than a long poll of an empty queue.
+        # The depth request is faster than a long poll of an empty queue.
         if not received or (not until_empty and len(received) < sum(asked) and queue_depth(url) == 0):
             return Drained(list(messages.values()), is_empty=True)
     return Drained(list(messages.values()), is_empty=False)
@@ -197,14 +191,14 @@ def _receive(url: str, most: int, wait_seconds: int) -> list[Message]:
 
 def _sent_at_ms(received: Any) -> int:
     first = received.get("MessageAttributes", {}).get(SENT_AT_ATTRIBUTE, {}).get("StringValue", "")
-    # Whoever sends a message can give it any attribute.
+    # The attribute is not trusted: any sender can set it.
     return int(first if first.isdecimal() else received["Attributes"]["SentTimestamp"])
 
 
 def hold_back(url: str, receipt_handles: Sequence[str], seconds: int) -> None:
-    """Let received messages come again after so many seconds, ten to a request.
+    """Change the visibility timeout of received messages to `seconds`, ten to a request.
 
-    That a message is no longer ours is no error: it comes again by itself.
+    An expired receipt handle is not an error: its message is visible again already.
     """
     for start in range(0, len(receipt_handles), BATCH_SIZE):
         handles = receipt_handles[start : start + BATCH_SIZE]
@@ -220,8 +214,8 @@ def hold_back(url: str, receipt_handles: Sequence[str], seconds: int) -> None:
 def delete(url: str, receipt_handles: Sequence[str]) -> None:
     """Delete messages, ten to a request; safe to repeat.
 
-    A handle that is no longer valid is passed over: its message was deleted before (by a try that crashed after it), or
-    its visibility timeout has ended and it comes again.
+    An invalid handle is ignored: its message was deleted before (by an attempt that crashed afterwards), or its
+    visibility timeout has ended and it is delivered again.
 
     Raises:
         DeleteFailed: SQS refused some of them for another reason.
@@ -241,23 +235,24 @@ def delete(url: str, receipt_handles: Sequence[str]) -> None:
 
 
 def look_at_dead_letters(url: str, max_messages: int) -> list[DeadLetter]:
-    """Messages of a dead-letter queue, each once, the oldest first; they stay there for others to receive."""
+    """Messages of a dead-letter queue, each once, the oldest first; they stay in the queue."""
     seen = _receive_dead_letters(url, max_messages)
     hold_back(url, [each.receipt_handle for each in seen], 0)
     return seen
 
 
 def redrive(source_url: str, target_url: str, max_messages: int) -> Redriven:
-    """Move dead letters to a work queue, the oldest first, with their attributes and the time of their first sending.
+    """Move dead letters to a work queue, the oldest first, with their attributes and the time when they were first
+    sent.
 
-    A message is deleted only once it was sent: a crash between the two leaves it in both queues, and every pipeline
-    processes a message that comes twice. (The redrive API of SQS resets the time of sending, by which of two versions
-    of a record the later one counts, and the embedded AWS has none.)
+    A message is deleted only after it was sent: after a crash in between it is in both queues, and every pipeline
+    tolerates a duplicate. (The redrive API of SQS resets the time of sending, which decides between two versions of a
+    record, and the embedded AWS does not have it.)
 
     Args:
         source_url: queue of the dead letters.
-        target_url: queue that they go back to.
-        max_messages: how many at the most.
+        target_url: queue that they are sent to.
+        max_messages: maximum number of messages.
     """
     moved = refused = 0
     while room := max_messages - moved - refused:
@@ -274,7 +269,7 @@ def redrive(source_url: str, target_url: str, max_messages: int) -> Redriven:
 
 
 def batches_to_send(letters: Sequence[DeadLetter]) -> list[list[DeadLetter]]:
-    """Batches in the same order, each as SendMessageBatch takes it: ten messages and `BATCH_BYTES` at the most."""
+    """Split into batches for SendMessageBatch in the same order: at most ten messages and `BATCH_BYTES`."""
     batches: list[list[DeadLetter]] = []
     for letter in letters:
         last = batches[-1] if batches else []
@@ -287,7 +282,7 @@ def batches_to_send(letters: Sequence[DeadLetter]) -> list[list[DeadLetter]]:
 
 
 def _send(url: str, batch: Sequence[DeadLetter]) -> list[DeadLetter]:
-    """Send copies of messages; those that SQS took."""
+    """Send copies of messages; returns those that SQS accepted."""
     entries: list[Any] = []
     for index, letter in enumerate(batch):
         attributes = letter.attributes
@@ -303,7 +298,7 @@ def _send(url: str, batch: Sequence[DeadLetter]) -> list[DeadLetter]:
 
 
 def _receive_dead_letters(url: str, max_messages: int) -> list[DeadLetter]:
-    """Messages that wait, each once; they come again after `BRIEF_SECONDS` by themselves."""
+    """Waiting messages, each once; they are visible again after `BRIEF_SECONDS`."""
     found: dict[str, DeadLetter] = {}
     while len(found) < max_messages:
         answer = client("sqs").receive_message(

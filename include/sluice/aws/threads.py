@@ -1,4 +1,4 @@
-"""Work that waits for the network, some of it at a time."""
+"""Thread pool for work that waits for the network."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ Given = TypeVar("Given")
 Made = TypeVar("Made")
 
 THREADS = 16
-"""Requests of one step at the same time."""
+"""Concurrent requests of one step."""
 
 
 def in_parallel(function: Callable[[Given], Made], many: Iterable[Given], threads: int = THREADS) -> list[Made]:
-    """Call a function that waits for the network on each, `threads` at a time; the results in order.
+    """Call a function for each item, `threads` at a time; returns the results in order.
 
-    The first error is raised once the calls that had begun have ended.
+    The first error is raised after the running calls have ended.
     """
     with ThreadPoolExecutor(threads) as pool:
         return list(pool.map(function, many))

@@ -181,7 +181,7 @@ def test_an_aws_that_is_too_slow_is_one_clear_line(
     result = status()
     assert result.exit_code == 1
     endpoint = watch.settings.endpoint_url
-    assert result.output == f"Error: {endpoint} did not answer within 0.2 s; try again, or look at it.\n"
+    assert result.output == f"Error: {endpoint} did not answer within 0.2 s; try again, or check its log.\n"
     account_faults.clear()
     monkeypatch.setattr(status_cli, "ANSWER_SECONDS", 5)
     monkeypatch.setattr(

@@ -1,1 +1,1 @@
-"""Iceberg tables of the lake: what pipelines publish, how it is read, and how it is kept small."""
+"""Iceberg tables of the lake: commits, reading and maintenance."""

@@ -1,4 +1,4 @@
-"""Iceberg tables in the Glue catalog: what a pipeline declares of a table, and how tables are created and opened."""
+"""Iceberg tables in the Glue catalog: their definitions, and creating and opening them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 PREFIX = "curated/"
-"""Where the files of a table are in the lake bucket: `data/` and `metadata/` below this and its name."""
+"""Prefix of the files of tables in the lake bucket: `<prefix><name>/data/` and `.../metadata/`."""
 
 PROPERTIES = {
     "format-version": "2",
@@ -43,7 +43,7 @@ class TableMissing(TerminalError):
 
 @dataclass(frozen=True)
 class Column:
-    """A column of a table: its name, its type in Iceberg's words, and what it holds, with the unit."""
+    """A column of a table: name, Iceberg type, and description with the unit."""
 
     name: str
     type: ColumnType
@@ -57,9 +57,9 @@ class TableDefinition:
     Attributes:
         name: in the Glue database of the settings.
         description: what a row is.
-        columns: those that it is created with; writers may add others, which a deployment leaves alone.
-        partition_column: by which files are kept apart.
-        partition_by: how a value of that column becomes a partition.
+        columns: initial columns; writers may add others, which a deployment does not change.
+        partition_column: source column of the partition.
+        partition_by: partition transform of that column.
     """
 
     name: str
@@ -70,7 +70,7 @@ class TableDefinition:
 
     @property
     def prefix(self) -> str:
-        """Where its files are in the lake bucket."""
+        """Prefix of its files in the lake bucket."""
         return f"{PREFIX}{self.name}/"
 
 
@@ -82,9 +82,9 @@ class Snapshot:
         snapshot_id: its id, also for reading as of it.
         committed_at: when it was committed (UTC).
         operation: `append`, `overwrite`, `delete` or `replace`.
-        summary: counts of Iceberg, and what the writer noted (`sluice.run`, `sluice.dag`, counts).
+        summary: counts of Iceberg, and properties set by the writer (`sluice.run`, `sluice.dag`, counts).
         is_current: whether readers see it now.
-        sequence_number: that of the commit, larger than those of all before it; 0 in older formats of a table.
+        sequence_number: of the commit, strictly increasing; 0 in older formats of a table.
     """
 
     snapshot_id: int
@@ -99,7 +99,7 @@ class Snapshot:
 
 
 class _Glue:
-    """A Glue client that sends UpdateTable once, and all else with retries."""
+    """A Glue client that sends UpdateTable once, and other requests with retries."""
 
     def __init__(self, settings: Settings) -> None:
         self._usual = client_of("glue", settings)
@@ -118,7 +118,7 @@ def _catalog(settings: Settings) -> GlueCatalog:
         "s3.connect-timeout": "5",
         "s3.request-timeout": "60",
     }
-    # boto3 reads these variables by itself, Arrow does not.
+    # boto3 reads these variables, Arrow does not.
     endpoint = settings.endpoint_url or os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
     if endpoint:
         properties["s3.endpoint"] = endpoint
@@ -150,9 +150,9 @@ def load(settings: Settings, name: str) -> Table:
 def create_missing(settings: Settings, definitions: Iterable[TableDefinition]) -> list[str]:
     """Create the tables that the catalog lacks; `Add` or `Restore` and the name of each.
 
-    A table whose files are still in the lake, because only its entry in the catalog is gone, is registered again as it
-    was last. So is one of the embedded AWS whose entry is older than its files: a killed emulator forgets what it did
-    not save, but not the objects.
+    A table whose catalog entry was deleted while its files are still in the lake is registered again in its latest
+    state. So is a table of the embedded AWS whose entry is older than its files: a killed emulator loses unsaved
+    catalog entries, but not objects.
     """
     glue = client_of("glue", settings)
     pages = glue.get_paginator("get_tables").paginate(DatabaseName=settings.glue_database)
@@ -177,14 +177,14 @@ def create_missing(settings: Settings, definitions: Iterable[TableDefinition]) -
 
 
 def _version_of(metadata: str) -> int:
-    """Number of a metadata file, which grows with each commit: 12 of `.../00012-<uuid>.metadata.json`."""
+    """Number of a metadata file, increasing with each commit: 12 of `.../00012-<uuid>.metadata.json`."""
     return int(metadata.rpartition("/")[2].partition("-")[0] or -1)
 
 
 def _newest_metadata(settings: Settings, catalog: GlueCatalog, definition: TableDefinition) -> str:
     """Address of the newest metadata file of a table whose snapshot is whole; "" where it has none.
 
-    A commit that was refused leaves a metadata file of the same number behind, and its manifests are deleted.
+    The metadata file of a refused commit may have the same number, but its manifests are deleted.
     """
     from pyiceberg.table import StaticTable
 
@@ -216,7 +216,7 @@ def _create(settings: Settings, catalog: GlueCatalog, definition: TableDefinitio
         "timestamptz": types.TimestamptzType(),
         "decimal(20,0)": types.DecimalType(20, 0),
     }
-    # None is required: a file that lacks one of them would be refused by readers for ever.
+    # No column is required: readers would refuse a file that lacks a required one for ever.
     fields = [
         types.NestedField(number, column.name, kinds[column.type], required=False, doc=column.description)
         for number, column in enumerate(definition.columns, 1)
@@ -237,7 +237,7 @@ def _create(settings: Settings, catalog: GlueCatalog, definition: TableDefinitio
 
 
 def snapshot_of(table: Table, found: iceberg.Snapshot | None) -> Snapshot:
-    """A snapshot of PyIceberg in our words."""
+    """Convert a snapshot of PyIceberg."""
     assert found is not None
     summary = found.summary
     return Snapshot(

@@ -1,8 +1,6 @@
-"""Keeping Iceberg tables small: expire snapshots, merge small files, and delete the files that no snapshot names.
-
-Nothing that a reader may hold is deleted: a snapshot stays for the retention after another took its place, and a file
-that no snapshot names stays for the retention and `WRITE_HOURS` after it was written, as it may belong to a commit that
-is being made.
+"""Maintenance of Iceberg tables: expire snapshots, merge small files (compaction), and delete orphan files.  Nothing
+that a reader may use is deleted: a snapshot is kept for the retention after it was replaced, and a file without a
+snapshot for the retention and `WRITE_HOURS` after it was written, as it may belong to a commit in progress.
 """
 
 from __future__ import annotations
@@ -28,27 +26,27 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 WRITE_HOURS = 6
-"""Time that a commit may take from its first file on; far more than any."""
+"""Upper bound of the time between the first file of a commit and the commit."""
 
 SMALL_FILES = 10
-"""A partition with so many small files is rewritten as one file."""
+"""A partition with at least this many small files is rewritten as one file."""
 
 SMALL_BYTES = 16 * 1024 * 1024
 """Size below which a file is small."""
 
 REWRITE_MAX_BYTES = 256 * 1024 * 1024
-"""Partitions with more than this are left alone: they are rewritten in memory."""
+"""Larger partitions are not rewritten, as that happens in memory."""
 
 
 @dataclass(frozen=True)
 class Maintained:
-    """What was done to a table, or would be.
+    """Changes made to a table, or planned by a dry run.
 
     Attributes:
         table: its name.
         merged_files: small files that were rewritten as fewer ones.
-        expired_snapshots: snapshots that cannot be read any more.
-        deleted_files: files that no snapshot named.
+        expired_snapshots: number of expired snapshots.
+        deleted_files: number of orphan files deleted.
         deleted_bytes: their size.
     """
 
@@ -60,13 +58,13 @@ class Maintained:
 
 
 def maintain(name: str, run: str, now: datetime, *, dry_run: bool = False) -> Maintained:
-    """Merge small files, expire snapshots, then delete the files that no snapshot names.
+    """Merge small files, expire snapshots, then delete orphan files.
 
     Args:
         name: of the table.
         run: the run as a part of a key.
         now: the time (UTC).
-        dry_run: only count. Files that an expiry would leave without a snapshot are not among `deleted_files` then.
+        dry_run: only count. `deleted_files` then lacks files that become orphans by the expiry.
 
     Raises:
         TableMissing: there is no such table.
@@ -85,9 +83,9 @@ def maintain(name: str, run: str, now: datetime, *, dry_run: bool = False) -> Ma
 
 
 def merge_small_files(name: str, run: str, *, dry_run: bool = False) -> int:
-    """Rewrite each partition that has many small files as one file; how many files were merged.
+    """Rewrite each partition with many small files as one file; returns the number of merged files.
 
-    A writer that replaces the partition meanwhile wins: its rows stay, and the next run merges.
+    A concurrent writer that replaces the partition wins: its rows stay, and the next run merges.
     """
     table = load(load_settings(), name)
     merged = 0
@@ -150,9 +148,9 @@ def _partition_condition(table: Table, value: Any) -> str:
 
 
 def expire_snapshots(name: str, before: datetime, *, dry_run: bool = False) -> int:
-    """Take out of a table the snapshots in whose place another was before a time; how many.
+    """Expire the snapshots of a table that were replaced before a time; returns their number.
 
-    By when it was replaced, not by when it was committed: a snapshot that readers saw a minute ago may be days old.
+    By the time of replacement, not of the commit: a snapshot that was current a minute ago may be days old.
     """
     table = load(load_settings(), name)
     replaced_at = _replaced_at(table)
@@ -169,7 +167,7 @@ def expire_snapshots(name: str, before: datetime, *, dry_run: bool = False) -> i
 
 
 def _replaced_at(table: Table) -> dict[int, int]:
-    """Snapshot -> when another took its place (ms since 1970), the last time where a roll-back brought it back."""
+    """Snapshot -> when it was replaced (ms since 1970); the last time, if a rollback made it current again."""
     entries = sorted(table.metadata.snapshot_log, key=lambda each: each.timestamp_ms)
     following = [each.timestamp_ms for each in entries[1:]]
     return {each.snapshot_id: at for each, at in zip(entries, following, strict=False)}
@@ -179,9 +177,9 @@ def _replaced_at(table: Table) -> dict[int, int]:
 
 
 def delete_unnamed_files(name: str, before: datetime, *, dry_run: bool = False) -> dict[str, int]:
-    """Delete the files of a table that no snapshot names and that were written before a time; key -> bytes."""
+    """Delete orphan files of a table that were written before a time; returns key -> bytes."""
     settings = load_settings()
-    # First the files, then the table: what a commit names between the two is younger than `before`.
+    # List the files before loading the table: a file committed in between is younger than `before`.
     listed = list(_written_before(settings.lake_bucket, f"{PREFIX}{name}/", before))
     table = load(settings, name)
     named = _named_files(table)
@@ -193,7 +191,7 @@ def delete_unnamed_files(name: str, before: datetime, *, dry_run: bool = False) 
 
 
 def _written_before(bucket: str, prefix: str, before: datetime) -> Iterator[tuple[str, int]]:
-    """Key and size of the files in the folders of Iceberg; others below the prefix are not ours to delete."""
+    """Key and size of the files in the folders of Iceberg; other files below the prefix are never deleted."""
     for folder in ("data/", "metadata/"):
         for page in client("s3").get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix + folder):
             for each in page.get("Contents", []):
@@ -202,7 +200,7 @@ def _written_before(bucket: str, prefix: str, before: datetime) -> Iterator[tupl
 
 
 def _named_files(table: Table) -> set[str]:
-    """Addresses of all files that a reader of any snapshot needs, and of the metadata itself."""
+    """Addresses of all files of all snapshots, and of the metadata."""
     named = {table.metadata_location} | {each.metadata_file for each in table.metadata.metadata_log}
     manifests: dict[str, ManifestFile] = {}
     for snapshot in table.snapshots():

@@ -1,6 +1,6 @@
 """The table optimizers of AWS Glue, which maintain the Iceberg tables where `SLUICE_TABLE_MAINTENANCE` is `glue`.
 
-They use the role `TableOptimizerRole` of infra/platform.yaml. With `airflow` those are removed again that use it.
+They use the role `TableOptimizerRole` of infra/platform.yaml. With `airflow`, optimizers with this role are deleted.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ TYPES = ("compaction", "retention", "orphan_file_deletion")
 
 
 class OptimizerError(TerminalError):
-    """Glue refused a table optimizer; the message names it, the reason and the way out."""
+    """Glue refused a table optimizer; the message names it, the reason and what to do."""
 
 
 def role_name(settings: Settings) -> str:
@@ -38,9 +38,9 @@ def role_name(settings: Settings) -> str:
 
 
 def configurations(settings: Settings, definition: TableDefinition, role_arn: str) -> dict[str, dict[str, Any]]:
-    """Type of an optimizer -> its configuration for a table; what is not in it is the default of Glue.
+    """Type of an optimizer -> its configuration for a table; other options have the default of Glue.
 
-    Glue counts in days: hours are rounded up, so that nothing is deleted before the retention is over.
+    Glue counts in days: hours are rounded up, so that nothing is deleted before the retention ends.
     """
     retention_hours = settings.table_retention_hours
     compaction = {"strategy": "binpack", "minInputFiles": SMALL_FILES}
@@ -65,8 +65,8 @@ def create_wanted(settings: Settings, definitions: Iterable[TableDefinition], ac
     """With `glue`, create the optimizers that tables lack and change those that differ; `Add compaction of events`, ...
 
     Args:
-        settings: say who maintains the tables.
-        definitions: tables, which exist.
+        settings: the settings, with `table_maintenance`.
+        definitions: existing tables.
         account: id of the account.
 
     Raises:
@@ -92,7 +92,7 @@ def create_wanted(settings: Settings, definitions: Iterable[TableDefinition], ac
             except ClientError as error:
                 raise OptimizerError(
                     f"Table optimizer {kind} of {definition.name}: {error}. Deploy again: Glue cannot use a new role "
-                    f"for up to a minute. If it is refused again, look at the role {role_name(settings)} in the IAM "
+                    f"for up to a minute. If it is refused again, check the role {role_name(settings)} in the IAM "
                     "console, or set SLUICE_TABLE_MAINTENANCE=airflow."
                 ) from None
             changes.append(f"{'Add' if found is None else 'Modify'} {kind} of {definition.name}")
@@ -102,7 +102,7 @@ def create_wanted(settings: Settings, definitions: Iterable[TableDefinition], ac
 def remove_unwanted(settings: Settings, definitions: Iterable[TableDefinition], account: str) -> list[str]:
     """With `airflow`, delete the optimizers that `create_wanted` made on an account; `Remove compaction of events`, ...
 
-    To be called before the stack deletes their role: without it there is nothing to look for.
+    Call it before the stack deletes their role, by which they are found.
     """
     if settings.target != "aws" or settings.table_maintenance == "glue" or not _stack_has_role(settings):
         return []
@@ -135,7 +135,7 @@ def _names(settings: Settings, definition: TableDefinition, kind: str, account: 
 
 
 def _configuration(glue: GlueClient, names: dict[str, Any]) -> Any:
-    """Configuration of an optimizer; None where there is none, or no such table."""
+    """Configuration of an optimizer; None if it or its table does not exist."""
     try:
         return glue.get_table_optimizer(**names)["TableOptimizer"]["configuration"]
     except ClientError as error:
@@ -145,7 +145,7 @@ def _configuration(glue: GlueClient, names: dict[str, Any]) -> Any:
 
 
 def _holds(found: object, wanted: object) -> bool:
-    """Whether a configuration has all that is wanted; what Glue adds (`runRateInHours`, ...) does not count."""
+    """Whether a configuration has all wanted values; values added by Glue (`runRateInHours`, ...) are ignored."""
     if isinstance(wanted, dict):
         return isinstance(found, dict) and all(_holds(found.get(key), value) for key, value in wanted.items())
     return found == wanted

@@ -1,4 +1,4 @@
-"""Reading Iceberg tables: rows as of a time, columns, snapshots; and going back to a snapshot."""
+"""Reading Iceberg tables: rows as of a time, columns, snapshots; and rollback to a snapshot."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class SnapshotMissing(TerminalError):
 
 
 class BadCondition(TerminalError):
-    """A condition or a list of columns that a table cannot be read by."""
+    """An invalid condition or list of columns."""
 
 
 def names() -> list[str]:
@@ -49,7 +49,7 @@ def names() -> list[str]:
 
 @dataclass(frozen=True)
 class TableState:
-    """A table as it is now.
+    """Description of a table.
 
     Attributes:
         name: in the database.
@@ -57,8 +57,8 @@ class TableState:
         location: address of its files.
         columns: name, type and description of each.
         partitioning: such as `created_datetime_hour = hour(created_datetime)`, of each partition field.
-        snapshot: what readers see; None before the first publication.
-        snapshots: how many can be read.
+        snapshot: the current snapshot; None before the first publication.
+        snapshots: number of readable snapshots.
         rows: of the current snapshot.
         files: of the current snapshot.
         size_bytes: of those files.
@@ -77,7 +77,7 @@ class TableState:
 
 
 def describe(name: str) -> TableState:
-    """A table as it is now.
+    """Describe a table.
 
     Raises:
         TableMissing: there is no such table.
@@ -110,7 +110,7 @@ def read(
 
     Args:
         name: of the table.
-        where: condition on the rows, in SQL's words; "" for all.
+        where: condition on the rows in SQL syntax; "" for all.
         columns: their names.
         as_of: the snapshot of this id, or the one that readers saw at this time (aware); the current one if None.
         limit: rows to read; None for all.
@@ -118,7 +118,7 @@ def read(
     Raises:
         TableMissing: there is no such table.
         SnapshotMissing: there is no such snapshot any more.
-        BadCondition: `where` or `columns` name no column, or cannot be understood.
+        BadCondition: `where` or `columns` name an unknown column, or cannot be parsed.
     """
     from pyparsing import ParseBaseException
 
@@ -140,7 +140,7 @@ def partition_filter(name: str, value: str) -> str:
 
     Raises:
         TableMissing: there is no such table.
-        BadCondition: the value is no hour or month.
+        BadCondition: the value is not an hour or month.
     """
     table = load(load_settings(), name)
     (part,) = table.spec().fields
@@ -153,7 +153,9 @@ def partition_filter(name: str, value: str) -> str:
         moment = datetime.fromisoformat(f"{value}-01" if len(value) == len("2024-04") else value)
     except ValueError:
         example = "2024-04-07T17" if transform == "hour" else "2024-04"
-        raise BadCondition(f"{value!r} is no {transform} of table {name}: write it like {example}") from None
+        raise BadCondition(
+            f"{value!r} is not the {transform} of a partition of table {name}: write it like {example}"
+        ) from None
     moment = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
     start = moment.replace(minute=0, second=0, microsecond=0)
     end = start + timedelta(hours=1)
@@ -187,7 +189,7 @@ def history(name: str) -> list[Snapshot]:
 
 
 def roll_back(name: str, snapshot_id: int) -> None:
-    """Let readers see an earlier snapshot again, from which the current one came.
+    """Roll back to an earlier snapshot, an ancestor of the current one.
 
     Raises:
         TableMissing: there is no such table.
