@@ -48,7 +48,7 @@ from airflow.sdk import AssetOrTimeSchedule, CronTriggerTimetable, Param, dag
 from sluice.settings import load_settings
 from sluice_airflow.alerts import after_failed_run
 from sluice_airflow.assets import assets
-from sluice_airflow.defaults import START, TASK_DEFAULTS
+from sluice_airflow.defaults import NO_BACKFILL, START, TASK_DEFAULTS
 from sluice_airflow.doorbell import doorbell
 from sluice_airflow.gates import GateOperator
 from sluice_airflow.tasks import task
@@ -67,6 +67,7 @@ NEW_PARTNER_FILES = doorbell(QUEUE, "accommodations_consolidate", "accommodation
     ),
     start_date=START,
     catchup=False,
+    allowed_run_types=NO_BACKFILL,
     max_active_runs=1,
     default_args=TASK_DEFAULTS,
     on_failure_callback=after_failed_run,
@@ -75,7 +76,8 @@ NEW_PARTNER_FILES = doorbell(QUEUE, "accommodations_consolidate", "accommodation
             [],
             type="array",
             items={"type": "string", "minLength": 1},
-            description="accommodations whose records are taken out of the catalogue",
+            title="Withdraw",
+            description="ids of accommodations whose records are taken out of the catalogue, one a line, such as A-17",
         )
     },
     tags=["accommodations", "aggregate"],

@@ -42,11 +42,11 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import AssetOrTimeSchedule, CronTriggerTimetable, Param, dag
 
-from sluice.pipelines.datasets.records import source_pattern
 from sluice.settings import load_settings
+from sluice_airflow import forms
 from sluice_airflow.alerts import after_failed_run
 from sluice_airflow.assets import assets
-from sluice_airflow.defaults import START, TASK_DEFAULTS
+from sluice_airflow.defaults import NO_BACKFILL, START, TASK_DEFAULTS
 from sluice_airflow.doorbell import doorbell
 from sluice_airflow.gates import GateOperator
 from sluice_airflow.tasks import task
@@ -69,6 +69,7 @@ def _asked(conf: dict[str, Any] | None) -> tuple[str | None, bool]:
     schedule=AssetOrTimeSchedule(timetable=CronTriggerTimetable("*/30 * * * *", timezone="UTC"), assets=[NEW_FILES]),
     start_date=START,
     catchup=False,
+    allowed_run_types=NO_BACKFILL,
     max_active_runs=1,
     default_args=TASK_DEFAULTS,
     on_failure_callback=after_failed_run,
@@ -76,10 +77,22 @@ def _asked(conf: dict[str, Any] | None) -> tuple[str | None, bool]:
         "source": Param(
             None,
             type=["null", "string"],
-            pattern=source_pattern(load_settings().landing_bucket),
+            format=forms.DATASET_SOURCE,
+            title="Source",
+            examples=[
+                "datasets/sales.csv",
+                f"s3://{load_settings().landing_bucket}/datasets/sales.csv",
+                "https://data.example.org/sales.csv",
+            ],
             description="file to process instead of the queue: s3:// address or key below datasets/, or https URL",
         ),
-        "force": Param(False, type="boolean", description="also process files that are unchanged"),
+        "force": Param(
+            False,
+            type="boolean",
+            title="Unchanged files too",
+            section="Reprocessing",
+            description="also process files that are unchanged",
+        ),
     },
     tags=["datasets", "aggregate"],
     doc_md=__doc__,

@@ -31,8 +31,8 @@ from __future__ import annotations
 from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
 from airflow.sdk import Param, dag
 
-from sluice.pipelines.datasets.records import key_pattern
 from sluice.settings import load_settings
+from sluice_airflow import forms
 from sluice_airflow.alerts import after_failed_run
 from sluice_airflow.defaults import START, TASK_DEFAULTS
 from sluice_airflow.sensors import DatasetSensor
@@ -48,10 +48,19 @@ from sluice_airflow.sensors import DatasetSensor
     params={
         "source": Param(
             type="string",
-            pattern=key_pattern(load_settings().landing_bucket),
+            format=forms.DATASET_KEY,
+            title="Source",
+            examples=["datasets/sales.csv", f"s3://{load_settings().landing_bucket}/datasets/sales.csv"],
             description="file to wait for: s3:// address or key below datasets/",
         ),
-        "wait_minutes": Param(60, type="integer", minimum=1, maximum=1440, description="how long to wait"),
+        "wait_minutes": Param(
+            60,
+            type="integer",
+            minimum=1,
+            maximum=1440,
+            title="Minutes to wait",
+            description="minutes until the run gives up, 1440 at the most",
+        ),
     },
     tags=["datasets", "ingest"],
     doc_md=__doc__,

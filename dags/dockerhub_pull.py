@@ -33,7 +33,7 @@ from airflow.sdk import CronTriggerTimetable, dag
 from sluice.settings import load_settings
 from sluice_airflow.alerts import after_failed_run
 from sluice_airflow.assets import assets
-from sluice_airflow.defaults import START, TASK_DEFAULTS
+from sluice_airflow.defaults import NO_BACKFILL, START, TASK_DEFAULTS
 from sluice_airflow.gates import GateOperator
 from sluice_airflow.tasks import task
 
@@ -44,6 +44,7 @@ ASSETS = assets("dockerhub")
     schedule=CronTriggerTimetable(load_settings().dockerhub_pull_schedule, timezone="UTC"),
     start_date=START,
     catchup=False,
+    allowed_run_types=NO_BACKFILL,
     max_active_runs=1,
     default_args=TASK_DEFAULTS,
     on_failure_callback=after_failed_run,

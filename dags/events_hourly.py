@@ -41,6 +41,7 @@ from airflow.sdk import Param, dag
 
 from sluice.lake import run_slug, staging_key
 from sluice.settings import load_settings
+from sluice_airflow import forms
 from sluice_airflow.alerts import after_failed_run
 from sluice_airflow.assets import assets
 from sluice_airflow.defaults import START, TASK_DEFAULTS
@@ -53,9 +54,6 @@ if TYPE_CHECKING:
     from airflow.sdk.types import DagRunProtocol, RuntimeTaskInstanceProtocol
 
 ASSETS = assets("events")
-HOUR_PATTERN = r"^\d{4}-\d{2}-\d{2}[T ]\d{2}(:\d{2}(:\d{2}(\.\d+)?)?)?(Z|[+-]\d{2}:?\d{2})?$"
-"""ISO 8601; without a zone it is UTC. Airflow checks it when a run is triggered, `format` it does not check."""
-
 JOB_MANIFEST = staging_key("events", "{{ run_slug(run_id) }}", "hourly/manifest.json")
 
 
@@ -80,11 +78,20 @@ def without_crawl(ti: RuntimeTaskInstanceProtocol, dag_run: DagRunProtocol, coun
         "hour": Param(
             None,
             type=["null", "string"],
+            # For the date picker of the form; Airflow itself does not check it.
             format="date-time",
-            pattern=HOUR_PATTERN,
+            allOf=[{"format": forms.EVENTS_HOUR}],
+            title="Hour",
             description="hour to process, if not the logical date, such as 2024-04-07T17:00:00+00:00",
         ),
-        "reason": Param(None, type=["null", "string"], description="why the hour is processed"),
+        "reason": Param(
+            None,
+            type=["null", "string"],
+            title="Reason",
+            section="Note for others",
+            examples=["the raw files of this hour were repaired"],
+            description="why the hour is processed",
+        ),
     },
     user_defined_macros={"run_slug": run_slug, "settings": load_settings},
     tags=["events", "aggregate"],

@@ -42,7 +42,7 @@ from airflow.sdk import CronTriggerTimetable, dag
 
 from sluice_airflow.alerts import after_failed_run
 from sluice_airflow.assets import assets
-from sluice_airflow.defaults import START, TASK_DEFAULTS
+from sluice_airflow.defaults import NO_BACKFILL, START, TASK_DEFAULTS
 from sluice_airflow.gates import GateOperator
 from sluice_airflow.skipping import return_and_skip
 from sluice_airflow.tasks import task
@@ -59,6 +59,7 @@ ASSETS = assets("events")
     schedule=CronTriggerTimetable("*/5 * * * *", timezone="UTC"),
     start_date=START,
     catchup=False,
+    allowed_run_types=NO_BACKFILL,
     max_active_runs=1,
     default_args=TASK_DEFAULTS,
     on_failure_callback=after_failed_run,

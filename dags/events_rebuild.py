@@ -39,6 +39,7 @@ from typing import TYPE_CHECKING
 
 from airflow.sdk import Param, dag
 
+from sluice_airflow import forms
 from sluice_airflow.alerts import after_failed_run
 from sluice_airflow.assets import assets
 from sluice_airflow.defaults import START, TASK_DEFAULTS
@@ -64,6 +65,8 @@ ASSETS = assets("events")
             None,
             type=["null", "string"],
             format="date",
+            allOf=[{"format": forms.EVENTS_DAY}],
+            title="Day",
             description="day to process, if not the logical date, such as 2024-04-07",
         )
     },

@@ -43,7 +43,7 @@ from airflow.sdk import AssetOrTimeSchedule, CronTriggerTimetable, Param, dag
 from sluice.settings import load_settings
 from sluice_airflow.alerts import after_failed_run
 from sluice_airflow.assets import assets
-from sluice_airflow.defaults import START, TASK_DEFAULTS
+from sluice_airflow.defaults import NO_BACKFILL, START, TASK_DEFAULTS
 from sluice_airflow.doorbell import doorbell
 from sluice_airflow.gates import GateOperator
 from sluice_airflow.tasks import task
@@ -62,11 +62,17 @@ MANY_MESSAGES = doorbell(MESSAGES, DAG_ID, "modules", ring_depth=1000)
     ),
     start_date=START,
     catchup=False,
+    allowed_run_types=NO_BACKFILL,
     max_active_runs=1,
     default_args=TASK_DEFAULTS,
     on_failure_callback=after_failed_run,
     params={
-        "rebuild": Param(False, type="boolean", description="judge again what an older version of the rule judged")
+        "rebuild": Param(
+            False,
+            type="boolean",
+            title="Rebuild",
+            description="judge again what an older version of the rule judged",
+        )
     },
     tags=["modules", "aggregate"],
     doc_md=__doc__,

@@ -52,7 +52,7 @@ from sluice.pipelines.events import storage
 from sluice.settings import load_settings
 from sluice_airflow.alerts import after_failed_run
 from sluice_airflow.canary import note_time, observe, require_withdrawn, skip_unless_ready
-from sluice_airflow.defaults import START, TASK_DEFAULTS
+from sluice_airflow.defaults import NO_BACKFILL, START, TASK_DEFAULTS
 from sluice_airflow.tasks import task
 
 if TYPE_CHECKING:
@@ -82,6 +82,7 @@ def sent(pipeline: str, name: str) -> str:
     schedule=SCHEDULE,
     start_date=START,
     catchup=False,
+    allowed_run_types=NO_BACKFILL,
     max_active_runs=1,
     default_args=TASK_DEFAULTS,
     on_failure_callback=after_failed_run,

@@ -41,7 +41,7 @@ from airflow.sdk import CronTriggerTimetable, Param, dag
 
 from sluice.lake import run_slug
 from sluice_airflow.alerts import after_failed_run
-from sluice_airflow.defaults import START, TASK_DEFAULTS
+from sluice_airflow.defaults import NO_BACKFILL, START, TASK_DEFAULTS
 from sluice_airflow.tasks import task
 
 log = logging.getLogger(__name__)
@@ -51,10 +51,18 @@ log = logging.getLogger(__name__)
     schedule=CronTriggerTimetable("0 3 * * *", timezone="UTC"),
     start_date=START,
     catchup=False,
+    allowed_run_types=NO_BACKFILL,
     max_active_runs=1,
     default_args=TASK_DEFAULTS,
     on_failure_callback=after_failed_run,
-    params={"dry_run": Param(False, type="boolean", description="only count what would be done")},
+    params={
+        "dry_run": Param(
+            False,
+            type="boolean",
+            title="Dry run",
+            description="only count what would be done",
+        )
+    },
     tags=["platform", "maintenance"],
     doc_md=__doc__,
 )

@@ -31,7 +31,7 @@ from __future__ import annotations
 from airflow.sdk import CronTriggerTimetable, dag
 
 from sluice_airflow.alerts import after_failed_run
-from sluice_airflow.defaults import START, TASK_DEFAULTS
+from sluice_airflow.defaults import NO_BACKFILL, START, TASK_DEFAULTS
 from sluice_airflow.tasks import task
 
 
@@ -39,6 +39,7 @@ from sluice_airflow.tasks import task
     schedule=CronTriggerTimetable("*/5 * * * *", timezone="UTC"),
     start_date=START,
     catchup=False,
+    allowed_run_types=NO_BACKFILL,
     max_active_runs=1,
     # Where slots are scarce, the look at all pipelines comes first.
     default_args=TASK_DEFAULTS | {"priority_weight": 100},

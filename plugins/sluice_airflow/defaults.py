@@ -17,6 +17,9 @@ START = datetime(2013, 1, 1, tzinfo=UTC)
 """Before any data that the lake may hold, so that every past partition can be backfilled: Docker Hub began in 2014, and
 there are images that nobody has pushed since. Airflow runs no task before its start date."""
 
+NO_BACKFILL: Any = ("scheduled", "manual", "operator_triggered", "asset_triggered", "asset_materialization")
+"""Types of runs of a Dag that processes what is there now, not a past interval: its trigger form offers no backfill."""
+
 
 class RetryUnlessTerminal(RetryPolicy):
     """Retry a task as it says, unless only a person can cure its error."""

@@ -161,8 +161,9 @@ def parameter_row(name: str, parameter: Any) -> list[str]:
         else " or ".join([types] if isinstance(types, str) else types)
     )
     limits = [f"{words} {schema[key]}" for key, words in (("minimum", "from"), ("maximum", "to")) if key in schema]
+    examples = [f"such as `{schema['examples'][0]}`"] if "examples" in schema else []
     default = f"`{json.dumps(parameter.value, default=str)}`" if is_given(parameter.value) else "none: must be given"
-    return [f"`{name}`", " ".join([may_be, *limits]), default, parameter.description or ""]
+    return [f"`{name}`", " ".join([may_be, *limits, *examples]), default, parameter.description or ""]
 
 
 def is_given(value: Any) -> bool:

@@ -44,7 +44,8 @@ LIBRARIES = (
 """What tasks import beside this project and what Dag files name."""
 
 PLUGINS = tuple(
-    f"sluice_airflow.{name}" for name in ("defaults", "doorbell", "gates", "sensors", "skipping", "tasks", "timetable")
+    f"sluice_airflow.{name}"
+    for name in ("defaults", "doorbell", "forms", "gates", "sensors", "skipping", "tasks", "timetable")
 )
 """Modules beside this one that Dag files import."""
 

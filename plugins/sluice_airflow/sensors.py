@@ -10,7 +10,7 @@ from airflow.providers.amazon.aws.sensors.s3 import S3KeySensor
 from airflow.sdk.exceptions import AirflowSensorTimeout
 
 from sluice.errors import TerminalError
-from sluice.pipelines.datasets.records import parse_source
+from sluice.pipelines.datasets.records import parse_key
 from sluice.settings import load_settings
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class DatasetSensor(S3KeySensor):
         """Also take bucket, key and time from what was asked for."""
         super().render_template_fields(context, jinja_env)
         self.bucket_name = load_settings().landing_bucket
-        self.bucket_key = parse_source(self.source, self.bucket_name).location
+        self.bucket_key = parse_key(self.source, self.bucket_name).location
         self.timeout = 60 * int(self.wait_minutes)
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:

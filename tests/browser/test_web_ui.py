@@ -105,10 +105,12 @@ def test_the_page_of_a_dag_explains_it(page: Page) -> None:
         expect(page.get_by_role("heading", name=heading)).to_be_visible()
 
 
-def test_the_trigger_form_offers_the_rebuild(page: Page) -> None:
+def test_the_trigger_form_offers_the_rebuild_and_no_backfill(page: Page) -> None:
     page.goto("/dags/dockerhub_aggregate")
     page.get_by_role("button", name="Trigger").click()
-    expect(page.get_by_role("dialog").get_by_text(re.compile("rebuild")).first).to_be_visible()
+    dialog = page.get_by_role("dialog")
+    expect(dialog.get_by_text("Rebuild", exact=True)).to_be_visible()
+    expect(dialog.get_by_role("radio", name="Backfill")).to_be_disabled()
 
 
 def test_the_trigger_form_refuses_what_names_no_source_and_processes_what_does(stack: RunningStack, page: Page) -> None:
@@ -117,8 +119,9 @@ def test_the_trigger_form_refuses_what_names_no_source_and_processes_what_does(s
     s3.put_object(Bucket="sluice-landing", Key="datasets/form.txt", Body=csv_of(row(memory=7)))
 
     fill_in(page, "http://example.org/x.csv")
-    refusal = page.get_by_role("dialog").get_by_text("Invalid input for param source")
-    expect(refusal).to_be_visible()
+    dialog = page.get_by_role("dialog")
+    expect(dialog.get_by_text("is not https: a CSV is only fetched from https URLs")).to_be_visible()
+    expect(dialog.get_by_text("Failed validating")).to_have_count(0)
 
     fill_in(page, "datasets/form.txt")
     expect(page.get_by_role("dialog")).to_be_hidden()

@@ -122,31 +122,6 @@ def source_of_key(bucket: str, key: str) -> Source:
     return Source(f"s3://{bucket}/{key}", key)
 
 
-def source_pattern(landing_bucket: str) -> str:
-    """What the trigger form lets in for `source`, as a regular expression that Python and JavaScript read alike."""
-    slash, dot = "(/|%2[fF])", "([.]|%2[eE])"
-    bad_path = rf"[^?#]*(%([01][0-9a-fA-F]|7[fF]|5[cC])|{slash}{dot}{{1,2}}({slash}|[?#]|{_END}))"
-    url = rf"https://(?!{bad_path})[^\s/?#@]+/\S+"
-    return rf"^{_NO_CONTROL}({url}|{_key_pattern(landing_bucket)}){_END}"
-
-
-def key_pattern(landing_bucket: str) -> str:
-    """The same for a `source` that is an object of the landing bucket."""
-    return rf"^{_NO_CONTROL}{_key_pattern(landing_bucket)}{_END}"
-
-
-_END = r"(?![\s\S])"
-"""The end of a text; in Python, `$` also matches before a newline at the end."""
-
-_NO_CONTROL = r"(?![\s\S]*[\x00-\x1f\x7f\\])"
-
-
-def _key_pattern(landing_bucket: str) -> str:
-    bucket = landing_bucket.replace(".", "[.]")
-    bad_key = rf"([\s\S]*/)?[.]{{1,2}}(/|{_END})"
-    return rf"(s3://{bucket}/)?{SOURCE_PREFIX}(?!{bad_key})[\s\S]*[^/]"
-
-
 def parse_source(text: str, landing_bucket: str) -> Source:
     """The source written as `s3://<landing bucket>/datasets/...`, as such a key, or as an https URL.
 
@@ -174,6 +149,21 @@ def parse_source(text: str, landing_bucket: str) -> Source:
         raise BadSource(
             f"source {_shown(source.address)} has no file name that can name a dataset: name a file, such as"
             f" {SOURCE_PREFIX}sales.csv"
+        )
+    return source
+
+
+def parse_key(text: str, landing_bucket: str) -> Source:
+    """The same for a source that is an object of the landing bucket.
+
+    Raises:
+        BadSource: also where it is a URL.
+    """
+    source = parse_source(text, landing_bucket)
+    if source.is_url:
+        raise BadSource(
+            f"source {_shown(source.address)} is a URL, whose arrival cannot be awaited: give an address or a key below"
+            f" s3://{landing_bucket}/{SOURCE_PREFIX}"
         )
     return source
 

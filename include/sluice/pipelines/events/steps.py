@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from functools import cache
@@ -168,6 +169,9 @@ def find_late_hours(
 # events_hourly: dedup (register_partition, dedup) -> check_hour, crawl -> publish_hour
 
 
+_DATE_AND_HOUR = re.compile(r"\d{4}-\d{2}-\d{2}[T ]\d{2}")
+
+
 def hour_to_process(logical_date: datetime | None, conf: Mapping[str, Any] | None) -> datetime:
     """The hour of a run: `hour` of its conf, else the one of its logical date.
 
@@ -175,6 +179,8 @@ def hour_to_process(logical_date: datetime | None, conf: Mapping[str, Any] | Non
         NoHour: the run has neither, or what was asked for is no time.
     """
     asked = (conf or {}).get("hour")
+    if asked is not None and not _DATE_AND_HOUR.match(str(asked)):
+        raise NoHour(f"hour {asked!r} has no date and hour: write it like 2024-04-07T17:00:00+00:00")
     if asked is None and logical_date is None:
         raise NoHour('this run has no logical date: trigger it with --conf \'{"hour": "2024-04-07T17:00:00+00:00"}\'')
     try:
