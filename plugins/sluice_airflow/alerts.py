@@ -239,10 +239,17 @@ def partition_of(context: Context) -> str:
 
 
 def ends_run(context: Context, result: Any) -> bool:
-    """Whether the run is over with this task: it is a last one, or cuts the run short for want of work."""
+    """Whether the run is over with this task: it is a last one, or has no work for those after it.
+
+    Airflow calls nothing for tasks that it skips: those after a task that cuts its run short, and those mapped over an
+    empty list.
+    """
     task: Any = context["task"]
-    cuts_short = hasattr(task, "ignore_downstream_trigger_rules") and not result
-    return cuts_short or not task.downstream_task_ids
+    if not task.downstream_task_ids:
+        return True
+    if hasattr(task, "ignore_downstream_trigger_rules"):
+        return not result
+    return result == [] and all(after.is_mapped for after in task.downstream_list)
 
 
 def run_again(context: Context, dag_id: str, task_id: str) -> str:

@@ -136,6 +136,14 @@ def test_a_run_that_finds_nothing_to_do_is_noted_as_alive(watch: Watch, run_dag:
     assert (last.tally, last.published_at) == ({}, None)
 
 
+@pytest.mark.parametrize(("hours", "is_over"), [([], True), ([{"conf": {}}], False)])
+def test_a_run_ends_with_the_task_that_finds_nothing_to_map_over(
+    dags: dict[str, Any], hours: list[Any], is_over: bool
+) -> None:
+    task = dags["events_ingest"].get_task("find_late_hours")
+    assert alerts.ends_run(cast("Any", {"task": task}), hours) is is_over
+
+
 def test_a_missing_priority_list_fails_at_once_and_the_alert_names_its_command(
     watch: Watch, account: DockerHubAccount, run_dag: RunDag
 ) -> None:
