@@ -96,6 +96,17 @@ def test_iterators_that_expire_again_and_again_end_in_an_error_not_in_a_loop(stu
         list(kinesis.read_pages("s", "shard", after="7"))
 
 
+def test_a_shard_with_a_long_backlog_leaves_the_others_their_share() -> None:
+    budget = Budget(10)
+    budget.expect(3)
+    assert [budget.take(100, is_first=True), budget.take(100)] == [4, 0]
+    assert budget.take(2, is_first=True) == 2
+    assert budget.take(100) == 1, "what another one has left over"
+    assert budget.take(100, is_first=True) == 3
+    budget.give_back(2)
+    assert budget.take(100) == 2
+
+
 def test_an_expired_iterator_does_not_use_up_the_budget(stub: Stubber) -> None:
     asked_for_iterator(stub, None, "a")
     expired(stub, "a")

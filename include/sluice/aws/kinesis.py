@@ -84,16 +84,29 @@ class Entry(NamedTuple):
 
 
 class Budget:
-    """Number of records that the readers of all shards may still read in total."""
+    """Number of records that the readers of all shards may still read in total.
+
+    An equal share is reserved for each reader until it begins, so that a shard with a long backlog does not use up the
+    share of the others.
+    """
 
     def __init__(self, records: int) -> None:
         self._records = records
+        self._share = self._expected = 0
         self._lock = threading.Lock()
 
-    def take(self, wanted: int) -> int:
-        """Reserve up to `wanted` records; 0 if none are left."""
+    def expect(self, readers: int) -> None:
+        """Reserve an equal share of the remaining records for each reader that is about to begin."""
         with self._lock:
-            taken = min(wanted, self._records)
+            self._expected = readers
+            self._share = self._records // readers if readers else 0
+
+    def take(self, wanted: int, *, is_first: bool = False) -> int:
+        """Reserve up to `wanted` records; 0 if none are left. `is_first`: the first call of an expected reader."""
+        with self._lock:
+            if is_first and self._expected:
+                self._expected -= 1
+            taken = min(wanted, max(0, self._records - self._share * self._expected))
             self._records -= taken
             return taken
 
@@ -148,9 +161,11 @@ def read_pages(
     kinesis = client("kinesis")
     last = after
     expired = 0
+    is_first = True
     iterator: str | None = _iterator(stream, shard_id, after)
     while iterator:
-        limit = budget.take(PAGE_RECORDS) if budget else PAGE_RECORDS
+        limit = budget.take(PAGE_RECORDS, is_first=is_first) if budget else PAGE_RECORDS
+        is_first = False
         if not limit:
             return
         try:

@@ -26,7 +26,7 @@ def drain_shards(stream: Stream, max_records: int, take: Take) -> list[ShardBatc
 
     Args:
         stream: the stream.
-        max_records: of all shards together; a batch that is drained again does not count.
+        max_records: of all shards together, an equal share for each; a batch that is drained again does not count.
         take: called with each shard that is read, even if it has no record.
 
     Returns:
@@ -42,13 +42,17 @@ def drain_shards(stream: Stream, max_records: int, take: Take) -> list[ShardBatc
     finished = {shard_id for shard_id, each in found.items() if each.closed}
     batch: list[ShardBatch] = []
 
+    def checkpoint_of(shard: Shard) -> Checkpoint:
+        return found.get(shard.shard_id, Checkpoint())
+
     def drain_one(shard: Shard) -> ShardBatch:
-        return _drain_shard(stream, shard.shard_id, found.get(shard.shard_id, Checkpoint()), budget, take)
+        return _drain_shard(stream, shard.shard_id, checkpoint_of(shard), budget, take)
 
     for shard_id in finished:
         waiting.pop(shard_id, None)
     with ThreadPoolExecutor(THREADS) as pool:
         while ready := [shard for shard in waiting.values() if finished.issuperset(shard.parents)]:
+            budget.expect(sum(not checkpoint_of(shard).pending_until for shard in ready))
             for drained in pool.map(drain_one, ready):
                 del waiting[drained.shard_id]
                 if drained.closed:
