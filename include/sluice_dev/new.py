@@ -20,6 +20,13 @@ SUFFIX = ".template"
 EXAMPLE = "orders"
 """Name of the pipeline that the templates hold, in file names and texts."""
 
+FOLDERS = {
+    "queue": ("every", "files", "queue"),
+    "schedule": ("every", "files", "schedule"),
+    "stream": ("every", "stream"),
+}
+"""Trigger -> folders of `TEMPLATES` that make up its pipeline."""
+
 NAME = re.compile(r"[a-z][a-z0-9]{2,15}")
 SETTINGS = Path("include/sluice/settings.py")
 
@@ -38,8 +45,8 @@ def new() -> None:
 @click.option(
     "--trigger",
     required=True,
-    type=click.Choice(["queue", "schedule"]),
-    help="What starts a run: files that arrive (S3 -> SQS), or a schedule that publishes a day.",
+    type=click.Choice([*FOLDERS]),
+    help="What starts a run: files that arrive (S3 -> SQS), a schedule that publishes a day, or records of a stream.",
 )
 def pipeline(name: str, trigger: str) -> None:
     """Write the pipeline NAME: package, Dag, template, sample, tests; `make check` passes and `make demo` runs it."""
@@ -58,7 +65,7 @@ def write(root: Path, name: str, trigger: str) -> list[str]:
     Args:
         root: the checkout.
         name: of the pipeline, as a Python module.
-        trigger: `queue` or `schedule`.
+        trigger: one of `FOLDERS`.
 
     Returns:
         The files written, relative to the checkout; `include/sluice/settings.py` is the only one that was there before.
@@ -87,9 +94,9 @@ def write(root: Path, name: str, trigger: str) -> list[str]:
 def rendered(name: str, trigger: str) -> dict[str, str]:
     """Path below the checkout -> text of each new file."""
     found = {}
-    for folder in (TEMPLATES / "every", TEMPLATES / trigger):
-        for file in sorted(folder.rglob(f"*{SUFFIX}")):
-            path = str(file.relative_to(folder)).removesuffix(SUFFIX)
+    for folder in FOLDERS[trigger]:
+        for file in sorted((TEMPLATES / folder).rglob(f"*{SUFFIX}")):
+            path = str(file.relative_to(TEMPLATES / folder)).removesuffix(SUFFIX)
             found[named(path, name)] = named(file.read_text(), name)
     return found
 

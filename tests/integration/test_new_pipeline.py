@@ -15,31 +15,68 @@ from sluice.settings import PROJECT_ROOT, Settings
 from sluice_dev import new
 
 COPIED = ("dags", "docs", "include", "infra", "plugins", "pyproject.toml", ".env.example", "docker-compose.yaml")
-NEW = {"api": "queue", "abcdefghijklmnop": "queue", "day": "schedule", "abcdefghijklmnoq": "schedule"}
+NEW = {
+    "api": "queue",
+    "abcdefghijklmnop": "queue",
+    "day": "schedule",
+    "abcdefghijklmnoq": "schedule",
+    "bus": "stream",
+    "abcdefghijklmnor": "stream",
+}
 """Name -> trigger: for each trigger the shortest and the longest name."""
+
+SHORT = {name: trigger for name, trigger in NEW.items() if len(name) == 3}
+"""One of each trigger: where the length of the name makes no difference."""
 
 PUBLISH = """
 import importlib, sys
 from datetime import UTC, datetime, timedelta
+from sluice.core import checkpoints
+from sluice.core.tally import COUNTS
 from sluice.deployment.deploy import deploy
 from sluice.settings import load_settings
+
+PUBLISHED = {"records_in": 3300, "published": 2970, "duplicates": 300, "quarantined": 30}
+SENT_AGAIN = PUBLISHED | {"published": 0, "duplicates": 3270}
+
+
+def process(trigger, steps, run):
+    match trigger:
+        case "queue":
+            taken = steps.collect(run)
+            if not taken:
+                return None
+            steps.transform(run)
+        case "schedule":
+            steps.transform(run, now - timedelta(days=1))
+        case "stream" if not steps.drain(run):
+            return None
+    steps.check(run)
+    tally = steps.publish(run, taken) if trigger == "queue" else steps.publish(run)
+    return {name: tally[name] for name in COUNTS}
+
+
+def crash_before_the_checkpoints_move(steps):
+    commit, checkpoints.commit_batch = checkpoints.commit_batch, lambda *_: sys.exit("crash")
+    try:
+        process("stream", steps, "crashed")
+    except SystemExit:
+        checkpoints.commit_batch = commit
+
 
 deploy(load_settings())
 now = datetime.now(UTC)
 for name, trigger in zip(sys.argv[1::2], sys.argv[2::2]):
     steps = importlib.import_module(f"sluice.pipelines.{name}.steps")
-    sample = importlib.import_module(f"sluice_dev.samples.{name}").sample(now, live=False)
-    for run in ("first", "again"):
-        if trigger == "queue":
-            collected = steps.collect(run)
-            if not collected:
-                continue
-            steps.transform(run)
-        else:
-            steps.transform(run, now - timedelta(days=1))
-        steps.check(run)
-        tally = steps.publish(run, collected) if trigger == "queue" else steps.publish(run)
-        assert tally == {"records_in": 3300, "published": 2970, "duplicates": 300, "quarantined": 30}, tally
+    make = importlib.import_module(f"sluice_dev.samples.{name}").sample
+    sample = make(now, live=False)
+    again = {"queue": None, "schedule": PUBLISHED, "stream": SENT_AGAIN}[trigger]
+    if trigger == "stream":
+        crash_before_the_checkpoints_move(steps)
+        make(now, live=False)
+    for run, expected in (("first", PUBLISHED), ("again", again)):
+        counts = process(trigger, steps, run)
+        assert counts == expected, (name, run, counts)
     said, is_right = sample.check()
     assert is_right, said
 """
@@ -88,7 +125,7 @@ def test_a_new_pipeline_is_one_edit_of_a_file_that_was_there(checkout: Path) -> 
 def test_new_pipelines_pass_style_and_unit_tests(checkout: Path) -> None:
     run(checkout, "-m", "ruff", "check", "--no-cache", ".")
     run(checkout, "-m", "ruff", "format", "--no-cache", "--check", ".")
-    steps = [f"include/sluice/pipelines/{name}/steps.py" for name in NEW]
+    steps = [f"include/sluice/pipelines/{name}/steps.py" for name in SHORT]
     run(
         checkout,
         "-m",
@@ -104,10 +141,11 @@ def test_new_pipelines_pass_style_and_unit_tests(checkout: Path) -> None:
 
 def test_new_pipelines_have_pages_and_commands(checkout: Path) -> None:
     run(checkout, "-m", "sluice", "docs")
-    for name in NEW:
+    for name, trigger in NEW.items():
         assert f"## `{name}_process`" in (checkout / "docs" / "dags.md").read_text()
-        assert f"`curated/{name}`" in (checkout / "docs" / "tables.md").read_text()
-        assert f"sluice {name} show" in (checkout / "docs" / "commands.md").read_text()
+        table = f"`{name}`" if trigger == "stream" else f"`curated/{name}`"
+        assert f"### {table}" in (checkout / "docs" / "tables.md").read_text()
+        assert (f"sluice {name} show" in (checkout / "docs" / "commands.md").read_text()) is (trigger != "stream")
     assert "# SLUICE_API_MAX_MESSAGES=100" in (checkout / ".env.example").read_text()
 
 
@@ -118,13 +156,17 @@ def test_new_pipelines_are_in_the_lineage_from_source_to_reader(checkout: Path) 
         "[print(name, *(node.kind for way in ways[name] for node in way)) for name in sys.argv[1:]]"
     )
     kinds = dict(line.split(" ", 1) for line in run(checkout, "-c", program, *NEW).splitlines())
-    by_trigger = {"queue": "source queue dag dag table reader", "schedule": "source dag dag table reader"}
+    by_trigger = {
+        "queue": "source queue dag dag table reader",
+        "schedule": "source dag dag table reader",
+        "stream": "source stream dag dag table reader",
+    }
     assert kinds == {name: by_trigger[trigger] for name, trigger in NEW.items()}
 
 
-def test_new_pipelines_publish_their_samples_once(checkout: Path, settings: Settings) -> None:
+def test_new_pipelines_publish_their_samples_once_also_after_a_crash(checkout: Path, settings: Settings) -> None:
     assert settings.target == "embedded"
-    run(checkout, "-c", PUBLISH, *(each for pair in NEW.items() for each in pair))
+    run(checkout, "-c", PUBLISH, *(each for pair in SHORT.items() for each in pair))
 
 
 @pytest.mark.parametrize("name", ["events", "platform", "My", "a", "class", "x-y", "table", "status"])

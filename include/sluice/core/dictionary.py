@@ -50,6 +50,36 @@ class Collection:
     partitioning: str = ""
 
 
+def checkpoints(name: str, place: str, *, written_by: tuple[str, ...]) -> Collection:
+    """The entry of the checkpoints of a stream (`sluice.core.checkpoints`).
+
+    Args:
+        name: of the table.
+        place: setting of its name, or the name itself.
+        written_by: Dags that drain the stream.
+    """
+    return Collection(
+        name,
+        "DynamoDB table",
+        "How far one shard was read",
+        place,
+        (
+            Field("stream", "S", "name of the stream", "partition key"),
+            Field("shard_id", "S", "the shard", "sort key"),
+            Field("sequence_number", "S", "of the last record that was published or quarantined"),
+            Field("published_by", "S", "run that moved the checkpoint here"),
+            Field(
+                "pending_until", "S", "last record of a batch that a run began to publish; the next run drains it again"
+            ),
+            Field("pending_run", "S", "run that began to publish that batch"),
+            Field("closed", "BOOL", "true once the shard was split or merged and all of it was read"),
+        ),
+        written_by,
+        "5 minutes",
+        "for ever",
+    )
+
+
 def iceberg(definition: TableDefinition, *, key: str, written_by: tuple[str, ...], fresh: str) -> Collection:
     """The entry of an Iceberg table, whose columns its definition declares.
 

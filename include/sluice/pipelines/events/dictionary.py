@@ -1,6 +1,6 @@
 """What the pipeline publishes and keeps, field by field (docs/tables.md)."""
 
-from sluice.core.dictionary import Collection, Field, iceberg
+from sluice.core.dictionary import Collection, Field, checkpoints, iceberg
 from sluice.pipelines.events.storage import EVENTS
 
 _RAW_TYPES = {"created_datetime": "string", "arrived_at": "timestamp"}
@@ -30,26 +30,7 @@ COLLECTIONS = (
         written_by=("events_hourly", "events_rebuild"),
         fresh="30 minutes after the hour is over; late events within minutes of their ingest",
     ),
-    Collection(
-        "stream_checkpoints: shards",
-        "DynamoDB table",
-        "How far one shard was ingested",
-        "`SLUICE_EVENTS_CHECKPOINT_TABLE`",
-        (
-            Field("stream", "S", "name of the stream", "partition key"),
-            Field("shard_id", "S", "the shard", "sort key"),
-            Field("sequence_number", "S", "of the last record that is in `raw/` or in quarantine"),
-            Field("published_by", "S", "run that moved the checkpoint here"),
-            Field(
-                "pending_until", "S", "last record of a batch that a run began to publish; the next run drains it again"
-            ),
-            Field("pending_run", "S", "run that began to publish that batch"),
-            Field("closed", "BOOL", "true once the shard was split or merged and all of it was read"),
-        ),
-        ("events_ingest",),
-        "5 minutes",
-        "for ever",
-    ),
+    checkpoints("stream_checkpoints: shards", "`SLUICE_EVENTS_CHECKPOINT_TABLE`", written_by=("events_ingest",)),
     Collection(
         "events_hours: published",
         "DynamoDB table",
