@@ -20,6 +20,7 @@ from accommodations_world import a_record, json_lines
 from browser.conftest import RunningStack, eventually
 from browser.inputs import find_outputs, outputs_of_inputs, put_inputs
 from datasets_world import csv_of, row
+from sluice.lake import run_slug
 from sluice_dev.stack.airflow_api import AirflowApi, DagRun
 
 AXE = (Path(__file__).parent / "vendor" / "axe.js").read_text()
@@ -126,6 +127,22 @@ def test_the_overview_shows_what_the_pipelines_counted(filled: RunningStack, pag
     expect(page).to_have_title("Overview · Lake")
 
 
+def test_the_row_of_a_triggered_dag_changes_on_the_open_overview(filled: RunningStack, viewer: Page) -> None:
+    open_lake(viewer)
+    counts = viewer.get_by_test_id("counts-datasets_aggregate")
+    before = {name: int(counts.get_by_test_id(name).inner_text()) for name in ("in", "published", "quarantined")}
+    viewer.evaluate("window.isThePageOfBefore = true")
+    # No name that the queue hears of: only the run that is triggered has it processed.
+    rows = csv_of(row(memory=1), row(memory=2), row(memory="x"))
+    filled.client("s3").put_object(Bucket="sluice-landing", Key="datasets/triggered.txt", Body=rows)
+    api = AirflowApi(filled.url, filled.user, filled.password)
+    api.trigger("datasets_aggregate", {"source": "datasets/triggered.txt"})
+    expect(counts.get_by_test_id("in")).to_have_text(str(before["in"] + 3), timeout=90_000)
+    expect(counts.get_by_test_id("published")).to_have_text(str(before["published"] + 2))
+    expect(counts.get_by_test_id("quarantined")).to_have_text(str(before["quarantined"] + 1))
+    assert viewer.evaluate("window.isThePageOfBefore"), "the page was not loaded again"
+
+
 def test_the_newest_gate_is_opened_and_says_in_words_what_it_found(filled: RunningStack, viewer: Page) -> None:
     open_lake(viewer, "/quality")
     viewer.get_by_role("link", name="datasets/aggregate").click()
@@ -175,6 +192,17 @@ def test_the_tabs_of_a_dag_and_of_a_run_show_what_it_counted(filled: RunningStac
     for name in ("records_in", "published", "quarantined"):
         expect(viewer.get_by_test_id(name)).to_have_text(str(counted[name]))
     expect(viewer.get_by_role("region", name="Gates")).to_be_visible()
+
+    newest = json.loads(filled.sluice("tables", "history", "accommodations_current", "--json").splitlines()[0])
+    published_by = next(
+        each
+        for each in api.runs(["accommodations_consolidate"], ["success"])
+        if run_slug(each.run_id) == newest["summary"]["sluice.run"]
+    )
+    viewer.goto(f"/dags/accommodations_consolidate/runs/{published_by.run_id}/plugin/run-data")
+    committed = viewer.get_by_role("region", name="Snapshots").get_by_role("row")
+    expect(committed.filter(has_text="accommodations_current")).to_contain_text(str(newest["snapshot"]))
+    expect(committed.filter(has_text="accommodations_candidates")).to_be_visible()
 
 
 def test_rejected_records_are_counted_filtered_by_address_and_shown_as_text(filled: RunningStack, viewer: Page) -> None:

@@ -109,7 +109,7 @@ def test_the_trigger_form_offers_the_rebuild_and_no_backfill(page: Page) -> None
     page.goto("/dags/dockerhub_aggregate")
     page.get_by_role("button", name="Trigger").click()
     dialog = page.get_by_role("dialog")
-    expect(dialog.get_by_text("Rebuild", exact=True)).to_be_visible()
+    expect(dialog.get_by_role("checkbox", name="Rebuild")).to_be_attached()
     expect(dialog.get_by_role("radio", name="Backfill")).to_be_disabled()
 
 

@@ -191,22 +191,27 @@ def first_hour(now: datetime) -> datetime:
 
 
 def hours_document(pipeline: Pipeline, now: datetime, runs: Mapping[str, Sequence[RunRecord]]) -> dict[str, Any]:
-    """Counts of the last 24 hours, hour by hour, by the time at which a run counted.
+    """Counts of the last 24 hours by Dag and hour, by the time at which a run counted, and how many runs failed.
 
-    A pipeline of several steps takes records in with its first Dag and publishes with its last one: `in` is of the
-    first Dag that counts, `published` of the last; duplicates and quarantined records are of all.
+    Not summed up over the Dags: what one publishes the next one takes in, and an hour that is processed again is
+    counted again. Of each Dag, `records_in` is the sum of the other three, as it is of each of its runs.
     """
     start = first_hour(now)
-    counting = [dag.dag_id for dag in pipeline.dags if any(run.tally for run in runs.get(dag.dag_id, ()))]
-    publishing = [dag.dag_id for dag in pipeline.dags if dag.dag_id in counting and dag.tables]
-    first, last = counting[:1], (publishing or counting)[-1:]
-    counted_by = {"records_in": first, "published": last, "duplicates": counting, "quarantined": counting}
-    found: dict[str, Any] = {"start": start.isoformat(), "counted_by": counted_by}
-    for count in COUNTS:
-        found[count] = [0] * HOURS
-        for run in (run for dag_id in counted_by[count] for run in runs[dag_id]):
-            hour = int((run.at - start).total_seconds() // 3600)
-            if 0 <= hour < HOURS:
-                found[count][hour] += run.tally.get(count, 0)
-    found["failed"] = sum(run.outcome == history.FAILED for dag in pipeline.dags for run in runs.get(dag.dag_id, ()))
+    dags = [{"dag": dag.dag_id} | counts_by_hour(runs.get(dag.dag_id, ()), start) for dag in pipeline.dags]
+    failed = sum(run.outcome == history.FAILED for dag in pipeline.dags for run in runs.get(dag.dag_id, ()))
+    return {
+        "start": start.isoformat(),
+        "dags": [each for each in dags if any(each["records_in"])],
+        "failed": failed,
+    }
+
+
+def counts_by_hour(runs: Iterable[RunRecord], start: datetime) -> dict[str, Any]:
+    """Name of a count -> its sum in each of the 24 hours from `start` on."""
+    found = {count: [0] * HOURS for count in COUNTS}
+    for run in runs:
+        hour = int((run.at - start).total_seconds() // 3600)
+        if run.tally and 0 <= hour < HOURS:
+            for count in COUNTS:
+                found[count][hour] += run.tally[count]
     return found

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
+from sluice.aws.tables import definitions
 from sluice.aws.threads import in_parallel
 from sluice.core.tally import COUNTS
 from sluice.lake import run_slug
 from sluice.lake_views.overview import RUNS_READ, gate_document
 from sluice.lake_views.quality import RUNS_SHOWN
+from sluice.lake_views.tables import snapshot_document
 from sluice.monitoring import history
 from sluice.monitoring.history import GateRecord, RunRecord
-from sluice.monitoring.pipelines import find_dag
+from sluice.monitoring.pipelines import find_dag, pipelines
 from sluice.settings import Settings
 
 DAYS = 30
@@ -37,9 +41,13 @@ def read_dag(settings: Settings, dag_id: str, now: datetime) -> dict[str, Any]:
 
 
 def read_run(settings: Settings, dag_id: str, run_id: str, now: datetime) -> dict[str, Any]:
-    """What a run counted (None where it counted nothing, or more than 30 days ago), its gates, and its places."""
+    """What a run counted (None where it counted nothing, or more than 30 days ago), its gates, snapshots and places."""
     pipeline, dag = find_dag(settings, dag_id)
-    runs = history.read_runs_of(settings.runs_table, dag_id, now - timedelta(days=DAYS), RUNS_READ)
+    asked: list[Callable[[], Any]] = [
+        partial(history.read_runs_of, settings.runs_table, dag_id, now - timedelta(days=DAYS), RUNS_READ),
+        partial(snapshots_of_run, settings, pipeline, run_id),
+    ]
+    runs, snapshots = in_parallel(lambda ask: ask(), asked)
     names = [gate.gate for gate in history.read_newest_gates(settings.runs_table) if gate.dag_id == dag_id]
     histories = in_parallel(lambda gate: history.read_gate_history(settings.runs_table, gate, GATE_RUNS_READ), names)
     gates: list[GateRecord] = [each for found in histories for each in found if each.run_id == run_id]
@@ -52,11 +60,29 @@ def read_run(settings: Settings, dag_id: str, run_id: str, now: datetime) -> dic
         "tables": list(dag.tables),
         "counted": run_document(run) if run else None,
         "gates": [gate_document(gate) for gate in gates[:RUNS_SHOWN]],
+        "snapshots": snapshots,
         "places": {
             "staging": f"staging/{pipeline}/{slug}/",
             "quarantine": f"quarantine/{pipeline}/{slug}/",
         },
     }
+
+
+def snapshots_of_run(settings: Settings, pipeline: str, run_id: str) -> list[dict[str, Any]]:
+    """Snapshots that a run committed to the Iceberg tables of its pipeline, as far as they can still be read.
+
+    Raises:
+        TableMissing: a table of the pipeline is not deployed.
+    """
+    names = [table.name for each in pipelines(settings) if each.name == pipeline for table in each.tables()]
+    slug = run_slug(run_id)
+
+    def find(name: str) -> list[dict[str, Any]]:
+        table = definitions.load(settings, name)
+        mine = (each for each in table.snapshots() if each.summary and each.summary.get("sluice.run") == slug)
+        return [{"table": name} | snapshot_document(definitions.snapshot_of(table, each)) for each in mine]
+
+    return [each for found in in_parallel(find, names) for each in found]
 
 
 def run_document(run: RunRecord) -> dict[str, Any]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -12,9 +12,9 @@ from sluice.aws.tables import definitions, reading
 from sluice.aws.tables.definitions import Snapshot
 from sluice.aws.threads import in_parallel
 from sluice.lake_views.files import cell
-from sluice.lake_views.overview import RUNS_READ
 from sluice.lake_views.places import table_owners
 from sluice.monitoring import history
+from sluice.monitoring.history import RunRecord
 from sluice.settings import Settings
 
 if TYPE_CHECKING:
@@ -26,14 +26,21 @@ SAMPLE_ROWS = 5000
 """Rows that a preview shows, and rows that a profile is made of."""
 
 SNAPSHOTS = 50
-CALENDAR_HOURS = 24 * 14
+CALENDAR_HOURS = 24 * 30
 CALENDAR_MONTHS = 24
 """Newest hours or months of a calendar."""
 
+RUNS_NAMED = 3
+"""Runs that a cell of a calendar names."""
+
 HOUR = timedelta(hours=1)
 
-PRESENT, MISSING, LATE, REPROCESSED = "present", "missing", "late", "reprocessed"
-"""States of a partition."""
+HOURS_READ = 4 * CALENDAR_HOURS
+"""Newest runs that a calendar reads of a Dag: those of 30 days, each hour four times."""
+
+PRESENT, EMPTY, MISSING, LATE, REPROCESSED = "present", "empty", "missing", "late", "reprocessed"
+"""States of a partition: published once; processed, and without rows; no rows, and no run; published again with late
+events; published again by a person, a backfill or a rebuild."""
 
 
 def import_readers() -> None:
@@ -74,7 +81,7 @@ def read_table(settings: Settings, name: str, now: datetime) -> dict[str, Any]:
         partial(reading.describe, name),
         partial(processed, settings, name, now),
     ]
-    table, state, times = in_parallel(lambda ask: ask(), asked)
+    table, state, processed_by = in_parallel(lambda ask: ask(), asked)
     snapshots = sorted(
         (definitions.snapshot_of(table, each) for each in table.snapshots()),
         key=lambda each: each.committed_at,
@@ -85,17 +92,29 @@ def read_table(settings: Settings, name: str, now: datetime) -> dict[str, Any]:
         "pipeline": table_owners(settings).get(name, ""),
         "database": settings.glue_database,
         "snapshot_list": [snapshot_document(each) for each in snapshots[:SNAPSHOTS]],
-        "calendar": calendar(table, snapshots, times, now),
+        "calendar": calendar(table, snapshots, processed_by, now),
     }
 
 
-def processed(settings: Settings, name: str, now: datetime) -> Counter[str]:
-    """How often each hour of the table of events was processed in the days that a calendar shows."""
+def processed(settings: Settings, name: str, now: datetime) -> dict[str, list[str]]:
+    """Begin of each hour of the table of events -> the runs of the last 30 days that processed it, the newest first."""
     if name != "events":
-        return Counter()
-    since = now - CALENDAR_HOURS * HOUR
-    runs = history.read_runs_of(settings.runs_table, "events_hourly", since, RUNS_READ)
-    return Counter(run.partition for run in runs if run.tally)
+        return {}
+    since = now - history.RUNS_KEPT
+    read = partial(history.read_runs_of, settings.runs_table, since=since, limit=HOURS_READ)
+    hourly, daily = in_parallel(read, ("events_hourly", "events_rebuild"))
+    return runs_by_hour(hourly, daily)
+
+
+def runs_by_hour(hourly: Iterable[RunRecord], daily: Iterable[RunRecord]) -> dict[str, list[str]]:
+    """Begin of each hour -> ids of the runs that processed it, the newest first; a daily run processes 24 hours."""
+    found: dict[str, list[str]] = defaultdict(list)
+    ended = [(run, 1) for run in hourly] + [(run, 24) for run in daily]
+    for run, hours in sorted(ended, key=lambda each: each[0].at, reverse=True):
+        for hour in range(hours if run.tally and run.partition else 0):
+            start = datetime.fromisoformat(run.partition) + hour * HOUR
+            found[start.isoformat(timespec="minutes")].append(run.run_id)
+    return dict(found)
 
 
 def snapshot_document(snapshot: Snapshot) -> dict[str, Any]:
@@ -113,14 +132,14 @@ def snapshot_document(snapshot: Snapshot) -> dict[str, Any]:
 
 
 def calendar(
-    table: Table, snapshots: Sequence[Snapshot], times: Mapping[str, int], now: datetime
+    table: Table, snapshots: Sequence[Snapshot], processed_by: Mapping[str, Sequence[str]], now: datetime
 ) -> dict[str, Any] | None:
     """Hours or months of a table with rows, bytes, snapshot and run of each; None where it is parted otherwise.
 
     Args:
         table: the table.
         snapshots: those that it has.
-        times: begin of an hour, as runs have it, -> how often it was processed.
+        processed_by: begin of an hour, as runs have it, -> the runs that processed it, the newest first.
         now: the time (UTC).
     """
     (part, *_) = table.spec().fields
@@ -140,9 +159,8 @@ def calendar(
             "updated_at": row["last_updated_at"].replace(tzinfo=UTC).isoformat() if row["last_updated_at"] else None,
             "run": snapshot.summary.get("sluice.run", "") if snapshot else "",
             "dag": snapshot.summary.get("sluice.dag", "") if snapshot else "",
-            "times": times.get(start.isoformat(timespec="minutes"), 0),
         }
-    return {"unit": unit, "partitions": fill(unit, found, now)}
+    return {"unit": unit, "partitions": fill(unit, found, processed_by, now)}
 
 
 def partition_start(unit: str, value: int) -> datetime:
@@ -152,12 +170,18 @@ def partition_start(unit: str, value: int) -> datetime:
     return datetime(1970 + value // 12, value % 12 + 1, 1, tzinfo=UTC)
 
 
-def fill(unit: str, found: Mapping[datetime, Mapping[str, Any]], now: datetime) -> list[dict[str, Any]]:
-    """The newest partitions in order of time, those without rows between the first and the last as missing.
+def fill(
+    unit: str,
+    found: Mapping[datetime, Mapping[str, Any]],
+    processed_by: Mapping[str, Sequence[str]],
+    now: datetime,
+) -> list[dict[str, Any]]:
+    """The newest partitions in order of time, also those without rows between the first and the last.
 
     Args:
         unit: `hour` or `month`.
         found: begin of each partition that has rows -> what is known of it.
+        processed_by: begin of a partition, as runs have it, -> the runs that processed it, the newest first.
         now: the time (UTC); an hour that is not over is not missing.
     """
     if not found:
@@ -170,22 +194,28 @@ def fill(unit: str, found: Mapping[datetime, Mapping[str, Any]], now: datetime) 
     starts = [last]
     while starts[-1] > min(found) and len(starts) < limit:
         starts.append(starts[-1] - HOUR if unit == "hour" else (starts[-1] - timedelta(days=1)).replace(day=1))
-    return [
-        {"start": start.isoformat(), **found[start], "state": state_of(found[start]["run"], found[start]["times"])}
-        if start in found
-        else {"start": start.isoformat(), "state": MISSING}
-        for start in reversed(starts)
-    ]
+    cells = []
+    for start in reversed(starts):
+        known, runs = found.get(start), processed_by.get(start.isoformat(timespec="minutes"), ())
+        state = state_of(known["run"] if known else None, runs)
+        named = {"processed_by": list(runs[:RUNS_NAMED]), "times": len(runs)}
+        cells.append({"start": start.isoformat(), **(known or {}), "state": state, **named})
+    return cells
 
 
-def state_of(run: str, times: int) -> str:
-    """State of a partition by the run that wrote it last and by how often it was processed.
+def state_of(run: str | None, runs: Sequence[str]) -> str:
+    """State of a partition.
 
-    An hour that an ingest asked for is late only if it was processed before.
+    Args:
+        run: the run that wrote its rows; None where it has none.
+        runs: the runs of the last 30 days that processed it, the newest first. An hour that an ingest asked for is late
+            only if it was processed before.
     """
-    if run.startswith("late__") and times > 1:
-        return LATE
-    return REPROCESSED if times > 1 or run.startswith("backfill__") else PRESENT
+    if run is None:
+        return EMPTY if runs else MISSING
+    if len(runs) > 1:
+        return LATE if runs[0].startswith("late__") else REPROCESSED
+    return REPROCESSED if run.startswith("backfill__") else PRESENT
 
 
 def preview(settings: Settings, name: str) -> dict[str, Any]:

@@ -99,11 +99,12 @@ def get_verdict(dag_ids: Readable) -> Any:
 
 @api.get("/dags/{dag_id}", dependencies=[Depends(requires_access_dag("GET"))])
 def get_dag_data(dag_id: str, dag_ids: Readable, run: str = "") -> Any:
-    """What the runs of a Dag counted, or one run, its gates and its files."""
+    """What the runs of a Dag counted, or one run, its gates, snapshots and files."""
     if dag_id not in dag_ids:
         raise HTTPException(403, "Forbidden")
     settings = load_settings()
     if run:
+        tables.import_readers()
         return within(partial(runs.read_run, settings, dag_id, run, utc_now()))
     return within(partial(runs.read_dag, settings, dag_id, utc_now()))
 

@@ -150,7 +150,8 @@ def test_the_overview_shows_only_what_a_person_may_read(deployed: Settings) -> N
     found = overview.read_overview(deployed, {"datasets_aggregate"}, NOW + timedelta(minutes=1), "http://airflow.test")
     assert [each["pipeline"] for each in found["pipelines"]] == ["datasets"]
     datasets = found["pipelines"][0]
-    assert datasets["hours"]["records_in"][-1] == 10
+    (counts,) = datasets["hours"]["dags"]
+    assert (counts["dag"], counts["records_in"][-1], counts["published"][-1]) == ("datasets_aggregate", 10, 7)
     assert datasets["tables"] == [{"table": "datasets", "freshness_seconds": 55.0}]
     assert (datasets["waiting"], datasets["dead_letters"]) == (0, 0)
     assert json.dumps(found)

@@ -18,21 +18,34 @@ def ran(dag_id: str, at: datetime, outcome: str = "succeeded", **tally: int) -> 
     return RunRecord(dag_id, f"run-{at:%H%M}", at, at, outcome, counts)
 
 
-def test_the_chart_counts_each_hour_once_in_and_once_out() -> None:
+def test_the_counts_of_each_dag_add_up_also_where_an_hour_is_processed_again() -> None:
     hour = timedelta(hours=1)
     runs = {
         "events_ingest": [
             ran("events_ingest", NOW, records_in=10, published=9, quarantined=1),
             ran("events_ingest", NOW - 2 * hour, records_in=5, published=5),
         ],
-        "events_hourly": [ran("events_hourly", NOW - hour, records_in=9, published=7, duplicates=2)],
+        "events_hourly": [
+            ran("events_hourly", NOW - hour, records_in=9, published=7, duplicates=2),
+            ran("events_hourly", NOW - hour, records_in=14, published=12, duplicates=2),
+        ],
     }
     found = hours_document(EVENTS, NOW, runs)
     assert found["start"] == "2026-11-26T16:00:00+00:00"
-    assert found["records_in"][-3:] == [5, 0, 10]
-    assert found["published"][-3:] == [0, 7, 0]
-    assert found["duplicates"][-3:] == [0, 2, 0]
-    assert found["quarantined"][-3:] == [0, 0, 1]
+    ingest, hourly = found["dags"]
+    assert (ingest["dag"], ingest["records_in"][-3:], ingest["published"][-3:]) == (
+        "events_ingest",
+        [5, 0, 10],
+        [5, 0, 9],
+    )
+    assert (hourly["dag"], hourly["records_in"][-3:], hourly["duplicates"][-3:]) == (
+        "events_hourly",
+        [0, 23, 0],
+        [0, 4, 0],
+    )
+    for dag in found["dags"]:
+        parts = zip(dag["published"], dag["duplicates"], dag["quarantined"], strict=True)
+        assert dag["records_in"] == [sum(counts) for counts in parts]
 
 
 def test_a_run_of_yesterday_is_not_in_the_chart_and_a_failed_one_is_counted() -> None:
@@ -43,7 +56,7 @@ def test_a_run_of_yesterday_is_not_in_the_chart_and_a_failed_one_is_counted() ->
         ],
     }
     found = hours_document(EVENTS, NOW, runs)
-    assert sum(found["records_in"]) == 0
+    assert found["dags"] == []
     assert found["failed"] == 1
 
 

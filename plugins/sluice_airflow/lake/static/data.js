@@ -1,7 +1,7 @@
 // The tab "Data" of a Dag and of a run: what was read, published and rejected, gates, and where the files are.
 
 import { number, runName } from "./format.js";
-import { Badge, Card, DataTable, Fact, Go, html, Loaded, Nothing, page, Section, Time, runPage, useData } from "./ui.js";
+import { Badge, Card, Command, DataTable, Fact, Go, html, Loaded, Nothing, page, Section, Time, runPage, useData } from "./ui.js";
 
 const { Box, Flex, Grid, Stack } = globalThis.ChakraUI;
 
@@ -26,6 +26,17 @@ const Gates = ({ gates }) => html`<${DataTable} label="Gates" rows=${gates} rowK
   { name: "When (UTC)", cell: (gate) => html`<${Time} at=${gate.at} />` },
 ]} />`;
 
+const Snapshots = ({ snapshots }) => html`<${DataTable} label="Snapshots" rows=${snapshots} rowKey=${(each) => each.snapshot} columns=${[
+  { name: "Table", cell: (each) => html`<${Go} to=${page(`tables/${each.table}`)}>${each.table}</${Go}>` },
+  { name: "Snapshot", cell: (each) => each.snapshot },
+  { name: "Readers see", cell: (each) => (each.is_current ? html`<${Badge} state="ok">this one</${Badge}>` : "a newer one") },
+  { name: "Committed (UTC)", cell: (each) => html`<${Time} at=${each.at} />` },
+  { name: "Added", end: true, cell: (each) => number(each.added) },
+  { name: "Deleted", end: true, cell: (each) => number(each.deleted) },
+  { name: "Rows then", end: true, cell: (each) => number(each.total) },
+  { name: "Read it", cell: (each) => html`<${Command} text=${`sluice tables read ${each.table} --as-of ${each.snapshot}`} />` },
+]} />`;
+
 const Run = ({ found }) => html`<${Stack} gap=5>
   <${Card}><${Grid} as="dl" m=0 templateColumns=${{ base: "1fr 1fr", lg: "repeat(4, 1fr)" }} gap=3>
     ${Object.entries(COUNTS).map(([name, title]) => html`<${Fact} key=${name} name=${title}>
@@ -35,6 +46,8 @@ const Run = ({ found }) => html`<${Stack} gap=5>
     <${Fact} name="Staging"><${Go} to=${page("files", { prefix: found.places.staging })}>files</${Go}></${Fact}>
     <${Fact} name="Rejected records"><${Go} to=${page("files", { prefix: found.places.quarantine })}>files</${Go}></${Fact}>
   </${Grid}></${Card}>
+  ${found.snapshots.length > 0 && html`<${Section} title="Snapshots" aside="that this run committed">
+    <${Snapshots} snapshots=${found.snapshots} /></${Section}>`}
   ${found.gates.length > 0 && html`<${Section} title="Gates"><${Gates} gates=${found.gates} /></${Section}>`}
 </${Stack}>`;
 

@@ -103,13 +103,13 @@ const Cell = ({ name, children, ...props }) => html`<${Box} role="cell" minW=0 .
 const Pipeline = ({ pipeline, at }) => {
   const [name, state, freshness, hours, waiting, dead, gate] = COLUMNS;
   return html`<${Grid} role="row" data-testid=${`pipeline-${pipeline.pipeline}`} gap=${{ base: 3, lg: 4 }} px=4 py=3
-    borderTopWidth="1px" alignItems="center" templateColumns=${{ base: "1fr 1fr", lg: WIDTHS }}>
+    borderTopWidth="1px" alignItems="center" templateColumns=${{ base: "1.6fr 1fr", lg: WIDTHS }}>
     <${Cell} name=${name}><${Text} fontWeight="semibold">${pipeline.pipeline}</${Text}>
       ${pipeline.dags.filter((dag) => dag.running).map((dag) => html`<${Text} key=${dag.dag} fontSize="xs" color="fg.muted">
         <${Go} to=${dagPage(dag.dag)}>${dag.dag}</${Go}> runs</${Text}>`)}
     </${Cell}>
     <${Cell} name=${state}><${Badge} state=${pipeline.state} /></${Cell}>
-    <${Cell} name=${freshness}><${Freshness} pipeline=${pipeline} at=${at} /></${Cell}>
+    <${Cell} name=${freshness} gridColumn=${{ base: "1 / -1", lg: "auto" }}><${Freshness} pipeline=${pipeline} at=${at} /></${Cell}>
     <${Cell} name=${hours} gridColumn=${{ base: "1 / -1", lg: "auto" }}><${Hours} pipeline=${pipeline} /></${Cell}>
     <${Cell} name=${waiting}>${pipeline.streams.length
       ? html`<span title=${pipeline.streams.map((each) => each.stream).join(", ")}>lag ${duration(pipeline.streams[0].lag_seconds)}</span>`
@@ -117,7 +117,7 @@ const Pipeline = ({ pipeline, at }) => {
     <${Cell} name=${dead}>${pipeline.dead_letters
       ? html`<${Go} to=${page("quarantine", { pipeline: pipeline.pipeline })} fontWeight="semibold">${number(pipeline.dead_letters)}</${Go}>`
       : number(pipeline.dead_letters)}</${Cell}>
-    <${Cell} name=${gate}>${pipeline.gate
+    <${Cell} name=${gate} gridColumn=${{ base: "1 / -1", lg: "auto" }}>${pipeline.gate
       ? html`<${Flex} columnGap=2 rowGap=0 wrap="wrap" align="center">
           <${Badge} state=${pipeline.gate.outcome} />
           <${Go} to=${page(`quality/${pipeline.gate.gate}`)}>${pipeline.gate.gate.split("/")[1]}</${Go}>
@@ -142,36 +142,39 @@ const Freshness = ({ pipeline, at }) => {
 
 const sum = (counts) => counts.reduce((total, count) => total + count, 0);
 
+// Counts of each Dag by itself: what one publishes the next one takes in.
 const Hours = ({ pipeline }) => {
-  const { hours } = pipeline;
-  const totals = Object.fromEntries(
-    ["records_in", "published", "duplicates", "quarantined"].map((name) => [name, sum(hours[name])]),
-  );
-  const text = `${number(totals.records_in)} in, ${number(totals.published)} published, `
-    + `${number(totals.duplicates)} duplicates, ${number(totals.quarantined)} quarantined`;
-  if (!sum(Object.values(totals)) && !hours.failed) {
-    return html`<${Text} color="fg.muted" fontSize="sm">no records in 24 hours</${Text}>`;
-  }
-  const start = new Date(hours.start).getTime();
-  const labels = [...Array(HOURS).keys()].map((hour) => clock(new Date(start + hour * 3600000).toISOString()));
+  const { start, dags, failed } = pipeline.hours;
+  if (!dags.length && !failed) return html`<${Text} color="fg.muted" fontSize="sm">no records in 24 hours</${Text}>`;
+  return html`<${Stack} gap=3>
+    ${dags.map((counts) => html`<${Counts} key=${counts.dag} counts=${counts} start=${start} />`)}
+    ${failed > 0 && html`<${Text} fontSize="xs" color="red.fg"><b>${number(failed)}</b> failed ${failed === 1 ? "run" : "runs"}</${Text}>`}
+  </${Stack}>`;
+};
+
+const Counts = ({ counts, start }) => {
+  const totals = Object.fromEntries(["records_in", ...Object.keys(OUTCOMES)].map((name) => [name, sum(counts[name])]));
+  const text = `${number(totals.records_in)} in = `
+    + Object.keys(OUTCOMES).map((name) => `${number(totals[name])} ${name}`).join(" + ");
+  const first = new Date(start).getTime();
+  const labels = [...Array(HOURS).keys()].map((hour) => clock(new Date(first + hour * 3600000).toISOString()));
   const option = {
     grid: { left: 0, right: 0, top: 2, bottom: 0 },
     tooltip: { trigger: "axis", confine: true, axisPointer: { type: "shadow" } },
     xAxis: { type: "category", data: labels, show: false },
     yAxis: { type: "value", show: false },
     series: Object.entries(OUTCOMES).map(([name, colour]) => ({
-      name, type: "bar", stack: "all", data: hours[name], itemStyle: { color: colour }, barCategoryGap: "15%",
+      name, type: "bar", stack: "all", data: counts[name], itemStyle: { color: colour }, barCategoryGap: "15%",
     })),
   };
-  return html`<${Box}>
-    <${Chart} option=${option} height="38px" borderBottomWidth="1px" label=${`Last 24 hours of ${pipeline.pipeline}: ${text}`} />
-    <${Flex} columnGap=3 rowGap=0 wrap="wrap" fontSize="xs" color="fg.muted" mt=1
-      title=${`in: ${hours.counted_by.records_in}; published: ${hours.counted_by.published}`}>
+  return html`<${Box} data-testid=${`counts-${counts.dag}`}>
+    <${Chart} option=${option} height="32px" borderBottomWidth="1px" label=${`Last 24 hours of ${counts.dag}: ${text}`} />
+    <${Flex} columnGap=3 rowGap=0 wrap="wrap" fontSize="xs" color="fg.muted" mt=1 title=${text}>
+      <${Go} to=${`${dagPage(counts.dag)}/plugin/data`}>${counts.dag}</${Go}>
       <span><b data-testid="in">${number(totals.records_in)}</b> in</span>
       ${Object.entries(OUTCOMES).map(([name, colour]) => html`<span key=${name}>
         <${Box} as="span" display="inline-block" boxSize="8px" borderRadius="2px" mr=1 bg=${colour} aria-hidden="true" />
         <b data-testid=${name}>${number(totals[name])}</b> ${name}</span>`)}
-      ${hours.failed > 0 && html`<${Text} as="span" color="red.fg"><b>${number(hours.failed)}</b> failed runs</${Text}>`}
     </${Flex}>
   </${Box}>`;
 };

@@ -83,9 +83,12 @@ const optionOf = ({ kind, labels, series }) => {
   };
 };
 
-const COLOURS = { present: "green.solid", late: "orange.solid", reprocessed: "blue.solid", missing: "bg.emphasized" };
+const COLOURS = {
+  present: "green.solid", late: "orange.solid", reprocessed: "blue.solid", empty: "bg.emphasized", missing: "red.solid",
+};
 const WORDS = {
-  present: "present", late: "published again with late events", reprocessed: "processed again", missing: "no rows",
+  present: "present", late: "published again with late events", reprocessed: "processed again",
+  empty: "processed, no rows", missing: "missing: no rows, no run in 30 days",
 };
 
 // Hours as a row a day, months as a row a year.
@@ -123,7 +126,8 @@ const Partition = ({ partition }) => {
   const text = [
     `${time(partition.start, { seconds: false })} UTC: ${WORDS[partition.state]}`,
     partition.rows !== undefined && `${plural(partition.rows, "row")}, ${bytes(partition.size_bytes)} in ${plural(partition.files, "file")}`,
-    partition.run && `run ${partition.run}`,
+    partition.run && `written by ${partition.run}`,
+    partition.times > 0 && `processed ${plural(partition.times, "time")} in 30 days: ${partition.processed_by.join(", ")}${partition.times > partition.processed_by.length ? ", …" : ""}`,
     partition.snapshot && `snapshot ${partition.snapshot}`,
   ].filter(Boolean).join("\n");
   const cell = html`<${Box} boxSize="20px" borderRadius="3px" bg=${COLOURS[partition.state]} title=${text}>
