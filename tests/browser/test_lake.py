@@ -164,7 +164,7 @@ def test_a_table_shows_the_rows_columns_and_snapshot_that_it_has(filled: Running
     newest = json.loads(filled.sluice("tables", "history", "accommodations_current", "--json").splitlines()[0])
     expect(viewer.get_by_test_id("rows")).to_have_text(f"{int(newest['summary']['total-records']):,}")
     columns = viewer.get_by_role("region", name="Columns")
-    expect(columns.get_by_text("the partner that comes first for it")).to_be_visible()
+    expect(columns.get_by_text("the partner with the highest priority for it")).to_be_visible()
     expect(viewer.get_by_role("row").filter(has_text="this one")).to_contain_text(str(newest["snapshot"]))
     expect(viewer.get_by_role("img", name="Accommodations by winning partner")).to_be_visible()
 

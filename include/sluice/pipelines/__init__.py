@@ -1,4 +1,4 @@
-"""The pipelines: each package here with a module `pipeline` is one."""
+"""The pipelines: each package here that has a module `pipeline`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def names() -> tuple[str, ...]:
 
 
 def declared(settings: Settings) -> tuple[Pipeline, ...]:
-    """What each pipeline declares, for these settings."""
+    """The declarations of all pipelines, for these settings."""
     return tuple(declaration(name, settings) for name in names())
 
 
@@ -30,6 +30,6 @@ def commands() -> dict[str, str]:
 
 
 def declaration(name: str, settings: Settings) -> Pipeline:
-    """What one pipeline declares, for these settings."""
+    """The declaration of one pipeline, for these settings."""
     found: Pipeline = importlib.import_module(f"{__name__}.{name}.pipeline").pipeline(settings)
     return found

@@ -79,7 +79,7 @@ def test_an_array_is_told_from_lines(tmp_path: Path, body: bytes, expected: str)
 def test_what_is_no_text_says_what_to_do(tmp_path: Path, body: bytes, flaw: Flaw) -> None:
     path = tmp_path / "file"
     path.write_bytes(body)
-    with pytest.raises(UnreadableFile, match=r"drop it uncompressed|write it as UTF-8") as raised:
+    with pytest.raises(UnreadableFile, match=r"upload it uncompressed|write it as UTF-8") as raised:
         detect_format(path)
     assert raised.value.flaw == flaw
 

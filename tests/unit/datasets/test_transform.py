@@ -246,8 +246,8 @@ def test_a_file_without_rows_is_a_dataset_without_rows(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("body", "reason", "said"),
     [
-        (b"", "empty_file", "not even a header"),
-        (b"\xef\xbb\xbf\n", "empty_file", "not even a header"),
+        (b"", "empty_file", "without a header"),
+        (b"\xef\xbb\xbf\n", "empty_file", "without a header"),
         (b"\n" + csv_of(row()), "wrong_header", "line 1 is empty"),
         (HEADER.encode("utf-16"), "not_utf8", "save it as UTF-8"),
         (HEADER.encode("utf-16-le"), "not_utf8", "NUL"),
@@ -255,13 +255,17 @@ def test_a_file_without_rows_is_a_dataset_without_rows(tmp_path: Path) -> None:
         (b"\x1f\x8b\x08\x00rest", "not_csv", "gzip"),
         (b"PK\x03\x04rest", "not_csv", "xlsx"),
         (HEADER.replace(",", ";").encode(), "wrong_header", "lacks 'id'"),
-        (HEADER.replace("memory", "Memory").encode(), "wrong_header", "lacks 'memory' and has beside them 'Memory'"),
-        (HEADER.encode() + b",more\n", "wrong_header", "has beside them 'more'"),
+        (
+            HEADER.replace("memory", "Memory").encode(),
+            "wrong_header",
+            "lacks 'memory' and has unknown columns 'Memory'",
+        ),
+        (HEADER.encode() + b",more\n", "wrong_header", "has unknown columns 'more'"),
         (HEADER.encode() + b",dp\n", "wrong_header", "has twice 'dp'"),
         (HEADER.removesuffix(",recovered").encode(), "wrong_header", "lacks 'recovered'"),
-        (b'"id,class\n', "wrong_header", "no CSV"),
+        (b'"id,class\n', "wrong_header", "not CSV"),
         (row().encode() + b"\n", "wrong_header", "line 1 must name id, class, memory"),
-        (b"x" * 3_000_000, "wrong_header", "line 1 is no CSV"),
+        (b"x" * 3_000_000, "wrong_header", "line 1 is not CSV"),
     ],
 )
 def test_a_file_that_is_no_such_csv_is_rejected_whole_and_says_what_to_do(
@@ -275,7 +279,7 @@ def test_a_file_that_is_no_such_csv_is_rejected_whole_and_says_what_to_do(
 
 def test_a_file_of_which_no_row_is_good_is_rejected(tmp_path: Path) -> None:
     found, _, _ = aggregate(tmp_path, csv_of(row(percentage=45.2), row(percentage=77)))
-    with pytest.raises(RejectedRecord, match=re.escape("none of 2 rows is good (2 percentage_out_of_range)")):
+    with pytest.raises(RejectedRecord, match=re.escape("none of 2 rows is valid (2 percentage_out_of_range)")):
         check_not_all_rejected(found)
 
 

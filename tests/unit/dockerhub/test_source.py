@@ -263,7 +263,7 @@ def test_once_two_repositories_are_refused_for_long_the_rest_is_not_asked(
     *_, redis, postgres = ask(hub.url, *names, fake_time=fake_time, concurrency=1)
     for unasked in (redis, postgres):
         assert (unasked.reason, unasked.status_code, unasked.attempts) == (Reason.RATE_LIMITED, None, 0)
-        assert "not asked" in unasked.detail
+        assert "no request was sent" in unasked.detail
     assert hub.requests.total() == 2
 
 

@@ -1,4 +1,4 @@
-"""What one step of the pipeline stages and the next one reads."""
+"""Documents that one step of the pipeline stages for the next one."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ COLLECTED, BATCH = "collected.json", "batch.json"
 
 @dataclass(frozen=True)
 class Collected:
-    """What a run took from the queue.
+    """Messages that a run received.
 
     Attributes:
-        number: of the batch that was published last; makes the batch one of its own where it has no message.
-        withdraw: accommodations whose earlier records are left out.
+        number: number of the last published batch; identifies a batch without messages.
+        withdraw: accommodations whose earlier records are removed.
         receipts: of all messages.
-        events: (message id, key of a file) of each event of a file.
-        files: to be read, from the oldest to the newest.
-        rejections: events that name no file, or one that was deleted.
+        events: (message id, key of a file) of each event.
+        files: files to read, from the oldest to the newest.
+        rejections: events that name no file, or a deleted one.
         events_in: events, rejected ones included.
-        duplicate_events: events of files that are read once, or were published before.
+        duplicate_events: further events of a file, or events of files published before.
     """
 
     number: int
@@ -40,14 +40,14 @@ class Collected:
 
 @dataclass(frozen=True)
 class CatalogueChange:
-    """What a batch changes of the two tables.
+    """Changes of a batch to the two tables.
 
     Attributes:
-        buckets: number of buckets from now on.
-        candidate_bytes: size of all candidates then, about.
-        lists: digest of the lists that it was made under.
-        is_outdated: whether all of the current catalogue was computed anew.
-        candidates: the part of the candidates that is replaced; None where there is nothing to do.
+        buckets: new number of buckets.
+        candidate_bytes: approximate size of all candidates afterwards.
+        lists: digest of the partner lists that were applied.
+        is_outdated: whether the whole current catalogue was computed anew.
+        candidates: the part of the candidates to replace; None for no change.
         current: the same of the current catalogue.
     """
 
@@ -61,20 +61,20 @@ class CatalogueChange:
 
 @dataclass(frozen=True)
 class Batch:
-    """What a run will publish.
+    """A batch to publish.
 
     Attributes:
         run: the run as a part of a key.
-        collected: digest of what it took from the queue.
-        base: number of the batch whose tables this one was made on.
+        collected: digest of the staged `Collected`.
+        base: number of the batch on whose tables this one is based.
         outputs: keys of the output files in staging, in order.
-        rejected: key of the rejected records in staging, as they go to quarantine; None where there are none.
+        rejected: key of the rejected records in staging, in the format of the quarantine; None for none.
         rejections: rejected events.
         sources: addresses of the files that were read.
-        receipts: of the messages to delete: not those of files that cannot be read.
-        catalogue: what changes of the tables.
-        counts: what the gate looks at.
-        unknown_partners: the same, names on no list as a text.
+        receipts: of the messages to delete, without those of unreadable files.
+        catalogue: changes of the tables.
+        counts: measures of the gate.
+        unknown_partners: names of unlisted partners as a text, for the gate.
     """
 
     run: str
@@ -91,12 +91,12 @@ class Batch:
 
     @property
     def record_counts(self) -> dict[str, int]:
-        """What became of the records, the files and the outputs."""
+        """Counts of the records, files and outputs."""
         return {name: self.counts[name] for name in (*RECORD_COUNTS, "outputs", "unreadable")}
 
     @property
     def measures(self) -> dict[str, object]:
-        """The row that the gate looks at."""
-        # Without outputs there is no file that could be too small.
+        """The row of measures of the gate."""
+        # Without outputs no file can be too small.
         smallest = self.counts["smallest_file_bytes"] if self.outputs else None
         return {**self.counts, "smallest_file_bytes": smallest, "unknown_partners": self.unknown_partners}

@@ -1,7 +1,6 @@
-"""The two Iceberg tables of the pipeline: candidates, and the current catalogue that follows from them and the lists.
-
-Both have a partition for each bucket of accommodations. Iceberg commits one table at a time: candidates first. Whether
-the current catalogue follows from them is known by the ids of the two snapshots, which the ledger keeps.
+"""The two Iceberg tables of the pipeline: candidates, and the current catalogue derived from them and the lists.  Both
+are partitioned by buckets of accommodations. Iceberg commits one table at a time: candidates first. The ledger stores
+the ids of both snapshots, which show whether the current catalogue is up to date.
 """
 
 from __future__ import annotations
@@ -21,14 +20,14 @@ from sluice.pipelines.accommodations.storage import Catalogue
 
 CANDIDATES = TableDefinition(
     "accommodations_candidates",
-    "The newest record of every accommodation and partner, whether the partner may be used or not",
+    "The newest record of every accommodation and partner, including blocked and unlisted partners",
     (
         Column("accommodation_id", "string", "of the accommodation"),
-        Column("partner_name", "string", "whose record it is"),
-        Column("accommodation_data", "string", "what the partner says of it, JSON"),
+        Column("partner_name", "string", "partner that sent the record"),
+        Column("accommodation_data", "string", "data of the partner, JSON"),
         Column("modified_at", "long", "when S3 stored the partner's file (microseconds since 1970, UTC)"),
         Column("object_key", "string", "of the partner's file"),
-        Column("batch_number", "long", "of the batch that brought it"),
+        Column("batch_number", "long", "of the batch that added it"),
         Column("line", "long", "in the partner's file, from 1"),
         Column("bucket", "int", "of the accommodation, by MD5"),
     ),
@@ -41,8 +40,8 @@ CURRENT = TableDefinition(
     "The latest consolidated record of every accommodation",
     (
         Column("accommodation_id", "string", "of the accommodation"),
-        Column("partner_name", "string", "the partner that comes first for it"),
-        Column("accommodation_data", "string", "what the partner says of it, JSON"),
+        Column("partner_name", "string", "the partner with the highest priority for it"),
+        Column("accommodation_data", "string", "data of the partner, JSON"),
         Column("bucket", "int", "of the accommodation, by MD5"),
     ),
     partition_column="bucket",
@@ -51,19 +50,19 @@ CURRENT = TableDefinition(
 
 
 class ForeignSnapshot(TerminalError):
-    """The table of candidates was changed by something else than this pipeline."""
+    """The table of candidates was changed by another writer than this pipeline."""
 
 
 @dataclass(frozen=True)
 class Tables:
-    """The two tables as they are now, and the lists.
+    """Current state of the two tables, and the lists.
 
     Attributes:
-        candidates: what `accommodations_candidates` holds.
-        current: what `accommodations_current` holds.
+        candidates: state of `accommodations_candidates`.
+        current: state of `accommodations_current`.
         lists: digest of the lists.
         buckets: number of buckets.
-        candidate_bytes: size of all candidates in memory, about.
+        candidate_bytes: approximate size of all candidates in memory.
     """
 
     candidates: Contents
@@ -74,26 +73,25 @@ class Tables:
 
     @property
     def state(self) -> str:
-        """Tells whether `current` is what follows from candidates and lists: it does while this stays the same."""
+        """Version of candidates, current catalogue and lists: `current` is up to date while this does not change."""
         ids = [each.snapshot.snapshot_id if each.snapshot else 0 for each in (self.candidates, self.current)]
         return f"candidates {ids[0]}, current {ids[1]}, lists {self.lists}"
 
     def is_outdated(self, found: Catalogue) -> bool:
-        """Whether all of `current` must be computed anew.
-
-        So it is where the lists changed, a table was rolled back, or a batch was given up between its two commits.
+        """Whether all of `current` must be computed anew: the lists changed, a table was rolled back, or a batch was
+        abandoned between its two commits.
         """
         return self.candidates.snapshot is not None and found.settled_state != self.state
 
 
 def read_tables(lists: str) -> Tables:
-    """The two tables as they are now.
+    """Read the current state of the two tables.
 
     Args:
         lists: digest of the lists.
 
     Raises:
-        ForeignSnapshot: how many buckets the candidates have is not known.
+        ForeignSnapshot: the number of buckets of the candidates is unknown.
         TableMissing: nothing is deployed.
     """
     candidates, current = commits.contents(CANDIDATES.name), commits.contents(CURRENT.name)
@@ -111,7 +109,7 @@ def read_tables(lists: str) -> Tables:
 
 
 class StagedFiles:
-    """Files of a table that are staged one after another, and the digest of what they hold."""
+    """Staged files of a table, and the digest of their content."""
 
     def __init__(self, run: Run) -> None:
         self._run = run
@@ -119,7 +117,7 @@ class StagedFiles:
         self._digest = hashlib.sha256()
 
     def add(self, path: Path) -> None:
-        """Stage a file, which may be deleted then."""
+        """Stage a file, which may be deleted afterwards."""
         key = self._run.staging_key(path.name)
         s3.upload_files(self._run.bucket, [(path, key)])
         self._keys.append(key)
@@ -127,7 +125,7 @@ class StagedFiles:
             self._digest.update(hashlib.file_digest(opened, "sha256").digest())
 
     def replacing(self, live: Mapping[int, Sequence[str]], buckets: set[int] | None) -> Part | None:
-        """The part of the table that the files are: of buckets, of all if None; None where there is nothing to do."""
+        """The part of the table to replace by the files: the given buckets, or all if None. None for no change."""
         if buckets is not None and not buckets:
             return None
         numbers = sorted(live if buckets is None else buckets)

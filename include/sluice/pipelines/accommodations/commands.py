@@ -1,4 +1,4 @@
-"""`sluice partners`: the priority list of partners, and who is blocked."""
+"""`sluice partners`: the priority list of partners, and the blocked partners."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ POSITIVE = click.IntRange(min=1)
 
 
 class _PartnerName(click.ParamType[str]):
-    """A name as it stands in `partner_name`."""
+    """A value of `partner_name`."""
 
     name = "partner"
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """The name, if a record could have it."""
+        """The name, if it is valid."""
         text = str(value)
         if not text.strip() or text != text.strip():
-            self.fail(f"{text!r} is empty or has blanks around it; names are compared letter by letter", param, ctx)
+            self.fail(f"{text!r} is empty or has blanks around it; names are compared exactly", param, ctx)
         return text
 
 
@@ -35,16 +35,16 @@ NAMES = click.argument("names", nargs=-1, required=True, type=_PartnerName())
 
 @click.group(cls=AwsGroup)
 def partners() -> None:
-    """Show and change which partners come first, and which are never used."""
+    """Show and change the priority list and the blocked partners."""
 
 
 @partners.command("set-priority")
 @NAMES
 def set_priority(names: tuple[str, ...]) -> None:
-    """Make NAMES the priority list, the best first; it replaces the list that there was."""
+    """Replace the priority list by NAMES, the best first."""
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
-        click.echo(f"Named more than once, counts at its first place: {', '.join(repeated)}", err=True)
+        click.echo(f"Named more than once, only the first place counts: {', '.join(repeated)}", err=True)
     table = load_settings().accommodations_priority_table
     storage.write_list(table, "PriorityList", list(dict.fromkeys(names)), storage.read_list(table, "PriorityList"))
     _print_lists(table)
@@ -53,7 +53,7 @@ def set_priority(names: tuple[str, ...]) -> None:
 @partners.command()
 @NAMES
 def block(names: tuple[str, ...]) -> None:
-    """Never use records of NAMES, wherever they stand in the priority list."""
+    """Never use records of NAMES, regardless of their place in the priority list."""
     table = load_settings().accommodations_priority_table
     before = storage.read_list(table, "BlockedList")
     storage.write_list(table, "BlockedList", list(dict.fromkeys([*(before or []), *names])), before)
@@ -68,7 +68,9 @@ def unblock(names: tuple[str, ...]) -> None:
     before = storage.read_list(table, "BlockedList")
     unknown = sorted(set(names) - set(before or []))
     if unknown:
-        raise click.ClickException(pasted(f"not blocked: {', '.join(unknown)}; `sluice partners show` lists who is"))
+        raise click.ClickException(
+            pasted(f"not blocked: {', '.join(unknown)}; `sluice partners show` lists blocked partners")
+        )
     storage.write_list(table, "BlockedList", [name for name in before or [] if name not in names], before)
     _print_lists(table)
 
@@ -76,7 +78,7 @@ def unblock(names: tuple[str, ...]) -> None:
 @partners.command()
 @JSON
 def show(as_json: bool) -> None:
-    """The priority list, and who is blocked."""
+    """The priority list and the blocked partners."""
     _print_lists(load_settings().accommodations_priority_table, as_json)
 
 

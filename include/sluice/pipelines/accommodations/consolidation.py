@@ -1,4 +1,4 @@
-"""What `steps.collect` and `steps.consolidate` are made of: from events to files, and from files to what is staged."""
+"""Parts of `steps.collect` (events to files) and `steps.consolidate` (files to staged outputs)."""
 
 from __future__ import annotations
 
@@ -43,10 +43,9 @@ log = logging.getLogger(__name__)
 
 
 def find_files(settings: Settings, events: Sequence[Received[str]]) -> tuple[list[PartnerFile], list[Rejection]]:
-    """The files that events are about, each once as it is now; and the events of those that were deleted.
-
-    An object that was overwritten since its event is taken as it is; the event of the newer version is a duplicate.
-    A deleted one can never be read, so its message is not left to become a dead letter.
+    """The current versions of the files of the events, each once; and the events of deleted files.  For an object
+    overwritten since its event, the current version is used; the event of that version is a duplicate. A deleted object
+    can never be read, so its event is rejected instead of retried until it is a dead letter.
     """
     distinct = list(dict.fromkeys(event.record for event in events))
     found = in_parallel(lambda key: storage.find_file(settings.landing_bucket, key), distinct)
@@ -65,11 +64,11 @@ def find_files(settings: Settings, events: Sequence[Received[str]]) -> tuple[lis
 
 
 def consolidate_files(run: Run, folder: Path) -> Batch:
-    """Read the files, apply the rule, merge the catalogue, stage everything; what `publish` needs to know of it.
+    """Read the files, apply the rule, merge the catalogue, and stage the results; returns the batch for `publish`.
 
     Args:
         run: the run.
-        folder: empty folder for its work.
+        folder: empty working folder.
 
     Raises:
         ForeignSnapshot: see `catalogue.read_tables`.
@@ -108,7 +107,7 @@ def consolidate_files(run: Run, folder: Path) -> Batch:
 
 
 def _read_files(connection: DuckDBPyConnection, files: Sequence[PartnerFile], folder: Path) -> dict[PartnerFile, str]:
-    """Fetch and read the files, some at a time, as the disk may not hold all; the unreadable ones and why."""
+    """Fetch and read the files in groups, as the disk may not hold all; returns the unreadable ones with the reason."""
     from sluice.pipelines.accommodations.transform import read_files
 
     unreadable: dict[PartnerFile, str] = {}
@@ -122,7 +121,7 @@ def _read_files(connection: DuckDBPyConnection, files: Sequence[PartnerFile], fo
                 unreadable[file] = flaws[number]
                 log.warning(
                     "%s cannot be read (%s): %s. Its message stays in the queue and becomes a dead letter after ten"
-                    " receives; drop the file again, or correct it and run"
+                    " receives; upload the file again, or correct it and run"
                     " `sluice dead-letters redrive accommodations --no-dry-run`",
                     *(file.source, flaws[number], flaws[number].detail),
                 )
@@ -150,12 +149,12 @@ def _merge(
     withdrawn: Sequence[str],
     folder: Path,
 ) -> tuple[CatalogueChange, dict[str, int]]:
-    """Merge the batch into the buckets that it touches, or all of them where `current` is outdated; stage them.
+    """Merge the batch into its buckets, or into all of them if `current` is outdated; stage the results.
 
-    Earlier records of the accommodations that are `withdrawn` are left out.
+    Earlier records of the `withdrawn` accommodations are removed.
 
     Returns:
-        What `publication.finish` commits, and the counts of the gate.
+        The changes for `publication.finish` to commit, and the counts of the gate.
     """
     number = found.number + 1
     buckets = plan_buckets(tables.buckets, tables.candidate_bytes + newest_bytes(connection))
@@ -174,7 +173,7 @@ def _merge(
             for path in paths:
                 path.unlink()
         touched = changed
-    # Of each table the files that take the place of those of the buckets.
+    # For each table the files that replace those of the buckets.
     candidates, current = StagedFiles(run), StagedFiles(run)
     counts = dict.fromkeys(COUNTS, 0)
     for bucket in sorted(touched):
@@ -183,7 +182,7 @@ def _merge(
         targets = folder / f"candidates-{bucket:05d}.parquet", folder / f"current-{bucket:05d}.parquet"
         sources = [*paths, *newest_files, *([parent] if parent else [])]
         merged = merge_bucket(connection, sources, bucket, buckets, number, *targets, withdrawn=withdrawn)
-        # A file without a row has no value of the partition.
+        # A file without rows has no partition value.
         if bucket in changed and merged["candidate_rows"]:
             candidates.add(targets[0])
         if merged["current_rows"]:
@@ -210,7 +209,7 @@ def _download(bucket: str, addresses: Sequence[str], folder: Path) -> list[Path]
 
 
 def _counts(collected: Collected, unreadable: int, result: Consolidated) -> dict[str, int]:
-    """What became of the records and events, for the gate."""
+    """Counts of the records and events, for the gate."""
     counts = result.counts
     files, rejected = len(collected.files), len(collected.rejections)
     return counts | {

@@ -1,6 +1,6 @@
-"""The current catalogue on files: of every accommodation and partner the newest record ever seen, and the rule over it.
+"""The current catalogue on files: the newest record of every accommodation and partner, and the rule applied to them.
 
-The records lie in buckets by accommodation, so that a batch rewrites only the buckets it touches. No AWS.
+The records are in buckets by accommodation, so that a batch rewrites only its buckets. No AWS.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
 BUCKET_BYTES = 32 * 1024 * 1024
-"""Candidates of one bucket, about, before there are more buckets."""
+"""Approximate size of the candidates of one bucket above which the number of buckets grows."""
 
 BUCKET_GROUP_ROWS = 2_048
-"""Rows of a row group of a file that is sorted by bucket: fewer than a bucket has, unless they are large."""
+"""Rows of a row group of a file sorted by bucket: fewer than those of a bucket, unless rows are large."""
 
 GROWTH = 4
-"""There are so many times more buckets then: each record is written again once in a while, however many there are."""
+"""Factor by which the number of buckets grows: the amortized cost per record stays constant."""
 
 COUNTS = (
     "candidate_rows",
@@ -38,19 +38,19 @@ COUNTS = (
 
 
 def plan_buckets(buckets: int, size_bytes: int) -> int:
-    """Number of buckets for candidates of this size; never fewer than there are."""
+    """Number of buckets for candidates of this size; never fewer than before."""
     while size_bytes > buckets * BUCKET_BYTES:
         buckets *= GROWTH
     return buckets
 
 
 def digest_lists(priority: Sequence[str], blocked: Sequence[str]) -> str:
-    """Tells whether a catalogue was made under these lists."""
+    """Digest of the lists; stored with a catalogue that was computed from them."""
     return hashlib.sha256(json.dumps([list(priority), sorted(set(blocked))]).encode()).hexdigest()
 
 
 def newest_bytes(connection: DuckDBPyConnection) -> int:
-    """Size of the newest records of the batch as candidates, about; after `consolidate_batch`."""
+    """Approximate size of the newest records of the batch as candidates; call it after `consolidate_batch`."""
     found = connection.execute(
         f"SELECT coalesce(sum(text_bytes + {ROW_BYTES}), 0) FROM judged SEMI JOIN newest_records USING (record_id)"
     ).fetchall()
@@ -65,7 +65,7 @@ def write_newest(
     Args:
         connection: after `consolidate_batch`.
         ranges: of its result.
-        batch_number: number of the batch, by which two versions of one file of the same second are told apart.
+        batch_number: number of the batch, which orders two versions of a file of the same second.
         buckets: number of buckets.
         folder: where to write `newest-00000.parquet` and so on, see `write_by_bucket`.
 
@@ -86,9 +86,9 @@ def write_newest(
 
 
 def write_by_bucket(connection: DuckDBPyConnection, query: str, buckets: int, path: Path) -> list[int]:
-    """Write rows with their `bucket`, sorted by it, so that who reads one bucket reads little else; gives the buckets.
+    """Write rows sorted by `bucket`, so that reading a bucket reads few other rows; returns the buckets.
 
-    A file a bucket would be simpler, but writing many files at once takes memory that is not there.
+    One file per bucket would be simpler, but writing many files at once needs too much memory.
     """
     connection.execute(
         f"COPY (SELECT *, {bucket_of('accommodation_id', buckets)} AS bucket FROM ({query}) ORDER BY bucket)"
@@ -99,7 +99,7 @@ def write_by_bucket(connection: DuckDBPyConnection, query: str, buckets: int, pa
 
 
 def bucket_of(column: str, buckets: int) -> str:
-    """SQL of the bucket of an accommodation; by MD5, which no release of an engine changes."""
+    """SQL of the bucket of an accommodation; by MD5, which is the same in every release of an engine."""
     return f"(md5_number_lower({column}) % {buckets})::INTEGER"
 
 
@@ -113,7 +113,7 @@ def buckets_of(connection: DuckDBPyConnection, accommodation_ids: Sequence[str],
 
 
 def split_candidates(connection: DuckDBPyConnection, files: Sequence[Path], buckets: int, path: Path) -> list[int]:
-    """Spread candidates of a bucket over more of them: a file as of `write_by_bucket`; gives the buckets."""
+    """Distribute candidates over a larger number of buckets, in a file as of `write_by_bucket`; returns the buckets."""
     return write_by_bucket(connection, f"SELECT * EXCLUDE bucket FROM {_parquet(files)}", buckets, path)
 
 
@@ -128,19 +128,19 @@ def merge_bucket(
     *,
     withdrawn: Sequence[str] = (),
 ) -> dict[str, int]:
-    """Write the candidates of a bucket and the current records that follow from them.
+    """Write the candidates of a bucket and the current records derived from them.
 
-    The same records and lists give the same bytes, whatever files they came in.
+    The same records and lists give the same bytes, independent of their input files.
 
     Args:
         connection: with the relation `priority` (`transform.create_priority`).
         files: candidates of this bucket and perhaps of others; parquet.
         bucket: the bucket.
         buckets: number of buckets.
-        batch_number: number of the batch; candidates with another one were there before.
+        batch_number: number of the batch; candidates with another one existed before.
         candidates_path: file to write, by accommodation_id and partner_name.
         current_path: file to write, by accommodation_id.
-        withdrawn: accommodations whose records of earlier batches are left out.
+        withdrawn: accommodations whose records of earlier batches are removed.
 
     Returns:
         `COUNTS`; the last two must be 0, and `current_distinct` equal to `current_rows`.
@@ -170,7 +170,7 @@ def merge_bucket(
     )
     size = f"coalesce(sum({ROW_BYTES} + strlen(accommodation_id) + strlen(accommodation_data)), 0)"
     replaced = connection.execute(f"SELECT {size} FROM candidates WHERE batch_number <> {batch_number}").fetchall()[0]
-    # Of the files themselves, not of what they were made from.
+    # Measured on the written files, not on their input.
     candidates = connection.execute(f"SELECT count(*), {size} FROM {_parquet([candidates_path])}").fetchall()[0]
     found = connection.execute(
         "SELECT count(*), count(DISTINCT accommodation_id),"

@@ -1,4 +1,4 @@
-"""What the pipeline publishes and keeps, field by field (docs/tables.md)."""
+"""Data dictionary of the pipeline (docs/tables.md)."""
 
 from sluice.core.dictionary import Collection, Field, iceberg
 from sluice.pipelines.accommodations.catalogue import CANDIDATES, CURRENT
@@ -14,12 +14,12 @@ COLLECTIONS = (
         "`curated/accommodations/year=YYYY/month=MM/day=DD/output_object-<microseconds since 1970>.jsonl`",
         (
             Field("accommodation_id", "string", "of the accommodation"),
-            Field("partner_name", "string", "the partner that comes first for it in this batch"),
+            Field("partner_name", "string", "the partner with the highest priority for it in this batch"),
             Field(
                 "accommodation_data",
                 "object",
-                "what the partner says of it, every number as the partner wrote it: `accommodation_name`,"
-                " `accommodation_address`, `accommodation_geocodes`, `accommodation_city`, and further fields",
+                "data of the partner, every number exactly as written: `accommodation_name`,"
+                " `accommodation_address`, `accommodation_geocodes`, `accommodation_city`, and additional fields",
             ),
         ),
         _DAG,
@@ -41,7 +41,7 @@ COLLECTIONS = (
                 "`PriorityList` (partners that may be used, the best first) or `BlockedList` (partners never used)",
                 "partition key",
             ),
-            Field("partner_list", "L", "names; one that is listed twice counts at its first place"),
+            Field("partner_list", "L", "names; of a repeated name the first place counts"),
         ),
         (),
         "the next run",
@@ -64,15 +64,19 @@ COLLECTIONS = (
     Collection(
         "accommodations_ledger: batches",
         "DynamoDB table",
-        "The last batch, and the batch that is being published",
+        "The last published batch, and the announced batch",
         "`SLUICE_ACCOMMODATIONS_LEDGER_TABLE`",
         (
             Field("PK", "S", "`#catalogue`", "partition key"),
-            Field("number", "N", "of the last batch that was published to its end"),
-            Field("last_microsecond", "N", "last name that an output file was given, microseconds since 1970"),
-            Field("announced", "M", "`run`, `number`, `first_microsecond`, `at` of the batch that is being published"),
+            Field("number", "N", "of the last published batch"),
+            Field("last_microsecond", "N", "last reserved name of an output file, microseconds since 1970"),
+            Field(
+                "announced",
+                "M",
+                "`run`, `number`, `first_microsecond`, `at` of the announced batch, which is being published",
+            ),
             Field("settled_run", "S", "run that published the last batch"),
-            Field("settled_state", "S", "snapshots of the two tables and digest of the lists after it"),
+            Field("settled_state", "S", "snapshots of the two tables and digest of the lists after that batch"),
         ),
         _DAG,
         _FRESH,

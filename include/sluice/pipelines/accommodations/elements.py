@@ -17,16 +17,16 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 WINDOW_BYTES = 512 * 1024
-"""Text split at a time; more where one element takes more."""
+"""Bytes of text split at a time; more if an element is larger."""
 
 NARROW_BYTES = 4 * 1024
-"""The same right behind damage: what follows may be damaged too, and all that was split is split again."""
+"""The same after damaged text: the following text may be damaged too, and would be split again."""
 
 BLANKS = b" \t\r\n"
 
 _RECORD_BEGIN = re.compile(rb'\{[ \t\r\n]{0,100}"(?:partner_name|accommodation_id|accommodation_data)"')
 _RECORD_BEGIN_BYTES = 200
-"""A greater length than that of any match, and of the blanks looked at before it."""
+"""Upper bound of the length of a match including the blanks before it."""
 
 
 class _Structure(NamedTuple):
@@ -79,9 +79,9 @@ def _structural_bytes() -> npt.NDArray[np.bool_]:
 
 
 def _record_begins(text: bytes, structure: _Structure) -> Iterator[tuple[int, int | None]]:
-    """Where, in a string or in brackets, a record seems to begin, in order; and its index in the structure.
+    """Positions where a record probably begins, in strings or in brackets, in order; with the index in the structure.
 
-    In JSON this is never in a string. There the index is None.
+    Within a string, which is never valid JSON, the index is None.
     """
     import numpy as np
 
@@ -101,7 +101,7 @@ def _record_begins(text: bytes, structure: _Structure) -> Iterator[tuple[int, in
 
 
 def _is_in_array(structure: _Structure, index: int) -> bool:
-    """Whether what encloses a bracket is an opening square bracket of the same text."""
+    """Whether the enclosing bracket is a square bracket of the same text."""
     import numpy as np
 
     before = slice(None, index)
@@ -111,15 +111,15 @@ def _is_in_array(structure: _Structure, index: int) -> bool:
 
 
 class _Split(NamedTuple):
-    """What was found in a window.
+    """Elements found in a window of the text.
 
     Attributes:
-        batch: the elements that end in it; None when there are none.
-        used_bytes: what of it needs not be looked at again.
-        is_damaged: an element without an end was cut where the next one seems to begin.
-        is_closed: the bracket that ends the array was there.
-        is_whole: the last element has its end.
-        untrusted: the end of the file came in an element, and a record was seen to begin in it.
+        batch: the elements that end in it; None for none.
+        used_bytes: bytes that are completely processed.
+        is_damaged: an unterminated element was cut where the next one probably begins.
+        is_closed: the closing bracket of the array was found.
+        is_whole: the last element is terminated.
+        untrusted: the file ended within an element in which a record probably begins.
     """
 
     batch: pa.RecordBatch | None
@@ -134,9 +134,9 @@ def element_batches(path: Path, first_record_id: int) -> Iterator[pa.RecordBatch
     """The elements of a JSON array as batches of `record_id`, `text` and `flaw`, in their order, as `line_batches`.
 
     An element ends at the comma, or the closing bracket of the array, that is in no string and no other brackets; where
-    a comma is missing, before the next opening bracket. Nothing between two commas is no element. Where a string or a
-    bracket has no end, the element is cut where the next record seems to begin: at a brace and one of the three fields,
-    behind a comma or a closing bracket. What an element is otherwise is not looked at.
+    a comma is missing, before the next opening bracket. Empty text between two commas is not an element. If a string or
+    a bracket is unterminated, the element is cut where the next record probably begins: at a brace and one of the three
+    fields, after a comma or a closing bracket. The content of an element is not parsed.
 
     Args:
         path: the file; its first bytes, but for a byte order mark and blanks, are the opening bracket.
@@ -145,7 +145,7 @@ def element_batches(path: Path, first_record_id: int) -> Iterator[pa.RecordBatch
     number = first_record_id
     size_bytes = path.stat().st_size
     window_bytes = WINDOW_BYTES
-    # In what lies before it, a record begins wherever it seems to.
+    # In the text before it, a record begins at every probable position.
     distrusted_end = 0
     is_closed, is_whole = False, True
     with path.open("rb") as file:
@@ -196,7 +196,7 @@ def _split(text: bytes, number: int, *, is_last: bool, distrusted_bytes: int) ->
         text: the text.
         number: of its first element.
         is_last: the file ends with it.
-        distrusted_bytes: in so much of it, a record begins wherever it seems to.
+        distrusted_bytes: within these first bytes, a record begins at every probable position.
     """
     import numpy as np
 
@@ -220,7 +220,7 @@ def _split(text: bytes, number: int, *, is_last: bool, distrusted_bytes: int) ->
 def _elements(
     text: bytes, structure: _Structure, number: int, *, is_last: bool
 ) -> tuple[pa.RecordBatch | None, int, bool]:
-    """Elements of a text; how much of it they are; and whether the bracket that ends the array is among it."""
+    """Elements of a text, their size in bytes, and whether they include the end of the array."""
     import numpy as np
 
     positions, kinds, steps, before, after, *_ = structure
@@ -228,7 +228,7 @@ def _elements(
     separators = positions[((after == 0) & (steps == 0)) | is_end]
     opens = positions[(before == 0) & (steps == 1)]
     closes = positions[(before == 1) & (after == 0)]
-    # Where brackets open twice between two commas, one is missing.
+    # If brackets open twice between two commas, a comma is missing.
     regions = np.searchsorted(separators, opens)
     is_second = np.diff(regions, prepend=-1) == 0
     is_first = np.append(is_second[1:], np.False_)
@@ -243,7 +243,7 @@ def _elements(
         if len(opens) and is_second[-1]:
             used_bytes = int(opens[-1])
         cuts = cuts[cuts < used_bytes]
-    # Between most of two cuts brackets open; what else is no blank is rare.
+    # Between most cuts a bracket opens; other text than blanks is rare.
     ends = np.append(cuts[1:], used_bytes)
     is_filled = np.searchsorted(opens, cuts) < np.searchsorted(opens, ends)
     content = np.frombuffer(text, np.uint8).copy()
@@ -258,7 +258,7 @@ def _elements(
 
 
 def _long_end(file: BinaryIO, at: int, distrusted_end: int) -> tuple[int, bool]:
-    """Where an element of any length ends; and whether its end was found, or only where the next one seems to begin."""
+    """End of an element of any length; and whether it is terminated, or cut where the next one probably begins."""
     import numpy as np
 
     depth, is_quoted = 0, False
@@ -270,7 +270,7 @@ def _long_end(file: BinaryIO, at: int, distrusted_end: int) -> tuple[int, bool]:
             return (at, False) if begin is None else (begin, False)
         scanned = text[:WINDOW_BYTES] if len(text) > WINDOW_BYTES else text
         backslashes = len(scanned) - len(scanned.rstrip(b"\\"))
-        # The last one escapes what follows.
+        # The last backslash escapes the next character.
         if backslashes % 2 and len(scanned) > 1:
             scanned = scanned[:-1]
         structure = _structure(scanned, depth, is_quoted)

@@ -32,10 +32,8 @@ BATCH_COLUMNS = (
 
 
 def batch_expectations() -> list[Expectation]:
-    """What a batch must show before it is published.
-
-    Each record and each event accounted for, each accommodation once, none of a partner that may not be used, no file
-    empty or too large. Partners that are on no list only warn.
+    """Expectations on a batch before it is published.  Each record and each event accounted for, each accommodation
+    once, none of a blocked or unlisted partner, no file empty or too large. Unlisted partners only warn.
     """
     from great_expectations import expectations as gxe
     from great_expectations.expectations.metadata_types import FailureSeverity

@@ -1,4 +1,4 @@
-"""What the SQL of the pipeline (`sql/consolidate.sql`) needs of the engine to read JSON."""
+"""JSON functions of the engine for the SQL of the pipeline (`sql/consolidate.sql`)."""
 
 from __future__ import annotations
 

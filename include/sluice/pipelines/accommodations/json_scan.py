@@ -1,4 +1,4 @@
-"""Where the strings and numbers of JSON text lie, found for many records at once. No AWS."""
+"""Vectorized search for the strings and numbers of JSON text, for many records at once. No AWS."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 SCANNED_BYTES = 256 * 1024
-"""Text looked at together, about: what is derived from it stays in the processor's cache."""
+"""Approximate bytes of text scanned together: derived arrays fit the processor's cache."""
 
 
 def string_bounds(content: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
@@ -44,11 +44,11 @@ def in_string(positions: npt.NDArray[np.int64], bounds: npt.NDArray[np.int64]) -
 
 
 def quote_numbers(texts: pa.Array | pa.ChunkedArray, marks: pa.Array | pa.ChunkedArray) -> pa.Array:
-    """JSON with a string in the place of each number: its digits as they are spelled, between two marks.
+    """JSON with each number replaced by a string: its digits as spelled, between two marks.
 
     Args:
         texts: valid JSON.
-        marks: of each text, what to put around its numbers; no quote and no lone backslash is in it.
+        marks: for each text, the mark around its numbers; without quotes and lone backslashes.
     """
     import numpy as np
     import pyarrow as pa

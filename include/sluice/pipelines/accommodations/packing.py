@@ -1,4 +1,4 @@
-"""Lines packed to files of a bounded size. No AWS."""
+"""Pack lines into files of bounded size. No AWS."""
 
 from __future__ import annotations
 
@@ -15,10 +15,9 @@ if TYPE_CHECKING:
 
 
 def pack_lines(lines: Iterator[pa.Array], out_dir: Path) -> tuple[list[Path], int]:
-    """Write lines to files of at most `MAX_BYTES`, each as full as its lines allow; the files and the number of lines.
-
-    The lines of a batch lie side by side in memory, so a file is a slice of it. A batch is written while the next one
-    is fetched.
+    """Write lines to files of at most `MAX_BYTES`, each as full as its lines allow; returns the files and the number of
+    lines.  The lines of a batch are contiguous in memory, so a file is a slice of it. A batch is written while the next
+    one is fetched.
     """
     import numpy as np
 
@@ -35,7 +34,7 @@ def pack_lines(lines: Iterator[pa.Array], out_dir: Path) -> tuple[list[Path], in
             cuts = [0]
             while len(content) - cuts[-1] > MAX_BYTES:
                 fitting = int(np.searchsorted(ends, cuts[-1] + MAX_BYTES, "right"))
-                # What was left of the batch before ends where the first of these lines begins.
+                # The rest of the previous batch ends where the first of these lines begins.
                 cuts.append(int(ends[fitting - 1]) if fitting else len(rest))
             rest = content[cuts[-1] :]
             first = len(outputs)

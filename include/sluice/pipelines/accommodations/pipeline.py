@@ -1,4 +1,4 @@
-"""What the pipeline declares."""
+"""Declaration of the pipeline."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ COMMANDS = {"partners": "sluice.pipelines.accommodations.commands:partners"}
 
 
 def pipeline(settings: Settings) -> Pipeline:
-    """Catalogues of partners into one, in which each accommodation comes from the best partner."""
+    """Catalogues of partners merged into one, with the record of the best partner for each accommodation."""
     lake = f"s3://{settings.lake_bucket}/curated"
     return Pipeline(
         "accommodations",
@@ -37,7 +37,7 @@ def pipeline(settings: Settings) -> Pipeline:
                 "partner_files",
                 f"s3://{settings.landing_bucket}/accommodations",
                 "json",
-                "Catalogues as partners drop them off",
+                "Catalogues as uploaded by partners",
             ),
             Asset(
                 "accommodations",
@@ -80,7 +80,7 @@ def _tables() -> tuple[TableDefinition, ...]:
 
 
 def _why_unreadable(head: Path) -> str:
-    """Why a partner's file cannot be read, where its first bytes tell."""
+    """Why a partner's file cannot be read, if its first bytes show it."""
     from sluice.pipelines.accommodations.source import UnreadableFile, detect_format
 
     try:

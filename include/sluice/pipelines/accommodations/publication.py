@@ -1,4 +1,4 @@
-"""Publishing a batch: every write may be made again, by whoever finds the batch announced."""
+"""Publication of an announced batch: every write is idempotent, so that any run can complete it."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ TASK = "publish"
 
 
 class TablesChanged(TerminalError):
-    """A table is not what a batch was merged with, and another writer than this pipeline changed it.
+    """Another writer than this pipeline changed a table since a batch was merged with it.
 
     Args:
         conflict: which table, and what was replaced.
-        run: the run that announced the batch, as a part of a key; `instead` says what to do with it.
+        run: the run that announced the batch, as a part of a key; `instead` says what to do.
     """
 
     def __init__(self, conflict: commits.Conflict, run: str) -> None:
-        # Neither the failed task nor a new run gets past the batch.
+        # Until the batch is merged again, the failed task and every new run fail.
         self.instead = (
             f"in the web UI, clear task consolidate of run {run} of accommodations_consolidate, with the tasks after it"
         )
@@ -39,18 +39,16 @@ class TablesChanged(TerminalError):
 
 
 def finish(settings: Settings, announcement: Announcement) -> Summary:
-    """Publish an announced batch to its end; nothing of it is done twice in a way that shows.
+    """Complete the publication of an announced batch; idempotent.  Order: curated files, candidates, current catalogue,
+    ledger, and deletion of the messages last. If it is interrupted, the batch stays announced, and the next run repeats
+    all of it.
 
-    Curated files first, then the candidates and the catalogue that readers see, the ledger, and the messages last. A
-    run that ends on the way leaves the announcement, and the next run does all of it again.
-
-    Returns:
-        The tally of the batch, and `snapshots`: name of a table that changed -> id of its snapshot; the tally alone
-        where another worker published it first.
+    Returns: The tally of the batch, and `snapshots`: name of a changed table -> id of its snapshot; the tally alone if
+    another worker published it first.
 
     Raises:
-        StagingExpired: its staging expired before any run finished it, or another version of the code saved it.
-        TablesChanged: the tables were changed since the batch was merged, by a roll-back for example.
+        StagingExpired: its staging expired before a run completed it, or another version of the code saved it.
+        TablesChanged: the tables were changed since the batch was merged, for example by a rollback.
     """
     table = settings.accommodations_ledger_table
     run = Run.of(PIPELINE, announcement.run)
@@ -65,7 +63,7 @@ def finish(settings: Settings, announcement: Announcement) -> Summary:
         raise lake.StagingExpired(run.bucket, expired.key, _way_out(settings, announcement), expired.why) from None
     except commits.Conflict as conflict:
         if storage.read_catalogue(table).announced != announcement:
-            # Another worker has published the batch to its end, and the next one may be published already.
+            # Another worker completed the batch, and the next one may be published already.
             return tally_of(batch)
         raise TablesChanged(conflict, announcement.run) from None
     storage.record_published(table, batch.sources, announcement.number, announcement.at)
@@ -77,7 +75,7 @@ def finish(settings: Settings, announcement: Announcement) -> Summary:
 
 
 def _commit_tables(announcement: Announcement, change: CatalogueChange) -> dict[str, str | None]:
-    """Replace what the batch changes of the candidates, then of the catalogue: one snapshot each; their ids."""
+    """Commit the changes of the batch to the candidates, then to the catalogue; returns the ids of the snapshots."""
     summary = {
         "dag": "accommodations_consolidate",
         "run": announcement.run,
@@ -94,7 +92,7 @@ def _commit_tables(announcement: Announcement, change: CatalogueChange) -> dict[
 
 
 def finish_events(run: Run, batch: Batch) -> None:
-    """Publish a batch of which no file was read: quarantine its events, then delete its messages."""
+    """Publish a batch without files to read: quarantine its events, then delete its messages."""
     _quarantine(run, batch)
     batch.receipts.delete()
 
@@ -109,7 +107,7 @@ def _way_out(settings: Settings, announcement: Announcement) -> str:
     return (
         f"to give up batch {announcement.number}, which that run announced at {announcement.at:%Y-%m-%dT%H:%MZ} and"
         " did not finish, remove attribute `announced` of item #catalogue of table"
-        f" {settings.accommodations_ledger_table} and drop the files of that day again"
+        f" {settings.accommodations_ledger_table} and upload the files of that day again"
     )
 
 

@@ -1,4 +1,4 @@
-"""The shape of a partner's record, why one is rejected, and why a whole file cannot be read. Pure: no AWS."""
+"""The shape of a partner's record, and the reasons to reject a record or a whole file. Pure: no AWS."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from sluice import lake
 from sluice.core.run import EPOCH
 
 LANDING_PREFIX = "accommodations/"
-"""Where partners drop their files in the landing bucket."""
+"""Prefix of the partners' files in the landing bucket."""
 
 CURATED_PREFIX = "curated/accommodations/"
 
 MAX_BYTES = 500_000
-"""Of one output file, and so of one line with its newline (docs/pipelines.md, accommodations)."""
+"""Maximum size of an output file, and therefore of a line with its newline (docs/pipelines.md, accommodations)."""
 
 MAX_RAW_BYTES = 16 * MAX_BYTES
-"""Of one line or array element as a partner wrote it: bounds the memory for it. Indentation takes two or three times
-what the output takes, text that is all written as escapes six times."""
+"""Maximum size of a line or array element as received; bounds the memory for it. With indentation it takes two or three
+times the size of the output, with escapes only six times."""
 
 
 class Reason(StrEnum):
-    """Why a line, or the event of a file, is in quarantine."""
+    """Reason codes of a line, or of the event of a file, in quarantine."""
 
     NOT_UTF8 = "not_utf8"
     NOT_JSON = "not_json"
@@ -46,20 +46,20 @@ class Reason(StrEnum):
 _DETAILS = {
     Reason.NOT_UTF8: "the line or element is not UTF-8",
     Reason.NOT_JSON: "the line or element is not JSON",
-    Reason.NOT_OBJECT: "the record is no JSON object",
-    Reason.REPEATED_FIELD: "a field is there twice",
-    Reason.MISSING_FIELD: "partner_name, accommodation_id and accommodation_data must be there, and not null",
+    Reason.NOT_OBJECT: "the record is not a JSON object",
+    Reason.REPEATED_FIELD: "a field is repeated",
+    Reason.MISSING_FIELD: "partner_name, accommodation_id and accommodation_data must be present and not null",
     Reason.WRONG_TYPE: "partner_name and accommodation_id must be text, accommodation_data an object",
     Reason.EMPTY_FIELD: "partner_name and accommodation_id must not be empty",
     Reason.TOO_LARGE: f"the record takes more than {MAX_BYTES} bytes of an output file, or {MAX_RAW_BYTES} bytes as it"
     " is written; its beginning is kept here",
-    Reason.CUT_OFF: "the file ends before its JSON array does: elements may be missing behind the last one",
+    Reason.CUT_OFF: "the file ends before its JSON array does: elements after the last one may be missing",
     Reason.OBJECT_MISSING: "the file was deleted before it was read",
 }
 
 
 class Flaw(StrEnum):
-    """Why a file cannot be read at all; its message stays in the queue."""
+    """Reasons why a file cannot be read; its message stays in the queue."""
 
     COMPRESSED = "compressed"
     UTF16 = "utf16"
@@ -72,7 +72,7 @@ class Flaw(StrEnum):
 
 
 _FLAW_DETAILS = {
-    Flaw.COMPRESSED: "it is compressed with gzip: drop it uncompressed",
+    Flaw.COMPRESSED: "it is compressed with gzip: upload it uncompressed",
     Flaw.UTF16: "it is UTF-16: write it as UTF-8",
     Flaw.NO_JSON: "not one of its lines, or elements of its array, is JSON",
 }
@@ -80,13 +80,13 @@ _FLAW_DETAILS = {
 
 @dataclass(frozen=True)
 class PartnerFile:
-    """One version of one object, as it was when its event was taken.
+    """One version of an object, as it was when its event was received.
 
     Attributes:
         bucket: the landing bucket.
         key: the object's key, decoded.
         version_id: of S3; "null" in a bucket without versions.
-        modified_at: when S3 stored it (UTC, whole seconds); the newer file wins.
+        modified_at: when S3 stored it (UTC, whole seconds); a newer file wins.
         size_bytes: of the object.
     """
 
@@ -103,7 +103,7 @@ class PartnerFile:
 
 
 def by_age(files: Sequence[PartnerFile]) -> list[PartnerFile]:
-    """Files from the oldest to the newest; S3 tells whole seconds, so the key breaks ties."""
+    """Files from the oldest to the newest; times are whole seconds, so the key breaks ties."""
     return sorted(files, key=lambda file: (file.modified_at, file.key))
 
 
@@ -114,6 +114,6 @@ def output_key(microsecond: int) -> str:
 
 
 def usable_partners(priority: Sequence[str], blocked: Sequence[str]) -> list[str]:
-    """Partners whose records may be used, best first: a partner named twice counts at its first place."""
+    """Partners whose records may be used, best first; of a repeated name the first place counts."""
     refused = set(blocked)
     return [name for name in dict.fromkeys(priority) if name not in refused]

@@ -13,7 +13,10 @@ class AccommodationsSettings(PipelineSettings):
     """Settings of the pipeline `accommodations`."""
 
     accommodations_max_messages: int = Field(
-        10, ge=1, le=10_000, description="messages that one run of accommodations_consolidate takes at the most"
+        10,
+        ge=1,
+        le=10_000,
+        description="maximum number of messages that one run of accommodations_consolidate receives",
     )
     accommodations_priority_table: str = Field(
         "partner_priority",
@@ -26,7 +29,7 @@ class AccommodationsSettings(PipelineSettings):
     accommodations_ledger_table: str = Field(
         "accommodations_ledger",
         pattern=r"^[A-Za-z0-9_.-]{3,255}$",
-        description="DynamoDB table of the files that were published and of the batch being published",
+        description="DynamoDB table of the published files and of the announced batch",
     )
     accommodations_memory_limit_mb: int = Field(
         2048, ge=256, description="memory of the engine before it spills to disk, MiB"

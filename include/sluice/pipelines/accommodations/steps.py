@@ -1,4 +1,4 @@
-"""One function a task: what the Dags of this pipeline call. Each can be run again and leaves the same."""
+"""One function a task: what the Dags of this pipeline call. Each is idempotent."""
 
 from __future__ import annotations
 
@@ -28,28 +28,26 @@ log = logging.getLogger(__name__)
 
 
 def collect(run_id: str, withdraw: Sequence[str] = ()) -> dict[str, int]:
-    """Publish the batch that a crashed run had announced, then take messages and find out which files they are about.
+    """Complete the announced batch of a crashed run, then receive messages and look up the files that they name.
 
-    The lists are read before the first message is received: without them no receive count is burnt.
+    The lists are read before the first message is received, so that missing lists do not increase receive counts.
 
     Args:
         run_id: of the run.
-        withdraw: accommodations whose records are taken out of the catalogue; the run has something to do then also
-            where no message waits.
+        withdraw: accommodations to remove from the catalogue; the run then has work even if no message waits.
 
-    Returns:
-        `messages`, `events_in`, `files` (to be read), `duplicate_events` and `quarantined_events`; an empty dict when
-        no message waited and the catalogue is what follows from candidates and lists.
+    Returns: `messages`, `events_in`, `files` (to be read), `duplicate_events` and `quarantined_events`; an empty dict
+    when no message waited and the catalogue is up to date.
 
     Raises:
-        PriorityListError: nothing can be decided; all messages are where they were.
+        PriorityListError: the lists are missing or invalid; no message was received.
     """
     run, settings = Run.of(PIPELINE, run_id), load_settings()
     table = settings.accommodations_ledger_table
     queue = WorkQueue(settings.accommodations_queue, object_keys(settings.landing_bucket, LANDING_PREFIX))
     found = storage.read_catalogue(table)
     if found.announced:
-        log.warning("run %s crashed while it published: its publication is completed", found.announced.run)
+        log.warning("run %s crashed during its publication, which is completed now", found.announced.run)
         publication.finish(settings, found.announced)
         found = storage.read_catalogue(table)
     if not withdraw and not found.number and not sqs.queue_depth(sqs.queue_url(queue.name)):
@@ -106,10 +104,10 @@ def consolidate(run_id: str) -> dict[str, int]:
 
 
 def check_outputs(run_id: str) -> GateResult:
-    """The gate of a batch: reads the measures of what is staged.
+    """The gate of a batch: reads its staged measures.
 
     Raises:
-        GateFailed: nothing of this run may be published, and the messages come back.
+        GateFailed: nothing is published, and the messages are delivered again.
     """
     run = Run.of(PIPELINE, run_id)
     measures = run.load(BATCH, Batch).measures
@@ -117,18 +115,17 @@ def check_outputs(run_id: str) -> GateResult:
 
 
 def publish(run_id: str, clock: Callable[[], datetime] = utc_now) -> Summary:
-    """Announce the batch, write its files, commit its tables, note what was published, delete the messages last.
+    """Announce the batch, write its files, commit its tables, record its files in the ledger, delete the messages last.
 
     Args:
         run_id: of the run, after `consolidate` and its gate.
         clock: tells the time (UTC), which names the output files.
 
-    Returns:
-        The tally of the run; records of partners on no list or blocked count as duplicates there, and by themselves as
-        `unlisted` and `blocked`; and `snapshots`: name of a table that changed -> id of its snapshot.
+    Returns: The tally of the run; records of unlisted or blocked partners are included in its duplicates, and also
+    counted as `unlisted` and `blocked`; and `snapshots`: name of a changed table -> id of its snapshot.
 
     Raises:
-        BatchTaken: another run published since this one began; the messages come back.
+        BatchTaken: another run published since this one began; the messages are delivered again.
         TablesChanged: see `publication.finish`.
     """
     run = Run.of(PIPELINE, run_id, clock)

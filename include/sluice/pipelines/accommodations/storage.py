@@ -1,9 +1,9 @@
-"""What the pipeline reads and writes, one service a function: S3 (partners' files) and DynamoDB (lists, ledger).
+"""Reads and writes of the pipeline, one service a function: S3 (partners' files) and DynamoDB (lists, ledger).
 
-The ledger table holds, beside each other (partition key `PK`):
+The ledger table holds two kinds of items (partition key `PK`):
 
-* `object#<address and version>`, a file that was published; forgotten after `LEDGER_DAYS`;
-* `#catalogue`: the number of the batch that was published last, and the batch that is being published.
+* `object#<address and version>`, a published file; expires after `LEDGER_DAYS`;
+* `#catalogue`: the number of the last published batch, and the announced batch.
 """
 
 from __future__ import annotations
@@ -23,24 +23,24 @@ from sluice.errors import TerminalError
 from sluice.pipelines.accommodations.records import PartnerFile
 
 LEDGER_DAYS = 90
-"""Longer than a message may wait in the queue, be a dead letter, and wait once more when it was sent back."""
+"""Longer than the retention of a message in the queue, as a dead letter, and in the queue again after a redrive."""
 
 CATALOGUE = {"PK": "#catalogue"}
 
 
 class PriorityListError(TerminalError):
-    """The priority list is missing, empty or no list of names; nothing can be decided without it."""
+    """The priority list is missing, empty or not a list of names; the rule cannot be applied without it."""
 
 
 class BatchTaken(TerminalError):
-    """Another run is publishing, or has published, since this one began."""
+    """Another run has announced or published a batch since this one began."""
 
 
 # S3
 
 
 def find_file(bucket: str, key: str) -> PartnerFile | None:
-    """The object under a key as it is now; None where it was deleted."""
+    """The current version of an object; None if it was deleted."""
     try:
         found = client("s3").head_object(Bucket=bucket, Key=key)
     except ClientError as error:
@@ -51,7 +51,7 @@ def find_file(bucket: str, key: str) -> PartnerFile | None:
 
 
 def fetch_files(files: Sequence[PartnerFile], folder: Path) -> list[Path]:
-    """Fetch just these versions, side by side; each is named by its place."""
+    """Fetch exactly these versions in parallel; each file is named by its index."""
     folder.mkdir(parents=True, exist_ok=True)
 
     def fetch(place: tuple[int, PartnerFile]) -> Path:
@@ -68,14 +68,14 @@ def fetch_files(files: Sequence[PartnerFile], folder: Path) -> list[Path]:
 
 
 def read_list(table: str, content_type: str) -> list[str] | None:
-    """A list of partners as of now, None where there is no such item.
+    """A list of partners (consistent read); None if the item does not exist.
 
     Args:
         table: the priority table.
         content_type: `PriorityList` or `BlockedList`.
 
     Raises:
-        PriorityListError: the item is no list of names.
+        PriorityListError: the item is not a list of names.
     """
     item = dynamodb.get_item(table, {"contentType": content_type})
     if item is None:
@@ -90,10 +90,10 @@ def read_list(table: str, content_type: str) -> list[str] | None:
 
 
 def read_lists(table: str) -> tuple[list[str], list[str]]:
-    """The priority list, best partner first, and the blocked partners, as of now.
+    """The priority list, best partner first, and the blocked partners (consistent read).
 
     Raises:
-        PriorityListError: there is no priority list, it is empty, or one of the two is no list of names.
+        PriorityListError: the priority list is missing or empty, or one of the two is not a list of names.
     """
     priority = read_list(table, "PriorityList")
     if not priority:
@@ -109,7 +109,7 @@ def write_list(table: str, content_type: str, names: Sequence[str], before: Sequ
     """Replace a list; one conditional write.
 
     Raises:
-        PriorityListError: someone else changed it since it was read as `before`.
+        PriorityListError: it was changed since it was read as `before`.
     """
     item = {"contentType": content_type, "partner_list": list(names)}
     new = dynamodb.Put(table, item, condition="attribute_not_exists(partner_list)")
@@ -117,8 +117,8 @@ def write_list(table: str, content_type: str, names: Sequence[str], before: Sequ
         new = dynamodb.Put(table, item, condition="partner_list = :before", values={":before": list(before)})
     if not dynamodb.write(new).is_written:
         raise PriorityListError(
-            f"someone else changed {content_type} of table {table} meanwhile: look at it with `sluice partners show`,"
-            " and do it again"
+            f"{content_type} of table {table} was changed meanwhile: check it with `sluice partners show`,"
+            " and repeat the command"
         )
 
 
@@ -126,7 +126,7 @@ def write_list(table: str, content_type: str, names: Sequence[str], before: Sequ
 
 
 def find_published(table: str, files: Sequence[PartnerFile]) -> set[PartnerFile]:
-    """Those of the files that were published before."""
+    """The files that were published before."""
 
     def is_published(file: PartnerFile) -> bool:
         return dynamodb.get_item(table, {"PK": ledger_key(file.source)}) is not None
@@ -135,7 +135,7 @@ def find_published(table: str, files: Sequence[PartnerFile]) -> set[PartnerFile]
 
 
 def record_published(table: str, sources: Sequence[str], number: int, at: datetime) -> None:
-    """Note that files were published; the same again for a retry."""
+    """Record that files were published; idempotent."""
     expiry = int((at + timedelta(days=LEDGER_DAYS)).timestamp())
     of_batch = {"batch_number": number, "TTL": expiry}
     in_parallel(
@@ -154,12 +154,12 @@ def ledger_key(source: str) -> str:
 
 @dataclass(frozen=True)
 class Announcement:
-    """A batch that a run began to publish; whoever finds it publishes it to its end, under the same names.
+    """An announced batch: any run that reads it completes its publication, under the same names.
 
     Attributes:
         run: the run whose staging holds it.
         number: of the batch.
-        first_microsecond: name of its first output file; the others follow by one.
+        first_microsecond: name of its first output file; the others are numbered consecutively.
         at: when it was announced (UTC).
     """
 
@@ -171,14 +171,14 @@ class Announcement:
 
 @dataclass(frozen=True)
 class Catalogue:
-    """What counts now.
+    """State of the publications.
 
     Attributes:
-        number: of the batch that was published last; 0 before the first.
-        announced: the batch that is being published, if any.
-        settled_run: the run whose batch was published to its end last.
-        settled_state: state of the two tables and of the lists then (`catalogue.Tables.state`).
-        last_microsecond: the greatest name of an output file that was reserved.
+        number: of the last published batch; 0 before the first.
+        announced: the announced batch, if any.
+        settled_run: the run of the last published batch.
+        settled_state: state of the two tables and of the lists after it (`catalogue.Tables.state`).
+        last_microsecond: the greatest reserved name of an output file.
     """
 
     number: int = 0
@@ -189,7 +189,7 @@ class Catalogue:
 
 
 def read_catalogue(table: str) -> Catalogue:
-    """What counts now."""
+    """The state of the publications (consistent read)."""
     item = dynamodb.get_item(table, CATALOGUE)
     return _catalogue(item) if item else Catalogue()
 
@@ -214,25 +214,25 @@ def _catalogue(item: dynamodb.Item) -> Catalogue:
 
 
 def announce(table: str, run: str, base: int, outputs: int, now: datetime) -> Announcement | None:
-    """Reserve the next number and the names of the output files, before anything of the batch is written.
+    """Announce a batch: reserve its number and the names of its output files, before its first write.
 
     Args:
         table: the ledger table.
         run: the run as a part of a key.
-        base: number of the batch whose tables this one was made on.
+        base: number of the batch on whose tables this one is based.
         outputs: number of output files.
-        now: the time (UTC), which names them unless names of that time are taken.
+        now: the time (UTC), which names them unless these names are reserved already.
 
     Returns:
-        The announcement, that of an earlier try where there was one; None when the batch was published to its end.
+        The announced batch, also if an earlier attempt announced it; None if it is published already.
 
     Raises:
-        BatchTaken: another run is publishing or has published since.
+        BatchTaken: another run has announced or published a batch since.
     """
     found = read_catalogue(table)
     if found.announced and found.announced.run == run:
         return found.announced
-    # Not a new batch of that run, which is made on the one that it published before.
+    # Not a new batch of that run, which would be based on its own previous one.
     if found.settled_run == run and base < found.number:
         return None
     if found.number != base or found.announced:
@@ -257,7 +257,7 @@ def announce(table: str, run: str, base: int, outputs: int, now: datetime) -> An
             names={"#number": "number"},
         )
     )
-    # An answer that got lost makes the client ask again, and then the announcement stands there already.
+    # If the response is lost, the client retries and finds the batch already announced.
     found = _catalogue(written.item)
     if not found.announced or found.announced.run != run:
         raise _taken(run, found)
@@ -267,20 +267,20 @@ def announce(table: str, run: str, base: int, outputs: int, now: datetime) -> An
 def _taken(run: str, found: Catalogue) -> BatchTaken:
     other = f"run {found.announced.run} is publishing" if found.announced else f"batch {found.number} came meanwhile"
     return BatchTaken(
-        f"batch of run {run} was not published: {other}. Nothing is lost; its messages come back, and the next run"
-        " takes them"
+        f"batch of run {run} was not published: {other}. Nothing is lost; its messages are delivered again to the next"
+        " run"
     )
 
 
 def settle(table: str, announcement: Announcement, state: str) -> None:
-    """Take the announcement back, now that all of the batch is published and its messages are deleted.
+    """Mark the announced batch as published, after its last write and the deletion of its messages.
 
-    Nothing to do where another worker has published it to its end.
+    No change if another worker has done so already.
 
     Args:
         table: the ledger table.
         announcement: of the batch.
-        state: of the two tables and of the lists that they were made under.
+        state: of the two tables and the lists after it (`catalogue.Tables.state`).
     """
     dynamodb.write(
         dynamodb.Update(

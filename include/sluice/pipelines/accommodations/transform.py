@@ -1,6 +1,6 @@
 """The rule of the pipeline on files: partners' files to packed output files. No AWS.
 
-The rule itself is SQL (`sql/consolidate.sql`), run here by DuckDB; `current` applies it to all files ever seen.
+The rule itself is SQL (`sql/consolidate.sql`), run here by DuckDB; `current` applies it to all files ever received.
 """
 
 from __future__ import annotations
@@ -33,42 +33,40 @@ if TYPE_CHECKING:
 SQL_FILE = resources.files("sluice.pipelines.accommodations") / "sql" / "consolidate.sql"
 
 LINE_BITS = 40
-"""A record is numbered by its file and its line: 2^40 lines a file, 2^23 files a batch."""
+"""Bits of a record id for the line: up to 2^40 lines a file, 2^23 files a batch."""
 
 BATCH_BYTES = 4 * 1024 * 1024
-"""Lines of the output fetched at a time, about."""
+"""Approximate number of output lines fetched at a time."""
 
 JUDGED = "judged"
 """Folder of what `read_files` leaves: the relation `judged` of the rule, in files each sorted by accommodation."""
 
 SORTED_BYTES = 64 * 1024 * 1024
-"""Records sorted at a time, when they are read and when they are written: far less than the memory limit, as the engine
-does not sort rows of many kilobytes in much less memory than they take."""
+"""Bytes of records sorted at a time, when reading and when writing: far below the memory limit, as the engine needs
+about the size of large rows in memory to sort them."""
 
 ROW_BYTES = 100
-"""What a record takes beside its text while it is sorted, about."""
+"""Approximate memory of a record while it is sorted, in addition to its text."""
 
 MARK_ROWS, MARKS_MIN = 64, 100
-"""Ranges are planned by every 64th accommodation of each of these files, and by 100 at the least."""
+"""Ranges are planned from every 64th accommodation of each of these files, at least 100."""
 
 JUDGED_GROUP_ROWS = 2_048
-"""Rows of a row group there: who reads a range of accommodations reads a few groups of each file."""
+"""Rows of a row group there: reading a range of accommodations reads a few groups of each file."""
 
 
 @dataclass(frozen=True)
 class Consolidated:
-    """What became of a batch.
+    """Result of a batch.
 
-    Attributes:
-        outputs: packed files, in order; lines sorted by accommodation_id.
-        ranges: SQL conditions that part the accommodations, in order, into ranges of about `SORTED_BYTES`.
-        rejected_path: JSON Lines as they go to quarantine; None when there is nothing.
-        counts: `records_in` = `published` + `duplicates` (older or of a lesser partner) + `unlisted` (partner on no
-            list, or only one of the two names is the canary's) + `blocked` + `quarantined`; `good` records and those
-            `usable` under the lists; and what the gate looks at: `distinct_ids` and `unusable` (of a partner that may
-            not be used) of the published lines, `largest_file_bytes`, `smallest_file_bytes`.
-        rejected: quarantined records by reason.
-        unknown_partners: of `unlisted` records, sorted: names on no list, and who used a name of the canary.
+    Attributes: outputs: packed files, in order; lines sorted by accommodation_id. ranges: SQL conditions that part the
+    accommodations, in order, into ranges of about `SORTED_BYTES`. rejected_path: JSON Lines as they go to quarantine;
+    None when there is nothing. counts: `records_in` = `published` + `duplicates` (older or of a lesser partner) +
+    `unlisted` (unlisted partner, or only one of the two names is the canary's) + `blocked` + `quarantined`; `good`
+    records and those `usable` under the lists; and the measures of the gate: `distinct_ids` and `unusable` (of a
+    blocked or unlisted partner) of the published lines, `largest_file_bytes`, `smallest_file_bytes`. rejected:
+    quarantined records by reason. unknown_partners: of `unlisted` records, sorted: unlisted names, and partners that
+    used the name of the canary.
     """
 
     outputs: list[Path]
@@ -81,16 +79,16 @@ class Consolidated:
 
 @contextmanager
 def consolidation(work_dir: Path, memory_limit_mb: int) -> Iterator[DuckDBPyConnection]:
-    """A DuckDB that takes the files of one batch: `read_files`, once or more, then `consolidate_batch`.
+    """Open a DuckDB for the files of one batch: call `read_files` once or more, then `consolidate_batch`.
 
     Args:
-        work_dir: folder for what spills.
+        work_dir: folder for spilled data.
         memory_limit_mb: memory before it spills, MiB.
     """
     with duckdb_connection(memory_limit_mb, work_dir / "spill") as connection:
         create_json_functions(connection)
         (work_dir / JUDGED).mkdir()
-        # Files and not a table: memory holds only what a query asks for.
+        # Files and not a table: only the columns and rows of a query are in memory.
         connection.execute(
             "CREATE TABLE files (file_id INTEGER, source VARCHAR, object_key VARCHAR, modified_at BIGINT);"
             "CREATE TABLE marks (accommodation_id VARCHAR, size_bytes BIGINT);"
@@ -106,15 +104,15 @@ def consolidation(work_dir: Path, memory_limit_mb: int) -> Iterator[DuckDBPyConn
 def read_files(
     connection: DuckDBPyConnection, work_dir: Path, files: Mapping[int, tuple[PartnerFile, Path]]
 ) -> tuple[dict[int, int], dict[int, Flaw]]:
-    """Judge every line or element of some files; of a file that cannot be read nothing counts.
+    """Validate every line or element of some files; an unreadable file adds nothing.
 
     Args:
         connection: of `consolidation`.
         work_dir: its folder.
-        files: place of a file among those of the batch by age (`records.by_age`) -> what it is, where its bytes are.
+        files: place of a file among those of the batch by age (`records.by_age`) -> the file and its local path.
 
     Returns:
-        Place -> number of its records, good or bad (blank lines are none); and place -> why nothing of it can be taken.
+        Place -> number of its records, good or bad (without blank lines); and place -> why the file is unreadable.
     """
     flaws: dict[int, Flaw] = {}
     batches: list[Iterator[pa.RecordBatch]] = []
@@ -148,10 +146,10 @@ def read_files(
 
 
 def _open(path: Path, first: int) -> Iterator[pa.RecordBatch]:
-    """The records of a file as text, numbered from `first`, some at a time.
+    """The records of a file as text in batches, numbered from `first`.
 
     Raises:
-        UnreadableFile: its form says that nothing of it can be taken.
+        UnreadableFile: its format is not readable.
     """
     if detect_format(path) == "lines":
         return line_batches(path, first)
@@ -159,7 +157,8 @@ def _open(path: Path, first: int) -> Iterator[pa.RecordBatch]:
 
 
 def _judge(connection: DuckDBPyConnection, batches: Iterator[pa.RecordBatch], folder: Path) -> list[Path]:
-    """Write the relation `judged` of some records, one sorted file for each `SORTED_BYTES` of them; gives the files."""
+    """Write the relation `judged` of some records, one sorted file for each `SORTED_BYTES` of them; returns the
+    files."""
     query = read_queries(SQL_FILE)["judged"]
     written: list[Path] = []
     first = sum(1 for _ in folder.iterdir())
@@ -180,7 +179,7 @@ def _judge(connection: DuckDBPyConnection, batches: Iterator[pa.RecordBatch], fo
 
 
 def _tables(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.Table]:
-    """Batches in tables of about `SORTED_BYTES`; one is read while the one before is worked on."""
+    """Batches in tables of about `SORTED_BYTES`; the next is read while one is processed."""
     import pyarrow as pa
 
     def read() -> list[pa.RecordBatch]:
@@ -205,14 +204,14 @@ def _sorted_bytes(lines: pa.RecordBatch | pa.Table) -> int:
 def consolidate_batch(
     connection: DuckDBPyConnection, priority: Sequence[str], blocked: Sequence[str], out_dir: Path
 ) -> Consolidated:
-    """Apply the rule to the files that were read, and pack the result.
+    """Apply the rule to the files read before, and pack the result.
 
     The same files and lists give the same bytes.
 
     Args:
         connection: of `consolidation`.
         priority: partners that may be used, best first (`records.usable_partners`).
-        blocked: partners that may not, for the count.
+        blocked: blocked partners, for the count.
         out_dir: new folder for the output files.
     """
     out_dir.mkdir(parents=True)
@@ -275,9 +274,9 @@ def _plan_ranges(connection: DuckDBPyConnection) -> list[str]:
 def _output_lines(
     connection: DuckDBPyConnection, ranges: Sequence[str], priority: Sequence[str], counts: Counter[str]
 ) -> Iterator[pa.Array]:
-    """The lines of the result with their newlines, in order, some at a time; counts them on the way.
+    """The lines of the result with their newlines, in order, in batches; also counts them.
 
-    Leaves the newest records of all ranges in the table `newest_records`.
+    Fills the table `newest_records` with the newest records of all ranges.
     """
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -305,7 +304,7 @@ def _output_lines(
             " ORDER BY judged.accommodation_id"
         ).to_arrow_reader(rows)
         for lines, ids, partners in (batch.columns for batch in reader):
-            # In order, so each is greater than the one before, unless it is there twice.
+            # Sorted, so each is greater than the one before, unless it is a duplicate.
             before = pa.concat_arrays([last_id, ids[:-1]])
             counts["distinct_ids"] += pc.sum(pc.greater(ids, before).fill_null(True)).as_py()
             counts["unusable"] += len(ids) - pc.sum(pc.is_in(partners, usable)).as_py()
@@ -338,7 +337,7 @@ def _write_rejected(connection: DuckDBPyConnection, path: Path) -> None:
 
 
 def _count_good(connection: DuckDBPyConnection, blocked: Sequence[str]) -> tuple[Counter[str], list[str]]:
-    """Good records by what may become of them, and names of partners with unlisted ones."""
+    """Good records by usability, and names of partners with unlisted ones."""
     by_partner = connection.execute(
         "SELECT partner_name, count(*), partner_name IN (SELECT partner_name FROM priority)"
         " AND NOT is_reserved(accommodation_id, partner_name) FROM judged"

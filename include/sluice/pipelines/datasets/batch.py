@@ -1,4 +1,4 @@
-"""What one step of the pipeline stages and the next one reads."""
+"""Documents that one step of the pipeline stages for the next one."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from sluice.pipelines.datasets.storage import Version
 
 @dataclass(frozen=True)
 class Collected:
-    """What `collect` stages.
+    """Result of `collect`.
 
     Attributes:
-        receipts: of the messages that named the files; None where a person did.
+        receipts: of the messages that named the files; None for a run with a `source`.
         keys: of the files in the landing bucket, each once.
     """
 
@@ -27,11 +27,11 @@ class StagedOutput:
     """The aggregate of a file.
 
     Attributes:
-        staged: its key.
-        key: that it is published under.
+        staged: its key in staging.
+        key: key to publish it under.
         accepted: rows of the file in it.
         version: of the file.
-        expected_etag: of the output that was published before the file was read; None where there was none.
+        expected_etag: ETag of the output published before the file was read; None for none.
     """
 
     staged: str
@@ -43,14 +43,14 @@ class StagedOutput:
 
 @dataclass(frozen=True)
 class FileResult:
-    """What became of a file: aggregated, rejected as a whole, or neither where it is unchanged.
+    """Result of a file: aggregated, rejected as a whole, or neither if it is unchanged.
 
     Attributes:
         address: of the file.
-        records_in: its rows; a file that is rejected unread counts as one.
-        quarantined: those that were rejected.
+        records_in: number of its rows; a file that is rejected unread counts as one.
+        quarantined: number of rejected rows.
         output: its aggregate.
-        rejection: why it is rejected as a whole.
+        rejection: reason if it is rejected as a whole.
     """
 
     address: str

@@ -1,7 +1,6 @@
-"""The records of a CSV file, whatever is in it: one bad record is given up alone.
-
-A block in which each line is a record is parsed by Arrow; any other one record by record. What a record is, both take
-from `sluice.pipelines.datasets.framing`.
+"""Parses the records of a CSV file; a bad record does not affect the others.  A block in which each line is a record is
+parsed by Arrow; any other one record by record. Both use the definition of a record in
+`sluice.pipelines.datasets.framing`.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ _UTF_16_OR_32 = (b"\xff\xfe", b"\xfe\xff", b"\x00\x00\xfe\xff")
 
 
 class RejectedRow(NamedTuple):
-    """A record that is rejected, at its first line."""
+    """A rejected record, identified by its first line."""
 
     line: int
     reason: Reason
@@ -37,11 +36,11 @@ class RejectedRow(NamedTuple):
 
 @dataclass
 class ParsedBlock:
-    """Records of one block. Blank ones may be in the table, see `is_blank`.
+    """Records of one block. The table may contain blank ones, see `is_blank`.
 
     Attributes:
         table: `line` (int64) and `USED_COLUMNS` as text.
-        rejected: records that are not in the table, by line.
+        rejected: rejected records by line, which are not in the table.
     """
 
     table: pa.Table
@@ -60,7 +59,7 @@ def read_header(file: BinaryIO) -> list[str]:
         rest = file.read(HEADER_MAX_BYTES)
         if rest.strip():
             raise RejectedRecord(Reason.WRONG_HEADER, f"line 1 is empty: it must name {', '.join(COLUMNS)}")
-        raise RejectedRecord(Reason.EMPTY_FILE, "the file is empty: not even a header")
+        raise RejectedRecord(Reason.EMPTY_FILE, "the file is empty, without a header")
     try:
         text = line.removeprefix(_BOM).decode()
     except UnicodeDecodeError:
@@ -70,7 +69,7 @@ def read_header(file: BinaryIO) -> list[str]:
     try:
         names = next(csv.reader([text.rstrip("\r\n")], strict=True))
     except csv.Error as error:
-        raise RejectedRecord(Reason.WRONG_HEADER, f"line 1 is no CSV: {error}") from None
+        raise RejectedRecord(Reason.WRONG_HEADER, f"line 1 is not CSV: {error}") from None
     if sorted(names) != sorted(COLUMNS):
         raise RejectedRecord(Reason.WRONG_HEADER, _difference(names))
     return names
@@ -79,11 +78,13 @@ def read_header(file: BinaryIO) -> list[str]:
 def _check_format(start: bytes) -> None:
     name = other_format(start)
     if name:
-        raise RejectedRecord(Reason.NOT_CSV, f"the file is {name} and not CSV, whatever its name says")
+        raise RejectedRecord(Reason.NOT_CSV, f"the file is {name}, not CSV")
     if start.startswith(_UTF_16_OR_32):
         raise RejectedRecord(Reason.NOT_UTF8, "the file is UTF-16 or UTF-32: save it as UTF-8")
     if b"\0" in start:
-        raise RejectedRecord(Reason.NOT_UTF8, "line 1 holds NUL bytes: the file is binary, or UTF-16 without its mark")
+        raise RejectedRecord(
+            Reason.NOT_UTF8, "line 1 holds NUL bytes: the file is binary, or UTF-16 without a byte order mark"
+        )
 
 
 def _difference(names: Sequence[str]) -> str:
@@ -92,7 +93,7 @@ def _difference(names: Sequence[str]) -> str:
     repeated = [name for name in dict.fromkeys(names) if names.count(name) > 1 and name in COLUMNS]
     parts = [
         f"{what} {', '.join(repr(name[:40]) for name in found[:10])}"
-        for what, found in (("lacks", missing), ("has beside them", further), ("has twice", repeated))
+        for what, found in (("lacks", missing), ("has unknown columns", further), ("has twice", repeated))
         if found
     ]
     return f"line 1 must name {', '.join(COLUMNS)}; it {' and '.join(parts)}"
@@ -107,9 +108,9 @@ def parse_block(block: Block, names: Sequence[str]) -> ParsedBlock:
 
 
 def _is_for_arrow(data: bytes) -> bool:
-    """Whether Arrow ends lines where we do, and takes each byte for what it is.
+    """Whether Arrow splits a block into the same records.
 
-    To Arrow a bare CR ends a row, and a byte order mark is none of the first field's bytes.
+    For Arrow a bare CR ends a row, and a byte order mark is not part of the first field.
     """
     if data.startswith(_BOM) or (b"\r" in data and data.count(b"\r") != data.count(b"\r\n")):
         return False
@@ -123,7 +124,7 @@ def _is_for_arrow(data: bytes) -> bool:
 
 
 def _parse_lines(block: Block, names: Sequence[str]) -> ParsedBlock | None:
-    """Parse a block in which each line is a record; None where Arrow finds other rows."""
+    """Parse a block in which each line is a record; None if Arrow finds other rows."""
     import numpy as np
     import pyarrow as pa
     from pyarrow import csv as arrow_csv
@@ -138,7 +139,7 @@ def _parse_lines(block: Block, names: Sequence[str]) -> ParsedBlock | None:
     try:
         table = arrow_csv.read_csv(
             pa.BufferReader(block.data),
-            # In one piece: rows are numbered through it.
+            # In one piece, as rows are numbered consecutively.
             read_options=arrow_csv.ReadOptions(use_threads=False, column_names=names, block_size=len(block.data) + 1),
             parse_options=arrow_csv.ParseOptions(ignore_empty_lines=False, invalid_row_handler=note),
             convert_options=arrow_csv.ConvertOptions(
@@ -163,7 +164,7 @@ def _parse_lines(block: Block, names: Sequence[str]) -> ParsedBlock | None:
 
 
 def _parse_records(block: Block, names: Sequence[str]) -> ParsedBlock:
-    """Parse record by record: quoted fields over several lines, quotes never closed, bytes that are no text."""
+    """Parse record by record: multi-line quoted fields, unclosed quotes, bytes that are not UTF-8."""
     lines: list[int] = []
     rows: list[list[str]] = []
     rejected: list[RejectedRow] = []
@@ -195,7 +196,7 @@ def _parse_records(block: Block, names: Sequence[str]) -> ParsedBlock:
 _FAULTS = {
     Reason.UNCLOSED_QUOTE: f"a quote is not closed, before a comma or a line end, within {RECORD_MAX_LINES} lines and"
     f" {RECORD_MAX_BYTES} bytes",
-    Reason.RECORD_TOO_LONG: f"the line is longer than {RECORD_MAX_BYTES} bytes; only its beginning is kept",
+    Reason.RECORD_TOO_LONG: f"the line is longer than {RECORD_MAX_BYTES} bytes; only its beginning is stored",
 }
 
 
@@ -242,7 +243,7 @@ def _table(lines: list[int], rows: list[list[str]], names: Sequence[str]) -> pa.
 
 
 def is_blank(record: bytes) -> bool:
-    """Whether a row holds nothing: an empty line, or what a spreadsheet leaves below its last row. It is no record."""
+    """Whether a row is blank: an empty line, or an empty row of a spreadsheet. It does not count as a record."""
     return not record.strip(b", \t\r\n")
 
 

@@ -9,7 +9,7 @@ from sluice.core.console import Column, print_json_lines, print_table
 
 @click.group()
 def datasets() -> None:
-    """CSV in, aggregated parquet out."""
+    """Published datasets: aggregates of CSV files."""
 
 
 @datasets.command("list")
@@ -23,7 +23,7 @@ def list_datasets(as_json: bool) -> None:
         print_json_lines(found)
         return
     if not found:
-        click.echo("no dataset is published yet: `sluice produce dataset` drops a sample off")
+        click.echo("no dataset is published yet: `sluice produce dataset` uploads a sample")
         return
     columns = (
         Column("name"),
@@ -40,7 +40,7 @@ def list_datasets(as_json: bool) -> None:
 @click.option("--limit", default=20, show_default=True, type=click.IntRange(min=0), help="Rows to print.")
 @click.option("--json", "as_json", is_flag=True, help="Print rows as JSON Lines instead of a table.")
 def show(name: str, limit: int, as_json: bool) -> None:
-    """The published dataset NAME, and which source it was made of."""
+    """The published dataset NAME and its source."""
     from urllib.parse import unquote
 
     from sluice.pipelines.datasets.storage import read_output

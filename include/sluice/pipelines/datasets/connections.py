@@ -1,4 +1,4 @@
-"""Connections of a download: to public addresses only, and all of it within one time limit."""
+"""Connections of a download: to public addresses only, with one total time limit."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 
 
 class UrlUnreachable(SluiceError):
-    """No whole answer came; another try may get one."""
+    """No complete response; a retry may succeed."""
 
 
 class UrlRefused(TerminalError):
-    """The answer is not one that can be used; another try would not change that."""
+    """The response cannot be used; a retry would not help."""
 
 
 class TimeLimit:
-    """The time that one download may take.
+    """Time limit of one download.
 
     Args:
         seconds: from now.
@@ -43,7 +43,7 @@ class TimeLimit:
         return time.monotonic() > self._end - 0.01
 
     def wait_seconds(self, timeout: float | None) -> float:
-        """How long the next step may wait: `timeout` seconds, but no longer than the time that is left.
+        """Timeout of the next step: `timeout` seconds, at most the remaining time.
 
         Raises:
             httpcore.TimeoutException: no time is left.
@@ -55,12 +55,12 @@ class TimeLimit:
 
 
 class LimitedTransport(httpx.BaseTransport):
-    """Requests of httpx over such connections; raises the errors of httpcore.
+    """Transport of httpx over these connections; raises the errors of httpcore.
 
     Args:
         limit: for all requests together.
         allow_private: also connect to addresses that are not public.
-        tls: who is trusted.
+        tls: TLS context with the trusted authorities.
     """
 
     def __init__(self, limit: TimeLimit, tls: ssl.SSLContext, *, allow_private: bool) -> None:
@@ -97,9 +97,9 @@ class _Body(httpx.SyncByteStream):
 
 
 class _LimitedBackend(httpcore.NetworkBackend):
-    """Resolves names itself, so that the address that was checked is the one that is connected to.
+    """Resolves names itself, so that it connects to the address that was checked.
 
-    httpcore keeps the name for SNI and for the check of the certificate.
+    httpcore uses the name for SNI and for the check of the certificate.
     """
 
     def __init__(self, limit: TimeLimit, *, allow_private: bool) -> None:
@@ -130,7 +130,7 @@ class _LimitedBackend(httpcore.NetworkBackend):
 
 
 class _LimitedStream(httpcore.NetworkStream):
-    """A connection on which no step waits longer than the limit allows; of TLS, a step is a whole record."""
+    """A connection with the time limit on each step; a step of TLS is a whole record."""
 
     def __init__(self, stream: httpcore.NetworkStream, limit: TimeLimit) -> None:
         self._stream = stream
@@ -156,11 +156,11 @@ class _LimitedStream(httpcore.NetworkStream):
 
 
 def resolve(host: str, port: int, timeout_seconds: float) -> list[str]:
-    """All addresses of a host, each once, in the order in which to try them.
+    """All distinct addresses of a host, in order of preference.
 
     Raises:
         httpcore.ConnectTimeout: the resolver took longer than `timeout_seconds`.
-        httpcore.ConnectError: it knows no such name.
+        httpcore.ConnectError: the name cannot be resolved.
     """
     answers: queue.SimpleQueue[list[str] | Exception] = queue.SimpleQueue()
 
@@ -171,7 +171,7 @@ def resolve(host: str, port: int, timeout_seconds: float) -> list[str]:
         except (OSError, UnicodeError) as error:
             answers.put(error)
 
-    # The resolver of the system has no time limit of its own.
+    # The resolver of the system has no timeout of its own.
     threading.Thread(target=look_up, daemon=True).start()
     try:
         answer = answers.get(timeout=timeout_seconds)
@@ -183,7 +183,7 @@ def resolve(host: str, port: int, timeout_seconds: float) -> list[str]:
 
 
 def check_public(host: str, addresses: list[str]) -> None:
-    """Refuse a host of which one address is not public.
+    """Refuse a host if one of its addresses is not public.
 
     Raises:
         UrlRefused: names the host and the address.
@@ -197,7 +197,8 @@ def check_public(host: str, addresses: list[str]) -> None:
 
 
 def is_public(address: str) -> bool:
-    """Whether an IP address belongs to the public Internet; of one that carries an IPv4 address, that one decides."""
+    """Whether an IP address belongs to the public Internet; for an IPv6 address with an embedded IPv4 address, the
+    latter decides."""
     ip = ipaddress.ip_address(address)
     if isinstance(ip, ipaddress.IPv6Address):
         inner = ip.ipv4_mapped or ip.sixtofour

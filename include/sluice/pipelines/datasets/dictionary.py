@@ -1,4 +1,4 @@
-"""What the pipeline publishes and keeps, field by field (docs/tables.md)."""
+"""Data dictionary of the pipeline (docs/tables.md)."""
 
 from sluice.core.dictionary import Collection, Field
 
@@ -14,7 +14,7 @@ COLLECTIONS = (
             Field("memory_max", "int16", "greatest `memory` of its rows"),
             Field("memory_count", "int64", "accepted rows"),
             Field("percentage_max", "double", "greatest `percentage` of its rows, 0 to 1"),
-            Field("percentage_avg", "double", "mean of `percentage` of its rows, 0 to 1; of an exact sum"),
+            Field("percentage_avg", "double", "mean of `percentage` of its rows, 0 to 1; from an exact sum"),
             Field("ratio_max", "double", "greatest `ratio` of its rows"),
         ),
         ("datasets_aggregate",),

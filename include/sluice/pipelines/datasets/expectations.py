@@ -24,11 +24,11 @@ COLUMNS = (
 """Measures of one staged file, one row each."""
 
 QUARANTINED_SHARE_MAX = 0.1
-"""More is published, with a warning: the producer of the file should know."""
+"""A larger share is published with a warning for the producer of the file."""
 
 
 def dataset_expectations() -> list[Expectation]:
-    """What each staged file must show before it is published."""
+    """Expectations on each staged file before it is published."""
     from great_expectations import expectations as gxe
     from great_expectations.expectations.metadata_types import FailureSeverity
 

@@ -1,4 +1,4 @@
-"""What a file is that is not CSV, told by its first bytes."""
+"""Detects the format of files other than CSV by their first bytes."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _MAGIC = {
 _HTML = (b"<!doctype html", b"<html")
 
 START_BYTES = 1024
-"""So many first bytes are enough to tell."""
+"""Number of first bytes needed."""
 
 
 def other_format(start: bytes) -> str | None:
-    """The format that a file has which begins with these bytes; None where it may be CSV."""
+    """The format of a file that begins with these bytes; None if it may be CSV."""
     for magic, name in _MAGIC.items():
         if start.startswith(magic):
             return name

@@ -1,4 +1,4 @@
-"""Where a record of a CSV file ends: the one definition, and the file cut into blocks of whole records by it.
+"""Definition of a record of a CSV file, and splitting a file into blocks of whole records.
 
 A record ends at a line feed (LF) that is not within a quoted field, or at the end of the file.
 
@@ -7,13 +7,13 @@ A record ends at a line feed (LF) that is not within a quoted field, or at the e
 * A quote at the start of a field opens a quoted field, `""` in it is a quote, and the next quote closes it. Text
   between the closing quote and the comma belongs to the field. A quote elsewhere is data.
 * A line whose quoted fields are all closed is a record.
-* A line that ends within a quoted field goes on in the next ones. The quote that closes such a field must have a comma
-  or the line end behind it, blanks aside. Where it has something else, or the record would be longer than
-  `RECORD_MAX_LINES` or `RECORD_MAX_BYTES`, or the file ends, the quote was never closed: the first line alone is
-  rejected, and the next line begins a record.
-* A line longer than `RECORD_MAX_BYTES` is rejected alone.
+* A line that ends within a quoted field is continued by the next ones. The quote that closes such a field must be
+  followed by a comma or the line end, blanks aside. If not, or if the record would be longer than `RECORD_MAX_LINES` or
+  `RECORD_MAX_BYTES`, or if the file ends, the quote is unclosed: only the first line is rejected, and the next line
+  begins a record.
+* Of a line longer than `RECORD_MAX_BYTES`, only that line is rejected.
 
-So the verdict on a record depends neither on the block in which it is read nor on its neighbours (docs/decisions/0019).
+So whether a record is accepted depends neither on its block nor on other records (docs/decisions/0019).
 """
 
 from __future__ import annotations
@@ -33,19 +33,19 @@ RECORD_MAX_LINES = 100
 BLOCK_BYTES = 8 * 1024 * 1024
 
 BLOCK_MAX_LINES = 200_000
-"""Lines of a block: bounds the memory of its records where they are short."""
+"""Maximum lines of a block: bounds the memory of short records."""
 
 SHOWN_BYTES = 16 * 1024
-"""Beginning of a record that is kept when it is rejected."""
+"""Bytes of a rejected record that are stored."""
 
 _CHECKED_BYTES = 1024 * 1024
-"""Bytes whose quotes are looked at together."""
+"""Bytes whose quotes are processed together."""
 
 # Possessive throughout, so linear in the length of a line.
 _QUOTED = rb'[^"]*+(?:""[^"]*+)*+'
 _FIELD = rb'(?:"' + _QUOTED + rb'"[^,]*+|[^",][^,]*+|)'
 _LINE = re.compile(rb"(?:" + _FIELD + rb',)*+(?P<open>"' + _QUOTED + rb"\Z)?+")
-"""A line from its start, or from behind the comma of a field."""
+"""A line from its start, or from after the comma of a field."""
 
 _GOES_ON = re.compile(_QUOTED + rb"\Z")
 """A line within a quoted field, from its start to its end."""
@@ -60,8 +60,8 @@ class Record(NamedTuple):
 
     Attributes:
         line: number of its first line in the file; the header is line 1.
-        start, end: its bytes in the data of the block, without the LF; the beginning of one that is too long.
-        fault: why it cannot be read: `unclosed_quote` or `record_too_long`; None where it can.
+        start, end: its bytes in the data of the block, without the LF; only the beginning of one that is too long.
+        fault: why it cannot be read: `unclosed_quote` or `record_too_long`; None if it can.
     """
 
     line: int
@@ -76,7 +76,7 @@ class Block(NamedTuple):
     Attributes:
         data: their bytes; the last one of a file may have no line end.
         first_line: number of the first line in the file.
-        records: where they are; None where each line is a record.
+        records: their positions; None if each line is a record.
     """
 
     data: bytes
@@ -89,7 +89,7 @@ def read_blocks(file: BinaryIO, block_bytes: int = BLOCK_BYTES) -> Iterator[Bloc
 
     Args:
         file: at the start of line 2.
-        block_bytes: read at once, and more only where not even one record is in it.
+        block_bytes: read at once; more only if it does not contain a whole record.
     """
     line, rest, is_all = 2, b"", False
     wanted = block_bytes
@@ -106,7 +106,7 @@ def read_blocks(file: BinaryIO, block_bytes: int = BLOCK_BYTES) -> Iterator[Bloc
             line += lines
             rest, wanted = rest[len(block.data) :], block_bytes
         elif len(rest) <= RECORD_MAX_BYTES:
-            # Twice as much: a record that is much longer than a block is not looked at many times.
+            # Twice as much, so that a record much longer than a block is scanned few times.
             wanted = max(block_bytes, 2 * len(rest))
         else:
             shown = rest[:SHOWN_BYTES]
@@ -116,18 +116,18 @@ def read_blocks(file: BinaryIO, block_bytes: int = BLOCK_BYTES) -> Iterator[Bloc
 
 
 def _skip_line(file: BinaryIO) -> None:
-    """Read on behind the next LF."""
+    """Read on to the next LF."""
     while (data := file.readline(BLOCK_BYTES)) and not data.endswith(b"\n"):
         pass
 
 
 def _first_block(data: bytes, line: int, is_all: bool) -> tuple[Block | None, int]:
-    """The whole records that some bytes begin with and their lines; None where the end of not even one is in them.
+    """The whole records at the beginning of some bytes, and their lines; None if they contain no whole record.
 
     Args:
         data: from the start of a record.
         line: its number.
-        is_all: nothing follows in the file.
+        is_all: whether the file ends with them.
     """
     lines = data.count(b"\n")
     if lines < BLOCK_MAX_LINES:
@@ -149,7 +149,7 @@ def _has_long_line(data: bytes) -> bool:
 
 
 def _each_line_is_whole(data: bytes) -> bool:
-    """Whether each line is a record; no answer (False) where there are quotes that neither open nor close a field."""
+    """Whether each line is a record; False also if undecided, with quotes that neither open nor close a field."""
     import numpy as np
 
     start = 0
@@ -161,7 +161,7 @@ def _each_line_is_whole(data: bytes) -> bool:
         quotes = np.flatnonzero(found == ord('"'))
         if not end or len(quotes) % 2:
             return False
-        # While each is at the start of a field or the second of a pair, they take turns to open and to close.
+        # If each is at the start of a field or the second of a pair, they open and close fields in turn.
         opening = quotes[::2]
         before = found[np.maximum(opening, 1) - 1]
         newlines = np.flatnonzero(found == ord("\n"))
@@ -177,13 +177,13 @@ def _each_line_is_whole(data: bytes) -> bool:
 def _split(data: bytes, first_line: int, is_all: bool) -> tuple[Block | None, int]:
     """As `_first_block`, line by line."""
     ends = [each.start() for each in islice(_LINE_END.finditer(data), BLOCK_MAX_LINES)]
-    # Behind the last of so many lines the data goes on; the next block begins where these leave off.
+    # More data follows after these lines; the next block begins there.
     has_more_lines = len(ends) == BLOCK_MAX_LINES and ends[-1] + 1 < len(data)
     if is_all and not has_more_lines and not data.endswith(b"\n"):
         ends.append(len(data))
     records: list[Record] = []
     index = start = 0
-    # The first line that may end the quoted field, and whether it does: no line is looked at for two records.
+    # The first line that may end the quoted field, and whether it does: no line is scanned for two records.
     ahead, closes = 0, None
     while index < len(ends):
         last, end, fault = index, ends[index], None
@@ -220,7 +220,7 @@ def _is_open(data: bytes, start: int, end: int) -> bool:
 
 
 def _closes(data: bytes, start: int, end: int) -> bool | None:
-    """Whether the quoted field in which a line begins, and its record, end in it; None where neither is told."""
+    """Whether the quoted field in which a line begins, and its record, end in the line; None if undecided."""
     if data.find(b'"', start, end) < 0 or _GOES_ON.match(data, start, end):
         return None
     found = _CLOSES.match(data, start, end)

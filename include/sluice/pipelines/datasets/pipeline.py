@@ -1,4 +1,4 @@
-"""What the pipeline declares."""
+"""Declaration of the pipeline."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def pipeline(settings: Settings) -> Pipeline:
                 "dataset_files",
                 f"s3://{settings.landing_bucket}/datasets",
                 "csv",
-                "Datasets as they are dropped off",
+                "Datasets as uploaded",
             ),
             Asset(
                 "datasets",

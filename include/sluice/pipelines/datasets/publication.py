@@ -1,4 +1,4 @@
-"""Which source an output belongs to, and its publication in one conditional request (docs/decisions/0011)."""
+"""Ownership of an output by a source, and its publication in one conditional request (docs/decisions/0011)."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ log = logging.getLogger(__name__)
 
 
 class PublishedMeanwhile(TerminalError):
-    """Someone else published the output while this run worked on a URL, whose versions nobody can put in order."""
+    """Another run published the output meanwhile; versions of a URL cannot be ordered."""
 
 
 def check_owner(source: Source, published: Published) -> None:
-    """Raises RejectedRecord, reason `name_taken`, where an output was made of another source."""
+    """Raise RejectedRecord, reason `name_taken`, if an output belongs to another source."""
     if published.source != source.encoded_address:
         raise RejectedRecord(
             Reason.NAME_TAKEN,
@@ -33,10 +33,9 @@ def check_owner(source: Source, published: Published) -> None:
 def publish_output(
     settings: Settings, source: Source, file: FileResult, output: StagedOutput, *, take_over: bool
 ) -> bool:
-    """Publish one file in one conditional request; whether it was, or a newer version of its source is there.
-
-    The output must be the one that was there before the source was read. Where it is another one, the source is looked
-    at again, after the output: while it is still the version in hand, nothing newer can have been published.
+    """Publish one file in one conditional request; returns whether it was published, not superseded by a newer version.
+    The output must be the one that existed before the source was read. If it is another one, the source is checked
+    again after the output: if it is still the same version, no newer one can have been published.
     (docs/decisions/0011.)
 
     Raises:
@@ -57,8 +56,8 @@ def publish_output(
                 check_owner(source, found)
             if source.is_url:
                 raise PublishedMeanwhile(
-                    f"{output.key} was published by another run while this one worked: trigger it again if"
-                    f" {source.address} is to be there"
+                    f"{output.key} was published by another run meanwhile: trigger it again if"
+                    f" {source.address} should be published"
                 )
             if storage.read_version(settings.landing_bucket, source.location) != version:
                 log.info("%s was replaced since it was read: its newer version is published instead", source.address)

@@ -10,7 +10,7 @@ from urllib.parse import quote, unquote, urlsplit
 from sluice.errors import TerminalError
 
 SOURCE_PREFIX = "datasets/"
-"""Where others drop their files in the landing bucket."""
+"""Prefix of incoming files in the landing bucket."""
 
 OUTPUT_PREFIX = "curated/datasets/"
 
@@ -18,17 +18,17 @@ COLUMNS = ("id", "class", "memory", "percentage", "ratio", "fob", "dp", "recover
 """The header of a file: these names, each once, in any order."""
 
 USED_COLUMNS = ("memory", "percentage", "ratio", "dp", "recovered")
-"""Columns that decide about a row; of the others any text will do."""
+"""Columns that are validated; the others may hold any text."""
 
 KEY_MAX_BYTES = 1024
-"""What S3 allows for a key."""
+"""Maximum length of a key of S3."""
 
 ADDRESS_MAX_LENGTH = 1500
-"""Of an address in percent-encoding: the output remembers it in its metadata, which S3 holds to 2 KB."""
+"""Maximum length of an address in percent-encoding, which is in the metadata of the output (at most 2 KB in S3)."""
 
 
 class Reason(StrEnum):
-    """Why a row or a whole file was rejected: stable codes for the quarantine."""
+    """Reasons to reject a row or a whole file: stable codes for the quarantine."""
 
     # a row
     WRONG_COLUMN_COUNT = "wrong_column_count"
@@ -66,22 +66,18 @@ DETAILS = {
     Reason.RECOVERED_OUT_OF_RANGE: "recovered {} is not between -128 and 127",
     Reason.MISSING_DP: "dp is empty",
 }
-"""What a person reads of a value that breaks its rule."""
+"""Messages for invalid values."""
 
 
 class BadSource(TerminalError):
-    """The parameter `source` names nothing that can be read."""
+    """The parameter `source` is not a valid address."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """Where one file comes from.
-
-    Attributes:
-        address: who the file is, for messages and for who owns an output: `s3://bucket/key`, or the URL without its
-            query, which may hold a signature.
-        location: what to read: the key, or the whole URL.
-        is_url: an https URL and not an object of the landing bucket.
+    """Address of one source file.  Attributes: address: identifies the file in messages and as the owner of an output:
+    `s3://bucket/key`, or the URL without its query, which may hold a signature. location: where to read it: the key, or
+    the whole URL. is_url: an https URL and not an object of the landing bucket.
     """
 
     address: str
@@ -103,12 +99,12 @@ class Source:
 
     @property
     def encoded_address(self) -> str:
-        """The address as the metadata of S3 may hold it."""
+        """The address in the encoding of S3 metadata."""
         return quote(self.address, safe="/:")
 
     @property
     def has_usable_name(self) -> bool:
-        """Whether the output can have a key, and its metadata the address."""
+        """Whether key of the output and address are within the limits of S3."""
         is_plain = re.fullmatch(r"[^\x00-\x1f\x7f/]+", self.name) is not None and self.name not in (".", "..")
         return (
             is_plain
@@ -147,7 +143,7 @@ def parse_source(text: str, landing_bucket: str) -> Source:
         )
     if not source.has_usable_name:
         raise BadSource(
-            f"source {_shown(source.address)} has no file name that can name a dataset: name a file, such as"
+            f"source {_shown(source.address)} has no valid file name for a dataset: name a file, such as"
             f" {SOURCE_PREFIX}sales.csv"
         )
     return source
@@ -173,13 +169,13 @@ def _source_of_url(text: str) -> Source:
         parts = urlsplit(text)
         host, _port = parts.hostname, parts.port
     except ValueError as error:
-        raise BadSource(f"source is no URL: {error}") from None
+        raise BadSource(f"source is not a URL: {error}") from None
     if parts.scheme != "https":
         raise BadSource(f"source {_shown(text.split('?')[0])} is not https: a CSV is only fetched from https URLs")
     if not host or re.search(r"\s", text):
-        raise BadSource(f"source {_shown(text.split('?')[0])} is no URL: write https://host/path/file.csv")
+        raise BadSource(f"source {_shown(text.split('?')[0])} is not a URL: write https://host/path/file.csv")
     if parts.username or parts.password:
-        raise BadSource("source holds a user or password, which would be seen in logs: give a URL without them")
+        raise BadSource("source holds a user or password, which would appear in logs: give a URL without them")
     return Source(f"https://{parts.netloc}{parts.path}", text, is_url=True)
 
 

@@ -1,4 +1,4 @@
-"""Fetch a CSV from an https URL to a file: bounded in size and time, never by way of plain http."""
+"""Fetch a CSV from an https URL to a file: bounded in size and time, never over plain http."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from sluice.pipelines.datasets.storage import Version
 REDIRECTS_MAX = 5
 
 STALL_SECONDS = 30.0
-"""Longest time without a byte."""
+"""Timeout of a read without data."""
 
 ETAG_MAX_LENGTH = 200
 
@@ -40,18 +40,18 @@ def fetch_url(
 
     Args:
         url: https; a redirect to anything else is refused.
-        path: file to write, decoded where it comes as gzip.
-        known: `etag` of the version that is published; empty to fetch in any case.
+        path: file to write, decoded if the response is encoded with gzip.
+        known: `etag` of the published version; empty to fetch unconditionally.
         timeout_seconds: for all of it, from resolving the name to the last byte.
-        max_bytes: a file that is longer, once decoded, is given up.
+        max_bytes: maximum size after decoding.
         allow_private: also connect to addresses that are not public.
-        tls: who is trusted; the usual authorities, or those of `SSL_CERT_FILE`, when None.
+        tls: TLS context; None for the default authorities, or those of `SSL_CERT_FILE`.
 
     Returns:
-        The version: its ETag, else its Last-Modified, else a digest of its bytes. None when it is that of `known`.
+        The version: its ETag, else its Last-Modified, else a digest of its bytes. None if it is `known`.
 
     Raises:
-        UrlUnreachable: no connection, a 429 or 5xx, or it broke off or took too long.
+        UrlUnreachable: no connection, a 429 or 5xx, an incomplete response, or a timeout.
         UrlRefused: any other status, too large, compressed in another way than gzip, another format such as HTML, a
             redirect to plain http, or an address that is not public.
     """
@@ -65,7 +65,7 @@ def fetch_url(
     limit = TimeLimit(timeout_seconds)
     transport = LimitedTransport(limit, tls or httpx.create_ssl_context(), allow_private=allow_private)
     try:
-        # Without what the environment says of proxies, which would resolve names themselves, and of passwords.
+        # Without proxies of the environment, which would resolve names themselves, and without its passwords.
         with httpx.Client(transport=transport, headers=headers, timeout=STALL_SECONDS, trust_env=False) as http:
             for _ in range(REDIRECTS_MAX + 1):
                 with http.stream("GET", url) as response:
@@ -91,9 +91,9 @@ def fetch_url(
 
 
 def _conditions(known: str) -> dict[str, str]:
-    """Headers that ask for an answer only when it is another version (RFC 9110, section 13)."""
+    """Headers of a conditional request for another version (RFC 9110, section 13)."""
     kind, _, value = known.partition(":")
-    # Only what came as it is can be sent back.
+    # Only an ETag or Last-Modified of the server can be sent back.
     if kind == "etag":
         return {"If-None-Match": value}
     return {}
@@ -106,7 +106,7 @@ def _receive(response: httpx.Response, shown: str, path: Path, known: str, max_b
     if status == 429 or status >= 500:
         raise UrlUnreachable(f"{shown} answered {status}: try again later")
     if status != 200:
-        raise UrlRefused(f"{shown} answered {status}, not 200: is the address right, and open to this machine?")
+        raise UrlRefused(f"{shown} answered {status}, not 200: is the address right, and accessible from this machine?")
     chunks = _decoded(response, shown)
     declared = response.headers.get("content-length", "")
     too_large = f"{shown} is larger than SLUICE_DATASETS_URL_MAX_BYTES={max_bytes}"
@@ -135,8 +135,8 @@ def _decoded(response: httpx.Response, shown: str) -> Iterator[bytes]:
     """The body without its `Content-Encoding`, in chunks that are not larger than 1 MiB.
 
     Raises:
-        UrlRefused: at once, if it is encoded in another way than gzip; while it is read, if it is no gzip.
-        UrlUnreachable: while it is read, if its gzip has no end.
+        UrlRefused: at once, if it is encoded in another way than gzip; while it is read, if it is not gzip.
+        UrlUnreachable: while it is read, if its gzip data are truncated.
     """
     named = response.headers.get("content-encoding", "").lower().split(",")
     encodings = [name for each in named if (name := each.strip()) not in ("", "identity")]
@@ -144,7 +144,7 @@ def _decoded(response: httpx.Response, shown: str) -> Iterator[bytes]:
         return response.iter_raw()
     if encodings not in (["gzip"], ["x-gzip"]):
         raise UrlRefused(
-            f"{shown} comes with Content-Encoding {', '.join(encodings)[:100]!a}, and only gzip is decoded: give an"
+            f"{shown} comes with Content-Encoding {', '.join(encodings)[:100]!a}, and only gzip is supported: give an"
             " address where the file is not compressed"
         )
     return _gunzip(response.iter_raw(), shown)
@@ -164,7 +164,7 @@ def _gunzip(chunks: Iterable[bytes], shown: str) -> Iterator[bytes]:
             try:
                 yield member.decompress(rest, DECODED_CHUNK_BYTES)
             except zlib.error as error:
-                raise UrlRefused(f"{shown} comes with Content-Encoding gzip, but is no valid gzip: {error}") from error
+                raise UrlRefused(f"{shown} comes with Content-Encoding gzip, but is not valid gzip: {error}") from error
             rest = member.unconsumed_tail
             if member.eof:
                 rest, member = member.unused_data, None
@@ -173,12 +173,12 @@ def _gunzip(chunks: Iterable[bytes], shown: str) -> Iterator[bytes]:
 
 
 def _named_version(headers: httpx.Headers) -> Version | None:
-    """The version as the server names it; a weak ETag will do (RFC 9110, section 8.8)."""
+    """The version from the headers of the response; a weak ETag is sufficient (RFC 9110, section 8.8)."""
     for kind, name in (("etag", "etag"), ("last-modified", "last-modified")):
         value = headers.get(name, "").strip()
         if value:
             text = f"{kind}:{value}"
-            # As metadata of S3 can hold it.
+            # In the encoding of S3 metadata.
             if not (text.isascii() and text.isprintable() and len(text) <= ETAG_MAX_LENGTH):
                 text = f"{kind}-sha256:{hashlib.sha256(text.encode()).hexdigest()}"
             return Version(text)

@@ -1,4 +1,4 @@
-"""One function a task: what the Dag of this pipeline calls. Each can be run again and leaves the same."""
+"""One function a task: what the Dag of this pipeline calls. Each is idempotent."""
 
 from __future__ import annotations
 
@@ -32,29 +32,29 @@ NAME_SHOWN = 100
 """Characters of a file's name in the keys of its staging and quarantine."""
 
 RECORD_SHOWN_BYTES = 1000
-"""Beginning of a file that is rejected as a whole, in its line of the quarantine."""
+"""Bytes stored of a file that is rejected as a whole, in its line of the quarantine."""
 
 
 class SourceRejected(TerminalError):
-    """The file that a person asked for cannot be published; it is in quarantine."""
+    """The requested `source` cannot be published; it is in quarantine."""
 
 
 # datasets_aggregate: collect -> aggregate -> check -> publish
 
 
 def collect(run_id: str, source: str | None = None) -> dict[str, int]:
-    """Drain the work queue and stage which files it names; the messages stay until all is written.
+    """Drain the work queue and stage the files that it names; the messages stay until all outputs are written.
 
     Args:
         run_id: of the run.
-        source: the one file to process instead, an address that a person gave; the queue is left alone.
+        source: address of a single file to process instead; the queue is not read then.
 
     Returns:
-        `messages`, `files` (distinct), `duplicates` (events of a file that is named twice) and `quarantined`
+        `messages`, `files` (distinct), `duplicates` (further events of a file) and `quarantined`
         (messages that name none); an empty dict when no message waited.
 
     Raises:
-        BadSource: `source` names nothing that can be read.
+        BadSource: `source` is not a valid address.
     """
     run, settings = Run.of(PIPELINE, run_id), load_settings()
     if source:
@@ -69,7 +69,7 @@ def collect(run_id: str, source: str | None = None) -> dict[str, int]:
     for rejection in batch.rejections:
         log.warning(rejection)
     run.quarantine("collect", batch.rejections)
-    # In the order of their keys, so that of two files of one name a retry finds the same one first.
+    # In the order of their keys, so that a retry processes two files of one name in the same order.
     distinct = sorted(set(batch.records))
     run.save(COLLECTED, Collected(batch.receipts, distinct))
     return {
@@ -82,7 +82,7 @@ def collect(run_id: str, source: str | None = None) -> dict[str, int]:
 
 
 def aggregate(run_id: str, source: str | None = None, *, force: bool = False) -> dict[str, int]:
-    """Aggregate every file that is not published already, stage the results, quarantine what is rejected.
+    """Aggregate every file that is not published already, stage the results, quarantine rejected rows.
 
     Args:
         run_id: of the run.
@@ -93,7 +93,7 @@ def aggregate(run_id: str, source: str | None = None, *, force: bool = False) ->
         `aggregated`, `unchanged` and `rejected` (files), `rows` and `rows_quarantined`.
 
     Raises:
-        SourceRejected: the whole file of `source` is not what it should be. Files of the queue are only quarantined.
+        SourceRejected: the file of `source` is rejected as a whole. Files of the queue are only quarantined.
         UrlUnreachable, UrlRefused: see `sluice.pipelines.datasets.source`.
     """
     run, settings = Run.of(PIPELINE, run_id), load_settings()
@@ -135,8 +135,8 @@ def _aggregate_one(
         RejectedRecord: with a reason for the whole file.
     """
     if not source.has_usable_name:
-        raise RejectedRecord(Reason.BAD_NAME, "the file has no name that can be that of an output")
-    # Before the source is read: whatever is published later than this was made of no older source.
+        raise RejectedRecord(Reason.BAD_NAME, "the file has no valid name for an output")
+    # Before the source is read: any later publication is from the same or a newer version of it.
     published = storage.read_published(settings.lake_bucket, source.output_key)
     if published and not take_over:
         check_owner(source, published)
@@ -153,7 +153,7 @@ def _aggregate_one(
 def _fetch(
     settings: Settings, source: Source, published: Published | None, path: Path, *, force: bool
 ) -> Version | None:
-    """Fetch the file as it is now, and say which version that is; None when it is the published one.
+    """Fetch the current version of the file and return it; None if it is the published one.
 
     Raises:
         RejectedRecord: reason `object_missing`.
@@ -189,7 +189,7 @@ def _stage(
     place: int,
     path: Path,
 ) -> FileResult:
-    """Aggregate a file that is here."""
+    """Aggregate a local file."""
     from sluice.pipelines.datasets.transform import aggregate_file, check_not_all_rejected
 
     try:
@@ -225,7 +225,7 @@ def _stage(
 
 
 def _rejected(source: Source, rejected: RejectedRecord, *, record: str = "", records_in: int = 1) -> FileResult:
-    """A whole file that is rejected: one record, unless its rows were."""
+    """A file that is rejected as a whole: counts as one record, unless its rows were counted."""
     rejection = Rejection(source.address, rejected.reason, record, rejected.detail)
     return FileResult(source.address, records_in, records_in, rejection=rejection)
 
@@ -234,7 +234,7 @@ def check(run_id: str) -> GateResult:
     """The gate: measures each staged file, one row a file.
 
     Raises:
-        GateFailed: nothing of this run is published, and the messages come back.
+        GateFailed: nothing is published, and the messages are delivered again.
     """
     run = Run.of(PIPELINE, run_id)
     files = run.load(FILES, list[FileResult])
@@ -261,7 +261,7 @@ def _measured(run: Run, file: FileResult, output: StagedOutput) -> dict[str, obj
 
 
 def publish(run_id: str, counts: dict[str, int], source: str | None = None, *, force: bool = False) -> dict[str, int]:
-    """Publish every staged file unless a newer one is, then delete the messages that told of them.
+    """Publish every staged file unless a newer one is published, then delete their messages.
 
     Args:
         run_id: of the run.
@@ -269,12 +269,11 @@ def publish(run_id: str, counts: dict[str, int], source: str | None = None, *, f
         source: as for `collect`.
         force: as for `aggregate`.
 
-    Returns:
-        The tally of the run, in rows; a file that is rejected unread, and a message that names none, is one. Rows of a
-        file that is unchanged, or was replaced meanwhile, are duplicates.
+    Returns: The tally of the run, in rows; a file that is rejected unread, and a message that names none, is one. Rows
+    of a file that is unchanged or superseded are duplicates.
 
     Raises:
-        PublishedMeanwhile: the output of a URL was published by someone else while this run worked.
+        PublishedMeanwhile: the output of a URL was published by another run meanwhile.
     """
     run, settings = Run.of(PIPELINE, run_id), load_settings()
     collected = run.load(COLLECTED, Collected)

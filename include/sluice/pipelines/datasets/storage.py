@@ -1,4 +1,4 @@
-"""What the pipeline reads and writes in S3: sources in the landing bucket, outputs and what they were made of."""
+"""Reads and writes of the pipeline in S3: sources in the landing bucket, outputs and their metadata."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from sluice.pipelines.datasets.records import OUTPUT_PREFIX, Source
 from sluice.settings import Settings, load_settings
 
 HEADS_AT_ONCE = 8
-"""Outputs whose metadata are read side by side."""
+"""Number of outputs whose metadata are read concurrently."""
 
 
 class NoDataset(TerminalError):
@@ -31,7 +31,7 @@ class Version:
     """One version of a source.
 
     Attributes:
-        etag: tells two contents apart; of S3 without quotes, of a URL as `sluice.pipelines.datasets.source` says.
+        etag: identifies the content; of S3 without quotes, of a URL as `sluice.pipelines.datasets.source` says.
         version_id: of a versioned bucket; empty elsewhere.
     """
 
@@ -41,11 +41,11 @@ class Version:
 
 @dataclass(frozen=True)
 class Published:
-    """An output and what it was made of, from its metadata.
+    """An output and its source, from its metadata.
 
     Attributes:
         etag: ETag of the output itself.
-        source: encoded address of the source that owns it; empty when it is not ours.
+        source: encoded address of the source that owns it; empty if this pipeline did not write it.
         version: the version of the source.
         records: rows of the source.
     """
@@ -57,16 +57,15 @@ class Published:
 
 
 def output_metadata(source: Source, version: Version, records: int | None = None) -> dict[str, str]:
-    """What an output says of its source, as metadata of S3; without `records`, as that of parquet.
-
-    It is in the bytes as well, so that outputs of two versions have two ETags even where their rows are the same.
+    """Metadata about the source, for the S3 object; without `records`, for the parquet file.  It is in the parquet file
+    as well, so that outputs of two versions have different ETags even if their rows are equal.
     """
     found = {"source": source.encoded_address, "source-etag": version.etag, "source-version": version.version_id}
     return found if records is None else found | {"records": str(records)}
 
 
 def read_published(bucket: str, key: str) -> Published | None:
-    """What an output was made of; None where there is none."""
+    """The published output with its source; None if it does not exist."""
     head = _head(bucket, key)
     return head and _published_of(head)
 
@@ -78,7 +77,7 @@ def _published_of(head: Any) -> Published:
 
 
 def read_version(bucket: str, key: str) -> Version | None:
-    """The version that a source has now; None where there is none."""
+    """The current version of a source; None if it does not exist."""
     head = _head(bucket, key)
     return head and Version(head["ETag"].strip('"'), head.get("VersionId", ""))
 
@@ -93,10 +92,10 @@ def _head(bucket: str, key: str) -> Any:
 
 
 def download_version(bucket: str, key: str, version: Version, path: Path) -> None:
-    """Fetch one version of a source, in parts side by side.
+    """Fetch one version of a source, in parallel parts.
 
     Raises:
-        ObjectMissing: it is gone, or was replaced where the bucket keeps no versions.
+        ObjectMissing: it was deleted, or replaced in a bucket without versions.
     """
     pinned = {"VersionId": version.version_id} if version.version_id else {}
     try:
@@ -105,16 +104,16 @@ def download_version(bucket: str, key: str, version: Version, path: Path) -> Non
         if error.response["ResponseMetadata"]["HTTPStatusCode"] in (404, 412):
             raise ObjectMissing(bucket, key) from None
         raise
-    # Parts of two contents must not become one file.
+    # All parts must be of one version.
     if not pinned and read_version(bucket, key) != version:
         raise ObjectMissing(bucket, key)
 
 
 def replace_output(bucket: str, key: str, path: Path, metadata: dict[str, str], expected_etag: str | None) -> bool:
-    """Publish a file in one request, if the output is still the one expected (None: there is none).
+    """Publish a file in one request, on condition that the output is still the expected one (None: it does not exist).
 
     Returns:
-        Whether it was; else nothing has changed.
+        Whether it was published; else nothing has changed.
     """
     condition: Any = {"IfMatch": f'"{expected_etag}"'} if expected_etag else {"IfNoneMatch": "*"}
     try:
@@ -128,7 +127,7 @@ def replace_output(bucket: str, key: str, path: Path, metadata: dict[str, str], 
                 **condition,
             )
     except ClientError as error:
-        # 412 another one is there, 409 another one is being written, 404 what was expected is gone.
+        # 412 another one exists, 409 another one is being written, 404 the expected one was deleted.
         if error.response["ResponseMetadata"]["HTTPStatusCode"] in (404, 409, 412) and not _is_no_bucket(error):
             return False
         raise
@@ -145,10 +144,10 @@ def download_output(bucket: str, key: str, path: Path) -> None:
 
 
 def read_output(name: str) -> tuple[list[dict[str, Any]], Published]:
-    """The rows of a published dataset and what it was made of, for a person's look.
+    """The rows of a published dataset and its source, for display.
 
     Raises:
-        NoDataset: there is none of that name.
+        NoDataset: no dataset has that name.
     """
     import pyarrow.parquet as pq
 

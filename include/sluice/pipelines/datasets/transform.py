@@ -1,6 +1,7 @@
-"""The rule of the datasets on a file: rows judged, the good ones aggregated by dp. No AWS.
+"""The rule of the datasets on a file: rows are validated, accepted ones aggregated by dp. No AWS.
 
-The rule itself is SQL (`sql/aggregate.sql`), run by DuckDB on blocks of the file side by side, so that memory is bound.
+The rule itself is SQL (`sql/aggregate.sql`), run by DuckDB on blocks of the file in parallel, so that memory is
+bounded.
 """
 
 from __future__ import annotations
@@ -46,12 +47,12 @@ LOW_BITS = 60
 UNIT = 2 ** (40 + LOW_BITS)
 
 GROUPS_AT_ONCE = 50_000
-"""Groups that are written as one row group of the parquet file."""
+"""Aggregates per row group of the parquet file."""
 
 
 @dataclass(frozen=True)
 class Aggregation:
-    """What became of one file: `records_in` = `accepted` + all of `rejected`.
+    """Result of one file: `records_in` = `accepted` + all of `rejected`.
 
     Attributes:
         output_path: the parquet file, one row a dp.
@@ -69,7 +70,7 @@ class Aggregation:
 
     @property
     def accepted(self) -> int:
-        """Rows that are in the aggregates."""
+        """Number of rows in the aggregates."""
         return self.records_in - sum(self.rejected.values())
 
 
@@ -83,22 +84,22 @@ def aggregate_file(
     threads: int | None = None,
     block_bytes: int = BLOCK_BYTES,
 ) -> Aggregation:
-    """Judge the rows of a file and aggregate the good ones by dp; the same file gives the same bytes.
+    """Validate the rows of a file and aggregate the accepted ones by dp; the same file gives the same bytes.
 
     `percentage_avg` is the sum of the percentages, exact and then rounded once to float64, divided by their number:
     what `math.fsum(percentages) / len(percentages)` gives, in any order of rows.
 
     Args:
         path: the CSV.
-        address: where it comes from, for the lines of the quarantine.
+        address: address of its source, for the quarantine.
         out_dir: new or empty folder for the files.
         metadata: key-value metadata of the parquet file.
         memory_limit_mb: memory of the engine before it spills to `out_dir`, MiB.
-        threads: blocks that are worked on side by side; None for one a core.
+        threads: blocks processed in parallel; None for one per core.
         block_bytes: size of a block; a few of them are in memory.
 
     Raises:
-        RejectedRecord: the whole file is not what it should be; see `read_header`.
+        RejectedRecord: the file is rejected as a whole; see `read_header`.
     """
     out_dir.mkdir(parents=True, exist_ok=True)
     rejected_path = out_dir / "rejected.jsonl"
@@ -139,7 +140,7 @@ class _JudgedBlock(NamedTuple):
 def _judge_blocks(
     connection: DuckDBPyConnection, blocks: Iterator[Block], names: Sequence[str], threads: int
 ) -> Iterator[_JudgedBlock]:
-    """Judge blocks side by side, each adding its partial aggregates; their results, in order."""
+    """Validate blocks in parallel and add their partial aggregates; returns their results in order."""
     local = threading.local()
 
     def judge(block: Block) -> _JudgedBlock:
@@ -148,7 +149,7 @@ def _judge_blocks(
         return _judge_block(local.cursor, block, names)
 
     with ThreadPoolExecutor(threads) as pool:
-        # One block more than threads: the next is read while they are at work, and no more are held.
+        # One block more than threads: the next is read meanwhile, and no more are in memory.
         flying: deque[Future[_JudgedBlock]] = deque()
         for block in blocks:
             flying.append(pool.submit(judge, block))
@@ -195,7 +196,7 @@ def output_schema() -> pa.Schema:
 
 
 def _write_aggregated(connection: DuckDBPyConnection, path: Path, metadata: Mapping[str, str]) -> int:
-    """Merge the partial aggregates into the parquet file; the number of its rows."""
+    """Merge the partial aggregates into the parquet file; returns the number of its rows."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -223,13 +224,13 @@ def exact_sum(high: int, low: int, remainders: Sequence[float] = ()) -> float:
     units = (high << LOW_BITS) + low
     if remainders:
         return float(Fraction(units + sum(map(Fraction, remainders)), UNIT))
-    # Of integers of any size this is rounded once.
+    # The quotient of integers is rounded once.
     total: float = units / UNIT
     return total
 
 
 def check_not_all_rejected(aggregation: Aggregation) -> None:
-    """A file of rows of which none is good must not take the place of a good one.
+    """Reject a file without accepted rows, so that it does not replace a good output.
 
     Raises:
         RejectedRecord: reason `no_row_accepted`.
@@ -237,12 +238,12 @@ def check_not_all_rejected(aggregation: Aggregation) -> None:
     if aggregation.records_in and not aggregation.accepted:
         reasons = ", ".join(f"{count} {reason}" for reason, count in aggregation.rejected.items())
         raise RejectedRecord(
-            Reason.NO_ROW_ACCEPTED, f"none of {aggregation.records_in} rows is good ({reasons}): nothing is published"
+            Reason.NO_ROW_ACCEPTED, f"none of {aggregation.records_in} rows is valid ({reasons}): nothing is published"
         )
 
 
 def measure_output(path: Path) -> dict[str, int]:
-    """Measures of a finished file for its gate, read from the file itself: see the query `measured`."""
+    """Measures of a written file for its gate, read from the file: see the query `measured`."""
     with duckdb_connection(256, path.with_suffix(".spill"), threads=1) as connection:
         connection.execute(f"CREATE VIEW output AS FROM read_parquet({sql_text(str(path))})")
         found = connection.execute(QUERIES["measured"])

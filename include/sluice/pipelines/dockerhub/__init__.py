@@ -1,3 +1,3 @@
-"""How popular is an image, over time (docs/pipelines.md, dockerhub)."""
+"""Popularity of container images over time (docs/pipelines.md, dockerhub)."""
 
 PIPELINE = "dockerhub"

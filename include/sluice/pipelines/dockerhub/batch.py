@@ -1,4 +1,4 @@
-"""What one step of the pipeline stages and the next one reads."""
+"""Documents that one step of the pipeline stages for the next one."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from sluice.pipelines.dockerhub.transform import RawObject
 
 @dataclass(frozen=True)
 class StagedAnswer:
-    """A good answer.
+    """An accepted response.
 
     Attributes:
         stats: its fields.
-        asked: the repository that was asked for.
-        body: all of it.
+        asked: the requested repository.
+        body: the whole response.
     """
 
     stats: Stats
@@ -27,11 +27,11 @@ class StagedAnswer:
 
 @dataclass(frozen=True)
 class Answers:
-    """What `fetch` stages.
+    """Result of `fetch`.
 
     Attributes:
-        observed_at: when all answers were in (UTC).
-        answers: the good ones.
+        observed_at: when all responses were received (UTC).
+        answers: the accepted responses.
     """
 
     observed_at: datetime
@@ -40,12 +40,12 @@ class Answers:
 
 @dataclass(frozen=True)
 class Collected:
-    """What `collect` and its siblings stage.
+    """Result of `collect`, `collect_all` and `collect_month`.
 
     Attributes:
-        receipts: of the messages that told of the objects; None for a rebuild.
+        receipts: of the messages that named the objects; None for a rebuild.
         read_at: when the objects were read (UTC).
-        objects: what they say.
+        objects: their content.
     """
 
     receipts: Receipts | None

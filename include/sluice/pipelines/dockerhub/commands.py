@@ -1,4 +1,4 @@
-"""`sluice dockerhub`: look at what the pipeline published."""
+"""`sluice dockerhub`: show the published statistics."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sluice.settings import load_settings
 
 @click.group(cls=AwsGroup)
 def dockerhub() -> None:
-    """Look at the popularity of images over time."""
+    """Show the popularity of images over time."""
 
 
 @dockerhub.command()

@@ -1,4 +1,4 @@
-"""What the pipeline publishes and keeps, field by field (docs/tables.md)."""
+"""Data dictionary of the pipeline (docs/tables.md)."""
 
 from sluice.core.dictionary import Collection, Field, iceberg
 from sluice.pipelines.dockerhub.storage import HISTORY
@@ -12,7 +12,7 @@ COLLECTIONS = (
     Collection(
         "raw/dockerhub",
         "JSON",
-        "The answer of Docker Hub about one repository, whole, one object for each push; these of its fields are used",
+        "The whole response of Docker Hub for one repository, one object for each push; the fields below are used",
         "`raw/dockerhub/namespace=<namespace>/name=<name>/year=YYYY/month=MM/day=DD/YYYY_MM_DD_HHMMSS.json`",
         (
             Field("user", "string", "user that owns the repository"),
@@ -36,7 +36,7 @@ COLLECTIONS = (
     Collection(
         "dockerhub_stats: pushes",
         "DynamoDB table",
-        "The counts of one repository at one push, and its months as they were then",
+        "The counts of one repository at one push, and its months at that time",
         "`SLUICE_DOCKERHUB_TABLE`",
         (
             _REPOSITORY,
@@ -51,7 +51,7 @@ COLLECTIONS = (
                 " name is greatest",
             ),
             Field("source_version", "S", "`<file name>@<time of writing>@<key>` of the raw object with these counts"),
-            Field("months_revision", "N", "revision of the monthly state that the months were copied from"),
+            Field("months_revision", "N", "revision of the monthly state of which the months are a copy"),
             _TTL,
         ),
         _AGGREGATED,
@@ -77,14 +77,18 @@ COLLECTIONS = (
     Collection(
         "dockerhub_stats: monthly state",
         "DynamoDB table",
-        "Which raw object has the greatest file name in each month of one repository"
+        "The raw object with the greatest file name in each month of one repository"
         " ([decision 3](decisions/0003-monthly-state-item.md))",
         "`SLUICE_DOCKERHUB_TABLE`",
         (
             _REPOSITORY,
             Field("SK", "S", "`#monthly_state`", "sort key"),
             Field("YYYY-MM", "M", "one attribute a month: `source_version`, `star_count`, `pull_count` of that object"),
-            Field("revision", "N", "grows by one with each change; of two copies of the months the greater counts"),
+            Field(
+                "revision",
+                "N",
+                "grows by one with each change; the copy of the months with the greatest revision is current",
+            ),
         ),
         _AGGREGATED,
         _FRESH,

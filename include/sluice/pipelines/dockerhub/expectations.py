@@ -25,7 +25,7 @@ def _field_expectations() -> list[Expectation]:
 
 
 def pull_expectations() -> list[Expectation]:
-    """What the answers of one pull must show before they are raw data; a falling pull_count only warns."""
+    """Expectations on the responses of one pull before they are raw data; a falling pull_count only warns."""
     from great_expectations import expectations as gxe
     from great_expectations.expectations.metadata_types import FailureSeverity
 
@@ -47,7 +47,7 @@ def pull_expectations() -> list[Expectation]:
 
 
 def aggregate_expectations() -> list[Expectation]:
-    """What the objects of one batch must show before they reach the table."""
+    """Expectations on the objects of one batch before they are written to the table."""
     from great_expectations import expectations as gxe
 
     return [

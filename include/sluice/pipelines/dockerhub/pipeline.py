@@ -1,4 +1,4 @@
-"""What the pipeline declares."""
+"""Declaration of the pipeline."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ COMMANDS = {"dockerhub": "sluice.pipelines.dockerhub.commands:dockerhub"}
 
 
 def pipeline(settings: Settings) -> Pipeline:
-    """Docker Hub's counters into monthly aggregates."""
+    """Monthly aggregates of the counters of Docker Hub."""
     lake = f"s3://{settings.lake_bucket}"
     return Pipeline(
         "dockerhub",
@@ -42,7 +42,7 @@ def pipeline(settings: Settings) -> Pipeline:
             # Not SLUICE_DOCKERHUB_URL: the stand-in has another port after each start, and Airflow fails a task whose
             # asset has an address that the dag processor has not stored yet.
             Asset("docker_hub", "https://hub.docker.com/v2/repositories", "http", "Docker Hub's API"),
-            Asset("raw_dockerhub", f"{lake}/raw/dockerhub", "json", "Answers of Docker Hub", "dockerhub/pull"),
+            Asset("raw_dockerhub", f"{lake}/raw/dockerhub", "json", "Responses of Docker Hub", "dockerhub/pull"),
             Asset(
                 "dockerhub_history",
                 f"{lake}/curated/dockerhub_history",
@@ -65,7 +65,7 @@ def pipeline(settings: Settings) -> Pipeline:
                 "run `sluice airflow backfill create --dag-id dockerhub_rebuild --reprocess-behavior completed"
                 " --from-date YYYY-MM-01 --to-date YYYY-MM-01` with its month",
             ),
-            ("[^/]+/answers", "run `sluice airflow dags trigger dockerhub_pull`, which asks Docker Hub again"),
+            ("[^/]+/answers", "run `sluice airflow dags trigger dockerhub_pull`, which queries Docker Hub again"),
             ("", """run `sluice airflow dags trigger dockerhub_aggregate --conf '{"rebuild": true}'`"""),
         ),
     )

@@ -1,4 +1,4 @@
-"""Docker Hub's answer as a record, its raw key, and the reason codes (docs/pipelines.md, dockerhub). Pure."""
+"""A response of Docker Hub as a record, its raw key, and the reason codes (docs/pipelines.md, dockerhub). Pure."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from sluice.core.quarantine import RejectedRecord
 from sluice.lake import day_partition
 
 RAW_PREFIX = "raw/dockerhub/"
-"""Everything that was ever pulled: what a rebuild lists."""
+"""Prefix of all raw objects, which a rebuild lists."""
 
 FIELDS = ("user", "name", "namespace", "star_count", "pull_count", "last_updated")
-"""Fields of an answer that are used; the rest is only kept."""
+"""Fields of a response that are used; the others are only stored."""
 
 COUNT_MAX = 2**63 - 1
 """Counts are int64 in the parquet history."""
@@ -35,9 +35,9 @@ _RAW_KEY_PATTERN = re.compile(
 
 
 class Reason(StrEnum):
-    """Why a repository was given up, or an answer or an object rejected: stable codes for the quarantine."""
+    """Reasons to reject a repository, a response or an object: stable codes for the quarantine."""
 
-    # asking
+    # requests
     NOT_FOUND = "not_found"
     PRIVATE = "private"
     RATE_LIMITED = "rate_limited"
@@ -47,7 +47,7 @@ class Reason(StrEnum):
     TRUNCATED = "truncated"
     TOO_LARGE = "too_large"
     UNEXPECTED_STATUS = "unexpected_status"
-    # reading
+    # responses
     NOT_JSON = "not_json"
     REPEATED_FIELD = "repeated_field"
     OUT_OF_RANGE = "out_of_range"
@@ -81,13 +81,13 @@ class Repository(NamedTuple):
         """
         namespace, _, name = text.partition("/")
         if not _NAME_PATTERN.fullmatch(namespace) or not _NAME_PATTERN.fullmatch(name):
-            raise ValueError(f"{text!r} is no repository: write namespace/name, such as localstack/localstack")
+            raise ValueError(f"{text!r} is not a repository: write namespace/name, such as localstack/localstack")
         return cls(namespace, name)
 
 
 @dataclass(frozen=True)
 class Stats:
-    """The used part of one answer.
+    """The used fields of one response.
 
     Attributes:
         user: owner of the repository.
@@ -109,7 +109,7 @@ class Stats:
 
 
 class RawKey(NamedTuple):
-    """What a raw key says.
+    """Parsed raw key.
 
     Attributes:
         namespace: value of its namespace partition.
@@ -127,12 +127,12 @@ class RawKey(NamedTuple):
 
 
 def parse_answer(body: bytes, *, now: datetime, expected: Repository | None = None) -> Stats:
-    """The record in the body of an answer, or of a raw object.
+    """Parse the body of a response, or of a raw object.
 
     Args:
         body: bytes as received.
         now: when it was received (aware); `last_updated` may not be later.
-        expected: the repository that was asked for; None where the sender decides.
+        expected: the requested repository; None to accept any.
 
     Raises:
         RejectedRecord: with one of the reading reasons of `Reason`.
@@ -143,13 +143,13 @@ def parse_answer(body: bytes, *, now: datetime, expected: Repository | None = No
 def parse_stats(document: object, *, now: datetime, expected: Repository | None = None) -> Stats:
     """The record in a value of `strict_json.parse`; arguments and errors as for `parse_answer`."""
     if not isinstance(document, dict):
-        raise RejectedRecord(Reason.WRONG_TYPE, f"answer is {_json_type(document)}, not an object")
+        raise RejectedRecord(Reason.WRONG_TYPE, f"response is {_json_type(document)}, not an object")
     missing = [field for field in FIELDS if field not in document]
     if missing:
-        raise RejectedRecord(Reason.MISSING_FIELD, f"answer lacks {', '.join(missing)}")
+        raise RejectedRecord(Reason.MISSING_FIELD, f"response lacks {', '.join(missing)}")
     user, name, namespace = (_checked_name(field, document[field]) for field in ("user", "name", "namespace"))
     if expected and expected != (namespace, name):
-        raise RejectedRecord(Reason.WRONG_REPOSITORY, f"asked for {expected}, answered with {namespace}/{name}")
+        raise RejectedRecord(Reason.WRONG_REPOSITORY, f"requested {expected}, received {namespace}/{name}")
     return Stats(
         user=user,
         name=name,
@@ -162,7 +162,7 @@ def parse_stats(document: object, *, now: datetime, expected: Repository | None 
 
 
 def raw_key(stats: Stats) -> str:
-    """Key of the raw object, from `last_updated` alone: all pulls between two pushes share it."""
+    """Key of the raw object, from `last_updated` only: the same for all pulls between two pushes."""
     pushed = stats.last_updated_at
     return (
         f"{RAW_PREFIX}namespace={stats.namespace}/name={stats.name}/{day_partition(pushed)}"
@@ -173,7 +173,7 @@ def raw_key(stats: Stats) -> str:
 def parse_raw_key(key: str) -> RawKey:
     """The parts of a raw key.
 
-    The file name decides the time. The date in the partitions must be a date, but may be another one.
+    The time is that of the file name. The partitions must be a valid date, but may differ from it.
 
     Raises:
         RejectedRecord: reason `bad_key`.
@@ -196,7 +196,7 @@ def _checked_name(field: str, value: object) -> str:
     if not isinstance(value, str):
         raise RejectedRecord(Reason.WRONG_TYPE, f"{field} is {_json_type(value)}, not a string")
     if not _NAME_PATTERN.fullmatch(value):
-        raise RejectedRecord(Reason.BAD_NAME, f"{field} {_shortened(value)} is no name of Docker Hub")
+        raise RejectedRecord(Reason.BAD_NAME, f"{field} {_shortened(value)} is not a valid name of Docker Hub")
     return value
 
 
@@ -211,7 +211,7 @@ def _checked_count(field: str, number: object) -> int:
 
 def _checked_last_updated(value: object, now: datetime) -> datetime:
     if value is None:
-        raise RejectedRecord(Reason.BAD_LAST_UPDATED, "last_updated is null: nothing was ever pushed")
+        raise RejectedRecord(Reason.BAD_LAST_UPDATED, "last_updated is null: no image was ever pushed")
     if not isinstance(value, str):
         raise RejectedRecord(Reason.WRONG_TYPE, f"last_updated is {_json_type(value)}, not a string")
     match = _TIME_PATTERN.fullmatch(value)
@@ -227,10 +227,10 @@ def _checked_last_updated(value: object, now: datetime) -> datetime:
     try:
         moment = datetime(year, month, day, hour, minute, second, microsecond, zone).astimezone(UTC)
     except (ValueError, OverflowError) as error:
-        raise RejectedRecord(Reason.BAD_LAST_UPDATED, f"last_updated {value!r} is no time: {error}") from None
+        raise RejectedRecord(Reason.BAD_LAST_UPDATED, f"last_updated {value!r} is not a time: {error}") from None
     if moment > now:
         raise RejectedRecord(
-            Reason.FUTURE_LAST_UPDATED, f"last_updated {value!r} is later than the answer itself, {now.isoformat()}"
+            Reason.FUTURE_LAST_UPDATED, f"last_updated {value!r} is later than the response, {now.isoformat()}"
         )
     return moment
 

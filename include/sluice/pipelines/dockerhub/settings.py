@@ -11,7 +11,7 @@ from pydantic_settings import NoDecode
 from sluice.base_settings import CANARY, CronExpression, PipelineSettings
 
 REPOSITORY_PATTERN = re.compile(r"[a-z0-9][a-z0-9_-]*/[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*")
-"""`namespace/name` as Docker Hub allows it."""
+"""Pattern of `namespace/name` of Docker Hub."""
 
 
 class DockerHubSettings(PipelineSettings):
@@ -26,14 +26,14 @@ class DockerHubSettings(PipelineSettings):
     dockerhub_pull_schedule: CronExpression = Field(
         "*/5 * * * *", description="cron expression (UTC) of dockerhub_pull"
     )
-    dockerhub_concurrency: int = Field(8, ge=1, le=64, description="requests to Docker Hub at the same time")
-    dockerhub_timeout_seconds: float = Field(10.0, gt=0, le=300, description="time one request may take")
-    dockerhub_attempts: int = Field(4, ge=1, le=10, description="times a repository is asked before it is given up")
+    dockerhub_concurrency: int = Field(8, ge=1, le=64, description="concurrent requests to Docker Hub")
+    dockerhub_timeout_seconds: float = Field(10.0, gt=0, le=300, description="timeout of one request")
+    dockerhub_attempts: int = Field(4, ge=1, le=10, description="maximum number of requests for a repository")
     dockerhub_retry_max_seconds: float = Field(
         60.0, gt=0, le=600, description="longest wait between two attempts, `Retry-After` included"
     )
     dockerhub_max_messages: int = Field(
-        1_000, ge=10, le=10_000, description="messages that one run of dockerhub_aggregate takes at the most"
+        1_000, ge=10, le=10_000, description="maximum number of messages that one run of dockerhub_aggregate receives"
     )
     dockerhub_table: str = Field(
         "dockerhub_stats", pattern=r"^[A-Za-z0-9_.-]{3,255}$", description="DynamoDB table of the aggregates"

@@ -1,6 +1,6 @@
-"""Ask Docker Hub for many repositories at once (docs/pipelines.md, dockerhub).
+"""Request many repositories from Docker Hub concurrently (docs/pipelines.md, dockerhub).
 
-A repository that cannot be had never holds back the others: it becomes an `Answer` with a reason code.
+A failed repository does not delay the others: it becomes an `Answer` with a reason code.
 """
 
 from __future__ import annotations
@@ -25,37 +25,37 @@ from sluice.pipelines.dockerhub.records import Reason, Repository
 log = logging.getLogger(__name__)
 
 BODY_MAX_BYTES = 1024 * 1024
-"""An answer is a few KiB, most of it the full description."""
+"""Maximum size of a response, which is usually a few KiB, mostly the full description."""
 
 BACKOFF_SECONDS = 0.5
 """The n-th wait is drawn from 0 to 0.5 * 2**(n-1) seconds (full jitter)."""
 
 EPOCH_FROM_SECONDS = 1_000_000_000
-"""A `Retry-After` from here on is a moment in epoch seconds: Docker Hub sends such (docker/hub-feedback issue 2459)."""
+"""A `Retry-After` from this value on is in epoch seconds, as Docker Hub sends it (docker/hub-feedback issue 2459)."""
 
 WAIT_MAX_SECONDS = 366 * 86400.0
-"""No `Retry-After` counts for more: far beyond it there is no date to name."""
+"""Upper bound of a `Retry-After`, so that its end is a valid date."""
 
 _FINAL = {401: Reason.PRIVATE, 403: Reason.PRIVATE, 404: Reason.NOT_FOUND}
 _WAY_OUT = {
     Reason.NOT_FOUND: "no such repository, or a private one: correct SLUICE_DOCKERHUB_REPOSITORIES",
-    Reason.PRIVATE: "a private repository: take it out of SLUICE_DOCKERHUB_REPOSITORIES",
+    Reason.PRIVATE: "a private repository: remove it from SLUICE_DOCKERHUB_REPOSITORIES",
     Reason.UNEXPECTED_STATUS: "is SLUICE_DOCKERHUB_URL that of Docker Hub?",
 }
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What came of one repository.
+    """Outcome of the requests for one repository.
 
     Attributes:
-        repository: the one asked for.
-        url: where it was asked for.
-        status_code: HTTP status of the last attempt; None when no whole answer came.
-        body: bytes of that answer, whatever its status; empty when none came.
-        reason: None for a 200; else why the repository was given up.
+        repository: the requested repository.
+        url: its URL.
+        status_code: HTTP status of the last attempt; None without a complete response.
+        body: bytes of that response, of any status; empty for none.
+        reason: None for a 200; else the reason code.
         detail: one sentence for a person; empty for a 200.
-        attempts: requests made; 0 when Docker Hub had refused this machine for longer than we wait.
+        attempts: number of requests; 0 if Docker Hub refuses this machine for longer than the maximum wait.
     """
 
     repository: Repository
@@ -78,21 +78,20 @@ def fetch_all(
     clock: Callable[[], float] = time.time,
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
 ) -> list[Answer]:
-    """Ask for every repository; one answer each, in the order given. Raises nothing that Docker Hub could cause.
-
-    Transport errors, timeouts, truncated bodies, 429 and 5xx are asked again, with exponential backoff and full jitter;
-    all else is final. A `Retry-After` holds back every request, since Docker Hub limits by IP address (Docker Hub API
-    reference, "Rate limiting").
+    """Request every repository; returns one answer each, in the order given. Errors of Docker Hub raise nothing.
+    Transport errors, timeouts, truncated bodies, 429 and 5xx are retried, with exponential backoff and full jitter;
+    other responses are final. A `Retry-After` delays every request, since Docker Hub limits by IP address (Docker Hub
+    API reference, "Rate limiting").
 
     Args:
-        repositories: what to ask for.
-        url: Docker Hub's, without a path.
-        concurrency: requests under way at the same time.
-        timeout_seconds: what one request may take, from connecting to the last byte.
-        attempts: how often one repository is asked at the most.
-        retry_max_seconds: longest wait; a `Retry-After` beyond it gives the repository up at once as `rate_limited`.
-        clock: gives the epoch seconds.
-        sleep: waits so many seconds.
+        repositories: repositories to request.
+        url: base URL of Docker Hub, without a path.
+        concurrency: maximum number of concurrent requests.
+        timeout_seconds: timeout of one request, from connecting to the last byte.
+        attempts: maximum number of requests for one repository.
+        retry_max_seconds: longest wait; with a longer `Retry-After`, the repository fails at once as `rate_limited`.
+        clock: returns epoch seconds.
+        sleep: waits the given seconds.
     """
 
     async def ask_all() -> list[Answer]:
@@ -100,12 +99,12 @@ def fetch_all(
             headers={
                 "User-Agent": f"sluice/{version('sluice')}",
                 "Accept": "application/json",
-                "Accept-Encoding": "identity",  # a compressed body has no bound
+                "Accept-Encoding": "identity",  # the size of a compressed body is unbounded
             },
-            # Half of the time for connecting tells a host that is gone from one that is slow.
+            # With half of the timeout for connecting, an unreachable host differs from a slow one.
             timeout=httpx.Timeout(None, connect=timeout_seconds / 2),
-            follow_redirects=False,  # no other host may say how popular an image is
-            trust_env=not _is_loopback(url),  # to a proxy, 127.0.0.1 is the proxy
+            follow_redirects=False,  # responses of other hosts are not trusted
+            trust_env=not _is_loopback(url),  # for a proxy, 127.0.0.1 would be itself
         ) as http:
             hub = _DockerHub(http, url, concurrency, timeout_seconds, attempts, retry_max_seconds, clock, sleep)
             return await asyncio.gather(*(hub.fetch(repository) for repository in repositories))
@@ -114,12 +113,12 @@ def fetch_all(
 
 
 def all_unreachable(answers: Sequence[Answer]) -> bool:
-    """Whether Docker Hub itself is out of reach: there are answers, and each was given up as `unreachable`."""
+    """Whether Docker Hub is unreachable: there are answers, and all have the reason `unreachable`."""
     return bool(answers) and all(answer.reason is Reason.UNREACHABLE for answer in answers)
 
 
 def parse_retry_after(value: str | None, now_seconds: float) -> float | None:
-    """Seconds to wait, at least 0, from a `Retry-After` header; None when it is missing or says nothing.
+    """Seconds to wait, at least 0, from a `Retry-After` header; None if it is missing or invalid.
 
     It is a number of seconds or an HTTP date (RFC 9110, section 10.2.3), or at Docker Hub epoch seconds.
     """
@@ -131,7 +130,7 @@ def parse_retry_after(value: str | None, now_seconds: float) -> float | None:
             moment = parsedate_to_datetime(text)
         except (ValueError, OverflowError):
             return None
-        # `-0000` gives a time without a zone; HTTP dates are UTC.
+        # `-0000` gives a naive time; HTTP dates are UTC.
         seconds = moment.replace(tzinfo=moment.tzinfo or UTC).timestamp() - now_seconds
     return min(max(seconds, 0.0), WAIT_MAX_SECONDS)
 
@@ -143,7 +142,7 @@ class _Response(NamedTuple):
 
 
 class _AttemptFailed(Exception):
-    """One attempt gave nothing to use; `is_final` says that another would not either."""
+    """One attempt failed; `is_final` if a retry would not help."""
 
     def __init__(
         self,
@@ -163,7 +162,7 @@ class _AttemptFailed(Exception):
 
 
 class _DockerHub:
-    """Docker Hub as seen from one IP address: how many requests are under way, and until when none may leave."""
+    """State of the requests from one IP address: number in progress, and end of a pause for all."""
 
     def __init__(
         self,
@@ -200,7 +199,7 @@ class _DockerHub:
                 await self._wait_for_pause()
                 requests += 1
                 response = await self._request(url)
-                # Within the slot, so that a pause is known before the next request takes it.
+                # Within the slot, so that a pause takes effect before the next request.
                 self._check(response, repository, url)
                 return response
 
@@ -214,17 +213,17 @@ class _DockerHub:
         try:
             response: _Response = await retrying(attempt)
         except _AttemptFailed as failed:
-            log.warning("%s given up after %d requests: %s", repository, requests, failed.detail)
+            log.warning("%s failed after %d requests: %s", repository, requests, failed.detail)
             status_code, body = (failed.response.status_code, failed.response.body) if failed.response else (None, b"")
             return Answer(repository, url, status_code, body, failed.reason, failed.detail, requests)
         return Answer(repository, url, response.status_code, response.body, None, "", requests)
 
     async def _wait_for_pause(self) -> None:
-        # One repository refused for long may be its own trouble; two without an answer between them are our address.
+        # One long refusal may concern the repository; two without a response in between concern this IP address.
         if len(self._refused) > 1 and self._clock() < self._refused_until:
             raise _AttemptFailed(
                 Reason.RATE_LIMITED,
-                f"{self._url} refuses this machine until {_iso(self._refused_until)}: not asked",
+                f"{self._url} refuses this machine until {_iso(self._refused_until)}: no request was sent",
                 is_final=True,
             )
         while (left_seconds := self._paused_until - self._clock()) > 0:
@@ -255,7 +254,7 @@ class _DockerHub:
         return _Response(response.status_code, response.headers, bytes(body))
 
     def _check(self, response: _Response, repository: Repository, url: str) -> None:
-        """Let a 200 pass and note a `Retry-After` for all requests; raises _AttemptFailed for any other status."""
+        """Accept a 200; apply a `Retry-After` to all requests, and raise _AttemptFailed for any other status."""
         status = response.status_code
         if status != 429:
             self._refused.clear()
@@ -267,7 +266,7 @@ class _DockerHub:
             location = f" to {response.headers['location']!r}" if "location" in response.headers else ""
             raise _AttemptFailed(reason, f"{answered}{location}: {_WAY_OUT[reason]}", is_final=True, response=response)
         reason = Reason.RATE_LIMITED if status == 429 else Reason.SERVER_ERROR
-        # `X-Retry-After` is what Docker Hub's reference named until June 2025.
+        # `X-Retry-After` is the name in Docker Hub's reference until June 2025.
         header = response.headers.get("retry-after") or response.headers.get("x-retry-after")
         now_seconds = self._clock()
         wait_seconds = parse_retry_after(header, now_seconds)
@@ -287,8 +286,8 @@ class _DockerHub:
     def _seconds_to_next_attempt(self, state: RetryCallState) -> float:
         failed = state.outcome.exception() if state.outcome else None
         if not isinstance(failed, _AttemptFailed):
-            raise TypeError(f"{failed!r} is never asked again")
-        # The pause is waited for by every request alike, right before it leaves.
+            raise TypeError(f"{failed!r} is never retried")
+        # Every request waits for the pause right before it is sent.
         seconds = 0.0 if failed.has_pause else self._backoff(state)
         log.info("attempt %d: %s; next in %.1f s", state.attempt_number, failed.detail, seconds)
         return seconds

@@ -1,4 +1,4 @@
-"""One function a task: what the Dags of this pipeline call. Each can be run again and leaves the same."""
+"""One function a task: what the Dags of this pipeline call. Each is idempotent."""
 
 from __future__ import annotations
 
@@ -46,28 +46,28 @@ ANSWERS, COLLECTED = "answers.json", "collected.json"
 
 
 class SourceUnreachable(ConnectionError):
-    """Not one repository could be asked."""
+    """No request reached Docker Hub."""
 
 
 class NoMonth(TerminalError):
-    """Nothing says which month a run is for."""
+    """The run has no month."""
 
 
 # dockerhub_pull: fetch -> check_answers -> publish_answers
 
 
 def fetch(run_id: str, clock: Callable[[], datetime] = utc_now) -> dict[str, int]:
-    """Ask for every repository and stage the good answers; the others go to quarantine.
+    """Request every repository and stage the accepted responses; the others go to quarantine.
 
     Args:
         run_id: of the run.
-        clock: tells the time (UTC); asked once all answers are in, so that none is from its future.
+        clock: returns the time (UTC); read after all responses, so that none is later.
 
     Returns:
-        `records_in` (repositories asked for) and `quarantined`.
+        `records_in` (requested repositories) and `quarantined`.
 
     Raises:
-        SourceUnreachable: not one request reached Docker Hub.
+        SourceUnreachable: no request reached Docker Hub.
     """
     run, settings = Run.of(PIPELINE, run_id, clock), load_settings()
     repositories = [Repository.parse(each) for each in settings.dockerhub_repositories]
@@ -81,7 +81,7 @@ def fetch(run_id: str, clock: Callable[[], datetime] = utc_now) -> dict[str, int
     )
     if source.all_unreachable(answers):
         raise SourceUnreachable(
-            f"{settings.dockerhub_url}: none of {len(answers)} repositories could be asked ({answers[0].detail});"
+            f"{settings.dockerhub_url}: none of {len(answers)} repositories could be requested ({answers[0].detail});"
             " check the network, a proxy, or SLUICE_DOCKERHUB_URL"
         )
     observed_at = run.clock()
@@ -94,7 +94,7 @@ def fetch(run_id: str, clock: Callable[[], datetime] = utc_now) -> dict[str, int
 def _parse_answers(
     answers: Sequence[source.Answer], observed_at: datetime
 ) -> tuple[list[StagedAnswer], list[Rejection]]:
-    """What to stage (the whole answer beside its fields), and what was rejected."""
+    """Responses to stage (with the whole body), and rejections."""
     accepted: list[StagedAnswer] = []
     rejections: list[Rejection] = []
     for answer in answers:
@@ -112,10 +112,10 @@ def _parse_answers(
 
 
 def check_answers(run_id: str) -> GateResult:
-    """The gate of a pull: reads staging, also asks the table for the last pull counts.
+    """The gate of a pull: reads staging, and the last pull counts from the table.
 
     Raises:
-        GateFailed: nothing of this run may be published.
+        GateFailed: nothing of this run is published.
     """
     run, settings = Run.of(PIPELINE, run_id), load_settings()
     staged = run.load(ANSWERS, Answers)
@@ -141,10 +141,10 @@ def _stats_row(stats: Stats) -> dict[str, object]:
 
 
 def publish_answers(run_id: str, fetched: dict[str, int]) -> Summary:
-    """History first, then the raw objects, whose arrival triggers the aggregation.
+    """Publish the history first, then the raw objects, whose arrival triggers the aggregation.
 
     Returns:
-        The tally of the run, and `snapshots`: the id of the history's snapshot that holds its rows.
+        The tally of the run, and `snapshots`: the id of the snapshot of the history with its rows.
     """
     run = Run.of(PIPELINE, run_id)
     staged = run.load(ANSWERS, Answers)
@@ -165,15 +165,15 @@ def _publish_answers(run: Run, staged: Answers, fetched: dict[str, int]) -> Summ
 
 
 def collect(run_id: str, clock: Callable[[], datetime] = utc_now) -> dict[str, int]:
-    """Drain the work queue, read the objects it names, and stage both; the messages stay until all is written.
+    """Drain the work queue, read the objects that it names, and stage both; the messages stay until all is written.
 
     Args:
         run_id: of the run.
-        clock: tells the time (UTC); a push after it is in the future.
+        clock: returns the time (UTC); a later push is in the future.
 
     Returns:
-        `messages`, `records_in` (object events), `duplicates` (events of an object named twice), `quarantined` and
-        `is_drained` (no message was left in the queue); an empty dict when no message waited.
+        `messages`, `records_in` (object events), `duplicates` (further events of an object), `quarantined` and
+        `is_drained` (the queue was empty at the end); an empty dict when no message waited.
     """
     run, settings = Run.of(PIPELINE, run_id, clock), load_settings()
     queue = WorkQueue(settings.dockerhub_queue, object_keys(settings.lake_bucket))
@@ -185,7 +185,7 @@ def collect(run_id: str, clock: Callable[[], datetime] = utc_now) -> dict[str, i
 
 
 def collect_all(run_id: str, clock: Callable[[], datetime] = utc_now) -> dict[str, int]:
-    """Stage every object of `raw/dockerhub/`, for a rebuild; same answer as `collect`, without messages."""
+    """Stage every object of `raw/dockerhub/`, for a rebuild; returns the same as `collect`, without messages."""
     run = Run.of(PIPELINE, run_id, clock)
     return _collect_keys(run, s3.list_keys(run.bucket, RAW_PREFIX))
 
@@ -194,11 +194,11 @@ def collect_month(run_id: str, month: datetime | None, clock: Callable[[], datet
     """Stage the objects of one month of `raw/dockerhub/`, for a rebuild of a past range.
 
     Raises:
-        NoMonth: the run has no logical date, by which it would be for a month.
+        NoMonth: the run has no logical date, which would define its month.
     """
     if month is None:
         raise NoMonth(
-            "this run has no logical date, so it is for no month: run"
+            "this run has no logical date, which defines its month: run"
             " `sluice airflow dags trigger dockerhub_rebuild --logical-date 2023-09-01` with a date in the month"
         )
     run = Run.of(PIPELINE, run_id, clock)
@@ -215,7 +215,7 @@ def _collect_keys(run: Run, listed: Iterable[str]) -> dict[str, int]:
 def _stage_objects(
     run: Run, keys: Sequence[str], rejections: Sequence[Rejection] = (), receipts: Receipts | None = None
 ) -> dict[str, int]:
-    """Read each object once; stage what it says, quarantine what cannot be used."""
+    """Read each object once; stage its content, or quarantine it."""
     now = run.clock()
     distinct = list(dict.fromkeys(keys))
     accepted: list[RawObject] = []
@@ -236,7 +236,7 @@ def _stage_objects(
 
 
 def _read_raw(bucket: str, key: str, now: datetime) -> RawObject | Rejection:
-    """One raw object, or why it cannot be used."""
+    """One raw object, or its rejection."""
     body = ""
     try:
         raw = parse_raw_key(key)
@@ -254,7 +254,7 @@ def check_objects(run_id: str) -> GateResult:
     """The gate of an aggregation: reads staging.
 
     Raises:
-        GateFailed: nothing reaches the table, and the messages come back.
+        GateFailed: nothing is written to the table, and the messages are delivered again.
     """
     run = Run.of(PIPELINE, run_id)
     collected = run.load(COLLECTED, Collected)
@@ -269,13 +269,13 @@ def check_objects(run_id: str) -> GateResult:
 def publish_aggregates(
     run_id: str, counts: dict[str, int], *, rebuild: bool = False, clock: Callable[[], datetime] = utc_now
 ) -> dict[str, int]:
-    """Write the items of every repository of the batch, then delete the messages that told of them.
+    """Write the items of every repository of the batch, then delete the messages.
 
     Args:
         run_id: of the run.
         counts: what `collect`, `collect_all` or `collect_month` returned.
-        rebuild: also replace what months and pushes show of an object that is no longer there.
-        clock: tells the time of writing (UTC), from which TTL counts.
+        rebuild: also replace months and pushes whose winning object was deleted.
+        clock: returns the time of writing (UTC), from which TTL counts.
 
     Returns:
         The tally of the run.
@@ -304,10 +304,9 @@ def publish_aggregates(
 def _write_repository(
     settings: Settings, pk: str, objects: Sequence[RawObject], *, now: datetime, rebuild: bool
 ) -> None:
-    """All items of one repository, in an order that bears a kill anywhere and a second writer beside it.
-
-    The months are decided first and copied from one place; the marker moves to a push that is there already; the last
-    copy is read after the marker moved, so that of two writers the later one to look sees what both have done.
+    """Write all items of one repository, in an order that tolerates a crash at any point and a concurrent writer.  The
+    monthly state is updated first and copied to the pushes; the marker moves only to an existing push; the last copy is
+    read after the marker moved, so that of two writers the later reader sees the changes of both.
     """
     table = settings.dockerhub_table
 

@@ -1,4 +1,4 @@
-"""What the pipeline reads and writes, one service a function: S3 (raw, staging), Iceberg (history) and DynamoDB
+"""Reads and writes of the pipeline, one service a function: S3 (raw, staging), Iceberg (history), DynamoDB
 (aggregates)."""
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from sluice.pipelines.dockerhub.transform import (
 
 HISTORY = TableDefinition(
     f"{PIPELINE}_history",
-    "One row for each repository and pull: how popular it was then",
+    "Popularity of one repository at one pull",
     (
-        Column("observed_at", "timestamptz", "when Docker Hub was asked (UTC)"),
+        Column("observed_at", "timestamptz", "time of the pull (UTC)"),
         Column("namespace", "string", "of the repository"),
         Column("name", "string", "of the repository"),
         Column("star_count", "long", "stars"),
@@ -47,7 +47,7 @@ def list_month(bucket: str, year: int, month: int) -> Iterator[str]:
 
 
 def append_history(run: str, observed_at: datetime, stats: Sequence[Stats]) -> commits.Commit:
-    """Append the rows of one pull to the history, but those that it has already.
+    """Append the rows of one pull to the history, except existing ones.
 
     Raises:
         TableMissing: nothing is deployed.
@@ -80,7 +80,7 @@ def append_history(run: str, observed_at: datetime, stats: Sequence[Stats]) -> c
 
 @dataclass(frozen=True)
 class MonthlyState:
-    """Which object decides each month of one repository.
+    """The winning object of each month of one repository.
 
     Attributes:
         revision: grows by one with each change; a copy of the months never replaces one of a greater revision.
@@ -104,21 +104,21 @@ def _monthly_state(item: dict[str, Any]) -> MonthlyState:
 
 
 def record_month(table: str, winner: RawObject, replacing: str | None = None) -> MonthlyState:
-    """Let an object decide its month unless a greater one does already; one conditional write.
+    """Set the winning object of a month unless a greater one is set; one conditional write (compare-and-set).
 
     Args:
         table: the DynamoDB table.
         winner: the object.
-        replacing: `source_version` of a greater object that is gone, which this one takes the place of.
+        replacing: `source_version` of a greater object that was deleted, which this one replaces.
 
     Returns:
-        The state of the repository after it, also where someone else has decided the month.
+        The state of the repository afterwards, also if another writer has set the month.
     """
     entry = _month_entry(winner)
     values = {":entry": entry, ":version": replacing or winner.source_version, ":one": 1}
     condition = "#month.source_version = :version"
     if replacing is None:
-        # S3 tells the time of writing in whole seconds: of two contents of one second, the one read last counts.
+        # Times of S3 are whole seconds: of two contents of one second, the one read last wins.
         condition = (
             "attribute_not_exists(#month) OR #month.source_version < :version OR (#month.source_version = :version"
             " AND (#month.star_count <> :stars OR #month.pull_count <> :pulls))"
@@ -146,10 +146,10 @@ def write_push(table: str, shown: RawObject, now: datetime, replacing: str | Non
         table: the DynamoDB table.
         shown: the object.
         now: the time of writing, from which TTL counts.
-        replacing: `source_version` of a greater object that is gone, which this one takes the place of.
+        replacing: `source_version` of a greater object that was deleted, which this one replaces.
 
     Returns:
-        `source_version` of the greater object that the item goes on to show, or None.
+        `source_version` of the greater object whose counts the item keeps, or None.
     """
     left = _update_unless_newer(
         table,
@@ -186,7 +186,7 @@ def write_months(table: str, pk: str, sort_key: str, state: MonthlyState) -> Non
 
 
 def move_marker(table: str, latest: RawObject, now: datetime) -> None:
-    """Point the marker at a push unless it points at a later one; one conditional write."""
+    """Move the marker to a push unless it is at a later one; one conditional write."""
     _update_unless_newer(
         table,
         _item_key(partition_key(latest.stats), MARKER_SK),
@@ -209,10 +209,10 @@ def _expiry(now: datetime) -> int:
 def _update_unless_newer(
     table: str, key: dict[str, Any], *, update: str, condition: str, names: dict[str, str], values: dict[str, Any]
 ) -> dict[str, Any] | None:
-    """One conditional write. That the condition fails means that a newer writer was here, which is as good.
+    """One conditional write. If the condition fails, a newer value was written already, which is no error.
 
     Returns:
-        The item as the newer writer left it; None when it was written, or when there is no item to write to.
+        The newer item; None if it was written, or if there is no item to write to.
     """
     written = dynamodb.write(dynamodb.Update(table, key, update, condition=condition, values=values, names=names))
     return None if written.is_written else written.item or None
@@ -223,7 +223,7 @@ def _item_key(pk: str, sort_key: str) -> dynamodb.Item:
 
 
 def read_marker_and_months(table: str, pk: str) -> tuple[str, MonthlyState]:
-    """`last_updated` of the marker and the months of one repository, as of now; one request.
+    """`last_updated` of the marker and the months of one repository (consistent read); one request.
 
     Raises:
         LookupError: the repository has no marker or no months yet.
@@ -237,7 +237,7 @@ def read_marker_and_months(table: str, pk: str) -> tuple[str, MonthlyState]:
 
 
 def read_last_pull_counts(table: str, partition_keys: Iterable[str]) -> dict[str, int]:
-    """Partition key -> `pull_count` of the last month known; repositories never seen are left out.
+    """Partition key -> `pull_count` of the latest month; unknown repositories are omitted.
 
     Args:
         table: the DynamoDB table.
@@ -256,7 +256,7 @@ def read_last_pull_counts(table: str, partition_keys: Iterable[str]) -> dict[str
 def read_all_months(table: str) -> list[tuple[str, str, int, int]]:
     """`namespace/name`, `YYYY-MM`, `star_count` and `pull_count` of every month of every repository, sorted.
 
-    Scans the whole table: for a person's look, not for a pipeline.
+    Scans the whole table; for display only.
     """
     found = []
     for item in dynamodb.scan_items(table, "SK = :months", {":months": MONTHS_SK}):

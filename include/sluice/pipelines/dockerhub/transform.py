@@ -1,4 +1,4 @@
-"""The rule of the aggregates: which object decides a month, which is the latest. Pure functions."""
+"""The rule of the aggregates: the winning object of a month, and the latest push. Pure functions."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from datetime import datetime
 from sluice.pipelines.dockerhub.records import Stats
 
 TTL_SECONDS = 60 * 24 * 3600
-"""Items of the table live 60 days after their last write (docs/pipelines.md, dockerhub)."""
+"""Items of the table expire 60 days after their last write (docs/pipelines.md, dockerhub)."""
 
 MARKER_SK = "#latest_version"
 MONTHS_SK = "#monthly_state"
-"""Sort key of the item that keeps, for ever, which object decides each month: see docs/decisions/0003."""
+"""Sort key of the item with the winning object of each month, without expiry: see docs/decisions/0003."""
 
 
 @dataclass(frozen=True)
 class RawObject:
-    """One object of `raw/dockerhub/` with what it says.
+    """One object of `raw/dockerhub/` with its content.
 
     Attributes:
         key: its S3 key.
-        file_name: last part of the key without `.json`; it decides the month and who is greatest in it.
+        file_name: last part of the key without `.json`; it decides the month, and the order within it.
         year_month: `YYYY-MM` of the file name.
         last_modified: when S3 stored these bytes (UTC).
         stats: the content.
@@ -36,9 +36,9 @@ class RawObject:
 
     @property
     def source_version(self) -> str:
-        """Sorts by file name, then by the time of writing where one key was overwritten, then by key.
+        """Order of the objects: file name, then time of writing if one key was overwritten, then key.
 
-        The key decides between two objects of one name in two partitions, so that any order gives the same.
+        The key decides between two objects of one name in two partitions, so that any order of arrival gives the same.
         """
         return f"{self.file_name}@{self.last_modified:%Y-%m-%dT%H:%M:%SZ}@{self.key}"
 
@@ -49,7 +49,7 @@ def key_of_version(source_version: str) -> str:
 
 
 def partition_key(stats: Stats) -> str:
-    """PK of everything about one repository."""
+    """Partition key of all items of one repository."""
     return f"#user#{stats.user}#name#{stats.name}#namespace#{stats.namespace}"
 
 
@@ -76,9 +76,9 @@ def decide_months(objects: Iterable[RawObject]) -> dict[str, RawObject]:
 
 
 def decide_pushes(objects: Iterable[RawObject]) -> dict[str, RawObject]:
-    """Sort key -> the object that its item shows, of objects of one repository.
+    """Sort key -> the winning object of its item, of objects of one repository.
 
-    Two objects may tell of the same push (`last_updated`) under two names; the greatest name counts, as for months.
+    Two objects may describe the same push (`last_updated`) under two names; the greatest name wins, as for months.
     """
     winners: dict[str, RawObject] = {}
     for each in objects:
@@ -91,6 +91,6 @@ def decide_pushes(objects: Iterable[RawObject]) -> dict[str, RawObject]:
 def latest_push(objects: Iterable[RawObject]) -> RawObject:
     """The object of the latest push, of objects of one repository; at least one.
 
-    One moment may be written in two ways (`16Z`, `16.0Z`): the greater text counts, as it does for the marker.
+    One time may be written in two ways (`16Z`, `16.0Z`): the greater text wins, as for the marker.
     """
     return max(objects, key=lambda each: (each.stats.last_updated_at, each.stats.last_updated))

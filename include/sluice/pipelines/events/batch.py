@@ -1,4 +1,4 @@
-"""What one step of the pipeline stages and the next one reads."""
+"""Documents that one step of the pipeline stages for the next one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One function a task: what the Dags of this pipeline call. Each can be run again and leaves the same."""
+"""One function a task: what the Dags of this pipeline call. Each is idempotent."""
 
 from __future__ import annotations
 

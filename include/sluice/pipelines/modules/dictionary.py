@@ -1,4 +1,4 @@
-"""What the pipeline publishes and keeps, field by field (docs/tables.md)."""
+"""Data dictionary of the pipeline (docs/tables.md)."""
 
 from sluice.core.dictionary import Collection, Field, iceberg
 from sluice.pipelines.modules.storage import RATES

@@ -1,4 +1,4 @@
-"""What the pipeline declares."""
+"""Declaration of the pipeline."""
 
 from __future__ import annotations
 

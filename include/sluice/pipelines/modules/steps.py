@@ -1,4 +1,4 @@
-"""One function a task: what `modules_diagnostics` calls. Each can be run again and leaves the same."""
+"""One function a task: what `modules_diagnostics` calls. Each is idempotent."""
 
 from __future__ import annotations
 
