@@ -25,6 +25,9 @@ NEW = {
 }
 """Name -> trigger: for each trigger the shortest and the longest name."""
 
+OF_EVERY_PIPELINE = "tests/unit/test_dictionary.py"
+"""Unit tests of the project that compare what each pipeline declares with its template."""
+
 SHORT = {name: trigger for name, trigger in NEW.items() if len(name) == 3}
 """One of each trigger: where the length of the name makes no difference."""
 
@@ -90,6 +93,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
         copy = shutil.copytree if (PROJECT_ROOT / name).is_dir() else shutil.copy
         copy(PROJECT_ROOT / name, root / name)
     (root / "tests" / "unit").mkdir(parents=True)
+    shutil.copy(PROJECT_ROOT / OF_EVERY_PIPELINE, root / OF_EVERY_PIPELINE)
     for name, trigger in NEW.items():
         new.write(root, name, trigger)
     venv.create(root / ".venv", symlinks=True)
@@ -125,7 +129,7 @@ def test_a_new_pipeline_is_one_edit_of_a_file_that_was_there(checkout: Path) -> 
 def test_new_pipelines_pass_style_and_unit_tests(checkout: Path) -> None:
     run(checkout, "-m", "ruff", "check", "--no-cache", ".")
     run(checkout, "-m", "ruff", "format", "--no-cache", "--check", ".")
-    steps = [f"include/sluice/pipelines/{name}/steps.py" for name in SHORT]
+    packages = [f"include/sluice/pipelines/{name}" for name in SHORT]
     run(
         checkout,
         "-m",
@@ -133,9 +137,9 @@ def test_new_pipelines_pass_style_and_unit_tests(checkout: Path) -> None:
         "--follow-imports=silent",
         "--cache-dir",
         str(PROJECT_ROOT / ".mypy_cache" / "new"),
-        *steps,
+        *packages,
     )
-    names = [f"tests/unit/{name}" for name in NEW]
+    names = [OF_EVERY_PIPELINE, *(f"tests/unit/{name}" for name in NEW)]
     run(checkout, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--import-mode=importlib", *names)
 
 
