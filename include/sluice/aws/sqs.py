@@ -144,11 +144,14 @@ def drain(
     slow, a run must not receive its own first messages again, and needs time to process them. A message that SQS does
     not count yet is received by the next run, which the doorbell starts.
 
-    Args: url: the queue. max_messages: upper bound; the last batch is cut to it. wait_seconds: long poll of each
-    receive, 1 to 20. A short poll queries only some servers of SQS and may be empty although messages wait, a long poll
-    queries all of them (SQS developer guide, long polling). receivers: concurrent requests, if enough messages wait;
-    see `requests_at_once`. until_empty: end only when a long poll returns no message: then all messages sent before are
-    received, also those not counted yet. Costs `wait_seconds`.
+    Args:
+        url: the queue.
+        max_messages: upper bound; the last batch is cut to it.
+        wait_seconds: long poll of each receive, 1 to 20. A short poll queries only some servers of SQS and may be empty
+            although messages wait, a long poll queries all of them (SQS developer guide, long polling).
+        receivers: concurrent requests, if enough messages wait; see `requests_at_once`.
+        until_empty: end only when a long poll returns no message: then all messages sent before are received, also
+            those not counted yet. Costs `wait_seconds`.
 
     Returns:
         Messages, each once by its id even where SQS delivered it twice (the later receipt handle counts).

@@ -19,10 +19,13 @@ class BatchTaken(TerminalError):
 class Checkpoint:
     """Position in a shard up to which it was read.
 
-    Attributes: sequence_number: of the last record that was published or quarantined; None before the first.
-    pending_until: last record of an announced batch; until it is committed, the next run drains exactly that batch
-    again. closed: the shard has no further records. published_by: run that moved the checkpoint here. pending_run: run
-    that announced the batch last.
+    Attributes:
+        sequence_number: of the last record that was published or quarantined; None before the first.
+        pending_until: last record of an announced batch; until it is committed, the next run drains exactly that batch
+            again.
+        closed: the shard has no further records.
+        published_by: run that moved the checkpoint here.
+        pending_run: run that announced the batch last.
     """
 
     sequence_number: str | None = None

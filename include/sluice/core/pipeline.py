@@ -28,12 +28,15 @@ class Stream:
 class Dag:
     """A Dag with its schedule, deadline, queues and tables.
 
-    Attributes: dag_id: the Dag. schedule: its cron expression (UTC), for an event-driven Dag the fallback schedule: a
-    run without work also proves that the Dag works. None if it is only started by hand: then it cannot be stale.
-    deadline_seconds: how long after a time of its schedule a run must have succeeded. tables: curated tables that it
-    publishes to. queues: work queues that it drains; each has a dead-letter queue `<name>-dead-letters`. streams:
-    streams that it reads. partitioned: each run processes its own hour or month, so a later run does not repair a
-    failed one.
+    Attributes:
+        dag_id: the Dag.
+        schedule: its cron expression (UTC), for an event-driven Dag the fallback schedule: a run without work also
+            proves that the Dag works. None if it is only started by hand: then it cannot be stale.
+        deadline_seconds: how long after a time of its schedule a run must have succeeded.
+        tables: curated tables that it publishes to.
+        queues: work queues that it drains; each has a dead-letter queue `<name>-dead-letters`.
+        streams: streams that it reads.
+        partitioned: each run processes its own hour or month, so a later run does not repair a failed one.
     """
 
     dag_id: str
@@ -98,9 +101,10 @@ class Asset:
 class Explanation:
     """Functions that describe a dead letter of a queue.
 
-    Attributes: about: body and time of sending (milliseconds since 1970) -> subject of the message; raises
-    `RejectedRecord` if it cannot be parsed. None: it is a notification of S3, and names objects. unreadable: a file
-    with the first bytes of an existing object -> why the pipeline cannot read it; "" if it can.
+    Attributes:
+        about: body and time of sending (milliseconds since 1970) -> subject of the message; raises `RejectedRecord` if
+            it cannot be parsed. None: it is a notification of S3, and names objects.
+        unreadable: a file with the first bytes of an existing object -> why the pipeline cannot read it; "" if it can.
     """
 
     about: Callable[[str, int], str] | None = None
@@ -111,13 +115,17 @@ class Explanation:
 class Pipeline:
     """One pipeline.
 
-    Attributes: name: of its package, its template `infra/<name>.yaml`, and in keys of the lake. dags: its Dags.
-    notifications: S3 notifications that feed its queues. assets: what its Dags read and publish, in the order of the
-    flow. tables: makes the definitions of its Iceberg tables, which a deployment creates. explanations: work queue ->
-    description of its dead letters, if its messages are not only notifications of S3. expired_staging: patterns of keys
-    below `staging/<name>/`, and the command that replaces a task whose staging has expired; the first match counts.
-    keep_columns: settings -> (table, column -> Glue type) of columns that the pipeline added to a Glue table of its
-    template, which a deployment must not drop.
+    Attributes:
+        name: of its package, its template `infra/<name>.yaml`, and in keys of the lake.
+        dags: its Dags.
+        notifications: S3 notifications that feed its queues.
+        assets: what its Dags read and publish, in the order of the flow.
+        tables: makes the definitions of its Iceberg tables, which a deployment creates.
+        explanations: work queue -> description of its dead letters, if its messages are not only notifications of S3.
+        expired_staging: patterns of keys below `staging/<name>/`, and the command that replaces a task whose staging
+            has expired; the first match counts.
+        keep_columns: settings -> (table, column -> Glue type) of columns that the pipeline added to a Glue table of its
+            template, which a deployment must not drop.
     """
 
     name: str

@@ -97,9 +97,12 @@ def publish_batch(stream: Stream, run: str, batch: Sequence[ShardBatch], write: 
 
     After a crash at any point, a later run drains the same records again.
 
-    Args: stream: the stream. run: the run as a part of a key. batch: what was read of each shard. write: writes the
-    output of the batch durably; must be idempotent, also across runs. Not called if this run has published the batch
-    before.
+    Args:
+        stream: the stream.
+        run: the run as a part of a key.
+        batch: what was read of each shard.
+        write: writes the output of the batch durably; must be idempotent, also across runs. Not called if this run has
+            published the batch before.
 
     Raises:
         BatchTaken: another run took records of the batch.

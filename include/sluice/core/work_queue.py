@@ -93,8 +93,10 @@ class Batch(Generic[Record]):
 class WorkQueue(Generic[Record]):
     """A queue, and the parser of its messages.
 
-    Attributes: name: of the queue. parse: message -> its records; a rejected part is returned as its error. If it
-    raises RejectedRecord, the whole message is rejected.
+    Attributes:
+        name: of the queue.
+        parse: message -> its records; a rejected part is returned as its error. If it raises RejectedRecord, the whole
+            message is rejected.
     """
 
     name: str

@@ -43,8 +43,9 @@ def finish(settings: Settings, announcement: Announcement) -> Summary:
     ledger, and deletion of the messages last. If it is interrupted, the batch stays announced, and the next run repeats
     all of it.
 
-    Returns: The tally of the batch, and `snapshots`: name of a changed table -> id of its snapshot; the tally alone if
-    another worker published it first.
+    Returns:
+        The tally of the batch, and `snapshots`: name of a changed table -> id of its snapshot; the tally alone if
+        another worker published it first.
 
     Raises:
         StagingExpired: its staging expired before a run completed it, or another version of the code saved it.

@@ -36,8 +36,9 @@ def collect(run_id: str, withdraw: Sequence[str] = ()) -> dict[str, int]:
         run_id: of the run.
         withdraw: accommodations to remove from the catalogue; the run then has work even if no message waits.
 
-    Returns: `messages`, `events_in`, `files` (to be read), `duplicate_events` and `quarantined_events`; an empty dict
-    when no message waited and the catalogue is up to date.
+    Returns:
+        `messages`, `events_in`, `files` (to be read), `duplicate_events` and `quarantined_events`; an empty dict when
+        no message waited and the catalogue is up to date.
 
     Raises:
         PriorityListError: the lists are missing or invalid; no message was received.
@@ -121,8 +122,9 @@ def publish(run_id: str, clock: Callable[[], datetime] = utc_now) -> Summary:
         run_id: of the run, after `consolidate` and its gate.
         clock: tells the time (UTC), which names the output files.
 
-    Returns: The tally of the run; records of unlisted or blocked partners are included in its duplicates, and also
-    counted as `unlisted` and `blocked`; and `snapshots`: name of a changed table -> id of its snapshot.
+    Returns:
+        The tally of the run; records of unlisted or blocked partners are included in its duplicates, and also counted
+        as `unlisted` and `blocked`; and `snapshots`: name of a changed table -> id of its snapshot.
 
     Raises:
         BatchTaken: another run published since this one began; the messages are delivered again.

@@ -59,14 +59,16 @@ JUDGED_GROUP_ROWS = 2_048
 class Consolidated:
     """Result of a batch.
 
-    Attributes: outputs: packed files, in order; lines sorted by accommodation_id. ranges: SQL conditions that part the
-    accommodations, in order, into ranges of about `SORTED_BYTES`. rejected_path: JSON Lines as they go to quarantine;
-    None when there is nothing. counts: `records_in` = `published` + `duplicates` (older or of a lesser partner) +
-    `unlisted` (unlisted partner, or only one of the two names is the canary's) + `blocked` + `quarantined`; `good`
-    records and those `usable` under the lists; and the measures of the gate: `distinct_ids` and `unusable` (of a
-    blocked or unlisted partner) of the published lines, `largest_file_bytes`, `smallest_file_bytes`. rejected:
-    quarantined records by reason. unknown_partners: of `unlisted` records, sorted: unlisted names, and partners that
-    used the name of the canary.
+    Attributes:
+        outputs: packed files, in order; lines sorted by accommodation_id.
+        ranges: SQL conditions that part the accommodations, in order, into ranges of about `SORTED_BYTES`.
+        rejected_path: JSON Lines as they go to quarantine; None when there is nothing.
+        counts: `records_in` = `published` + `duplicates` (older or of a lesser partner) + `unlisted` (unlisted partner,
+            or only one of the two names is the canary's) + `blocked` + `quarantined`; `good` records and those `usable`
+            under the lists; and the measures of the gate: `distinct_ids` and `unusable` (of a blocked or unlisted
+            partner) of the published lines, `largest_file_bytes`, `smallest_file_bytes`.
+        rejected: quarantined records by reason.
+        unknown_partners: of `unlisted` records, sorted: unlisted names, and partners that used the name of the canary.
     """
 
     outputs: list[Path]

@@ -269,8 +269,9 @@ def publish(run_id: str, counts: dict[str, int], source: str | None = None, *, f
         source: as for `collect`.
         force: as for `aggregate`.
 
-    Returns: The tally of the run, in rows; a file that is rejected unread, and a message that names none, is one. Rows
-    of a file that is unchanged or superseded are duplicates.
+    Returns:
+        The tally of the run, in rows; a file that is rejected unread, and a message that names none, is one. Rows of a
+        file that is unchanged or superseded are duplicates.
 
     Raises:
         PublishedMeanwhile: the output of a URL was published by another run meanwhile.
