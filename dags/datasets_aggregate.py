@@ -108,7 +108,7 @@ def datasets_aggregate() -> None:
 
     @task
     def aggregate(run_id: str, dag_run: DagRunProtocol) -> object:
-        """Judge and aggregate each file that is not published already; stage it, quarantine what is rejected."""
+        """Validate and aggregate each file that is not published already; stage it, quarantine rejected rows."""
         from sluice.pipelines.datasets import steps
 
         source, force = _asked(dag_run.conf)

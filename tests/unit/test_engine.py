@@ -40,7 +40,7 @@ def test_the_queries_are_found_in_a_zip(tmp_path: Path) -> None:
     )
     file, *names = answer.stdout.split()
     assert file.startswith(str(tmp_path / "sluice.zip"))
-    assert names == ["judged", "names", "seconds", "transformed"]
+    assert names == ["validated", "names", "seconds", "transformed"]
 
 
 def test_comments_are_filled() -> None:

@@ -247,7 +247,7 @@ def read_lines(documents: Sequence[bytes]) -> list[str | None]:
         with accommodations_transform.consolidation(folder, 256) as connection:
             _, flaws = accommodations_transform.read_files(connection, folder, {0: (file, folder / "in")})
             assert not flaws
-            found = dict(connection.execute("SELECT record_id, reason FROM judged").fetchall())
+            found = dict(connection.execute("SELECT record_id, reason FROM validated").fetchall())
     return [found.get(number, "blank") for number in range(len(documents))]
 
 

@@ -52,7 +52,7 @@ def hours(*arguments: str) -> str:
 
 
 def test_each_hour_shows_its_run_snapshot_and_files_and_why_it_is_dirty(world: Any) -> None:
-    assert "no such hour was ever published" in hours()
+    assert "no such hour was published" in hours()
     world.put(20, seed=1)
     (late, *_) = world.ingest("first")
     assert "events of" in hours("--dirty")

@@ -43,7 +43,7 @@ BAD = [
 ]
 
 
-def judged(files: Sequence[bytes]) -> list[list[tuple[str | None, str | None]]]:
+def validated(files: Sequence[bytes]) -> list[list[tuple[str | None, str | None]]]:
     """Accommodation and reason of every record of each file, in order."""
     with TemporaryDirectory() as name:
         folder = Path(name)
@@ -54,7 +54,7 @@ def judged(files: Sequence[bytes]) -> list[list[tuple[str | None, str | None]]]:
         with consolidation(folder, 256) as connection:
             read_files(connection, folder, batch)
             rows = connection.execute(
-                "SELECT record_id >> 40, accommodation_id, reason FROM judged ORDER BY record_id"
+                "SELECT record_id >> 40, accommodation_id, reason FROM validated ORDER BY record_id"
             ).fetchall()
     return [[(key, reason) for file, key, reason in rows if file == number] for number in range(len(files))]
 
@@ -72,7 +72,7 @@ def test_an_element_is_judged_as_the_same_text_on_a_line(
     bodies = [b"[" + ONE + b"," + lead + b"".join(map(b"".join, each)) + b"]" for each, lead in arrays]
     lines = [b"\n".join([ONE, *(text for text, _ in each)]) for each, _ in arrays]
     with patch.object(elements, "WINDOW_BYTES", windows[0]), patch.object(elements, "NARROW_BYTES", windows[1]):
-        found = judged([*bodies, *lines])
+        found = validated([*bodies, *lines])
     assert found[: len(bodies)] == found[len(bodies) :]
 
 
@@ -95,7 +95,7 @@ def test_an_element_without_an_end_is_cut_where_the_next_begins(window_bytes: in
         b"[" + ONE + b"," + bad + comma + THREE + b"," + bad + comma + FOUR + b"]" for bad, comma in DAMAGED.values()
     ]
     with patch.object(elements, "WINDOW_BYTES", window_bytes), patch.object(elements, "NARROW_BYTES", 16):
-        found = judged(bodies)
+        found = validated(bodies)
     bad = (None, "not_json")
     expected = [("1", None), bad, ("3", None), bad, ("4", None)]
     assert dict(zip(DAMAGED, found, strict=True)) == dict.fromkeys(DAMAGED, expected)
@@ -103,7 +103,7 @@ def test_an_element_without_an_end_is_cut_where_the_next_begins(window_bytes: in
 
 def test_what_lies_before_the_cut_end_of_a_file_is_published() -> None:
     whole = b"[" + ONE + b",\n" + TWO
-    found = judged([whole + b"," + THREE[:40], whole + b",", whole, whole.replace(b",\n", b"\n") + b",]"])
+    found = validated([whole + b"," + THREE[:40], whole + b",", whole, whole.replace(b",\n", b"\n") + b",]"])
     good: list[tuple[str | None, str | None]] = [("1", None), ("2", None)]
     assert found == [[*good, (None, "not_json")], [*good, (None, "cut_off")], [*good, (None, "cut_off")], good]
 
@@ -119,7 +119,7 @@ def test_an_element_longer_than_the_limit_is_skipped_to_its_end() -> None:
             patch.object(elements, "WINDOW_BYTES", window_bytes),
             patch("sluice.pipelines.accommodations.source.MAX_RAW_BYTES", 1000),
         ):
-            found = judged(bodies)
+            found = validated(bodies)
         for each in found:
             assert each[0] == ("1", None)
             assert each[-1] == ("3", None)

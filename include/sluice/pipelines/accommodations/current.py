@@ -52,7 +52,7 @@ def digest_lists(priority: Sequence[str], blocked: Sequence[str]) -> str:
 def newest_bytes(connection: DuckDBPyConnection) -> int:
     """Approximate size of the newest records of the batch as candidates; call it after `consolidate_batch`."""
     found = connection.execute(
-        f"SELECT coalesce(sum(text_bytes + {ROW_BYTES}), 0) FROM judged SEMI JOIN newest_records USING (record_id)"
+        f"SELECT coalesce(sum(text_bytes + {ROW_BYTES}), 0) FROM validated SEMI JOIN newest_records USING (record_id)"
     ).fetchall()
     return int(found[0][0])
 
@@ -77,9 +77,10 @@ def write_newest(
     for number, (condition, path) in enumerate(zip(ranges, paths, strict=True)):
         query = (
             "SELECT accommodation_id, partner_name, accommodation_data, modified_at, object_key,"
-            f" {batch_number}::BIGINT AS batch_number, (judged.record_id & {(1 << LINE_BITS) - 1}) AS line FROM judged"
+            f" {batch_number}::BIGINT AS batch_number, (validated.record_id & {(1 << LINE_BITS) - 1}) AS line"
+            " FROM validated"
             f" SEMI JOIN (FROM newest_records WHERE range = {number}) AS newest USING (record_id)"
-            f" JOIN files ON judged.record_id >> {LINE_BITS} = file_id WHERE {condition}"
+            f" JOIN files ON validated.record_id >> {LINE_BITS} = file_id WHERE {condition}"
         )
         found.update(write_by_bucket(connection, query, buckets, path))
     return paths, sorted(found)

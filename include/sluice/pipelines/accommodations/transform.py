@@ -38,8 +38,8 @@ LINE_BITS = 40
 BATCH_BYTES = 4 * 1024 * 1024
 """Approximate number of output lines fetched at a time."""
 
-JUDGED = "judged"
-"""Folder of what `read_files` leaves: the relation `judged` of the rule, in files each sorted by accommodation."""
+VALIDATED = "validated"
+"""Folder of the output of `read_files`: the relation `validated` of the rule, in files each sorted by accommodation."""
 
 SORTED_BYTES = 64 * 1024 * 1024
 """Bytes of records sorted at a time, when reading and when writing: far below the memory limit, as the engine needs
@@ -51,7 +51,7 @@ ROW_BYTES = 100
 MARK_ROWS, MARKS_MIN = 64, 100
 """Ranges are planned from every 64th accommodation of each of these files, at least 100."""
 
-JUDGED_GROUP_ROWS = 2_048
+VALIDATED_GROUP_ROWS = 2_048
 """Rows of a row group there: reading a range of accommodations reads a few groups of each file."""
 
 
@@ -89,7 +89,7 @@ def consolidation(work_dir: Path, memory_limit_mb: int) -> Iterator[DuckDBPyConn
     """
     with duckdb_connection(memory_limit_mb, work_dir / "spill") as connection:
         create_json_functions(connection)
-        (work_dir / JUDGED).mkdir()
+        (work_dir / VALIDATED).mkdir()
         # Files and not a table: only the columns and rows of a query are in memory.
         connection.execute(
             "CREATE TABLE files (file_id INTEGER, source VARCHAR, object_key VARCHAR, modified_at BIGINT);"
@@ -97,8 +97,8 @@ def consolidation(work_dir: Path, memory_limit_mb: int) -> Iterator[DuckDBPyConn
             "COPY (SELECT NULL::BIGINT AS record_id, NULL::VARCHAR AS accommodation_id, NULL::VARCHAR AS partner_name,"
             " NULL::VARCHAR AS accommodation_data, NULL::VARCHAR AS reason, NULL::VARCHAR AS text,"
             " NULL::BIGINT AS text_bytes WHERE FALSE)"
-            f" TO {sql_text(str(work_dir / JUDGED / 'none.parquet'))} (FORMAT parquet);"
-            f"CREATE VIEW judged AS FROM read_parquet({sql_text(str(work_dir / JUDGED / '*.parquet'))})"
+            f" TO {sql_text(str(work_dir / VALIDATED / 'none.parquet'))} (FORMAT parquet);"
+            f"CREATE VIEW validated AS FROM read_parquet({sql_text(str(work_dir / VALIDATED / '*.parquet'))})"
         )
         yield connection
 
@@ -123,13 +123,13 @@ def read_files(
             batches.append(_open(path, file_id << LINE_BITS))
         except UnreadableFile as error:
             flaws[file_id] = error.flaw
-    judged = _judge(connection, chain.from_iterable(batches), work_dir / JUDGED)
+    validated = _validate(connection, chain.from_iterable(batches), work_dir / VALIDATED)
     records = dict.fromkeys(files.keys() - flaws.keys(), 0)
-    if judged:
+    if validated:
         counts = connection.execute(
             f"SELECT record_id >> {LINE_BITS}, count(*),"
             f" count(*) FILTER (reason IN ('{Reason.NOT_JSON}', '{Reason.NOT_UTF8}', '{Reason.CUT_OFF}'))"
-            f" FROM read_parquet({sql_list(judged)}) GROUP BY ALL"
+            f" FROM read_parquet({sql_list(validated)}) GROUP BY ALL"
         ).fetchall()
         for file_id, lines, textless in counts:
             if lines == textless:
@@ -158,10 +158,10 @@ def _open(path: Path, first: int) -> Iterator[pa.RecordBatch]:
     return element_batches(path, first)
 
 
-def _judge(connection: DuckDBPyConnection, batches: Iterator[pa.RecordBatch], folder: Path) -> list[Path]:
-    """Write the relation `judged` of some records, one sorted file for each `SORTED_BYTES` of them; returns the
+def _validate(connection: DuckDBPyConnection, batches: Iterator[pa.RecordBatch], folder: Path) -> list[Path]:
+    """Write the relation `validated` of some records, one sorted file for each `SORTED_BYTES` of them; returns the
     files."""
-    query = read_queries(SQL_FILE)["judged"]
+    query = read_queries(SQL_FILE)["validated"]
     written: list[Path] = []
     first = sum(1 for _ in folder.iterdir())
     for lines in _tables(batches):
@@ -171,7 +171,7 @@ def _judge(connection: DuckDBPyConnection, batches: Iterator[pa.RecordBatch], fo
         connection.execute(
             f"COPY (FROM ({query}) WHERE reason IS DISTINCT FROM 'blank' ORDER BY accommodation_id)"
             f" TO {sql_text(str(path))} (FORMAT parquet, COMPRESSION lz4,"
-            f" ROW_GROUP_SIZE {JUDGED_GROUP_ROWS});"
+            f" ROW_GROUP_SIZE {VALIDATED_GROUP_ROWS});"
             "DROP VIEW lines;"
             f"INSERT INTO marks SELECT min(accommodation_id), sum(text_bytes + {ROW_BYTES})"
             f" FROM read_parquet({sql_text(str(path))}) WHERE reason IS NULL GROUP BY file_row_number // {mark_rows}"
@@ -223,7 +223,7 @@ def consolidate_batch(
     outputs, published = pack_lines(_output_lines(connection, ranges, priority, counts), out_dir)
     rejected = dict(
         connection.execute(
-            f"SELECT reason, count(*) FROM judged SEMI JOIN files ON record_id >> {LINE_BITS} = file_id"
+            f"SELECT reason, count(*) FROM validated SEMI JOIN files ON record_id >> {LINE_BITS} = file_id"
             " WHERE reason IS NOT NULL GROUP BY ALL ORDER BY ALL"
         ).fetchall()
     )
@@ -268,8 +268,8 @@ def _plan_ranges(connection: DuckDBPyConnection) -> list[str]:
             bounds.append(mark)
             size_bytes = 0
         size_bytes += gap_bytes
-    lower = ["TRUE", *(f"judged.accommodation_id >= {sql_text(bound)}" for bound in bounds)]
-    upper = [*(f"judged.accommodation_id < {sql_text(bound)}" for bound in bounds), "TRUE"]
+    lower = ["TRUE", *(f"validated.accommodation_id >= {sql_text(bound)}" for bound in bounds)]
+    upper = [*(f"validated.accommodation_id < {sql_text(bound)}" for bound in bounds), "TRUE"]
     return [f"{low} AND {high}" for low, high in zip(lower, upper, strict=True)]
 
 
@@ -292,18 +292,18 @@ def _output_lines(
     for number, condition in enumerate(ranges):
         connection.execute(
             "CREATE OR REPLACE TEMP VIEW records AS SELECT accommodation_id, partner_name, record_id AS recency"
-            f" FROM judged WHERE reason IS NULL AND {condition};"
+            f" FROM validated WHERE reason IS NULL AND {condition};"
             f"CREATE OR REPLACE TABLE newest AS {queries['newest']};"
             f"CREATE OR REPLACE TABLE consolidated AS {queries['consolidated']};"
             f"INSERT INTO newest_records SELECT {number}, recency FROM newest"
         )
         reader = connection.execute(
-            "SELECT concat('{\"accommodation_id\":', to_json(judged.accommodation_id),"
-            " ',\"partner_name\":', to_json(judged.partner_name),"
-            " ',\"accommodation_data\":', judged.accommodation_data, E'}\\n'),"
-            " judged.accommodation_id, judged.partner_name"
-            f" FROM judged SEMI JOIN consolidated ON judged.record_id = consolidated.recency WHERE {condition}"
-            " ORDER BY judged.accommodation_id"
+            "SELECT concat('{\"accommodation_id\":', to_json(validated.accommodation_id),"
+            " ',\"partner_name\":', to_json(validated.partner_name),"
+            " ',\"accommodation_data\":', validated.accommodation_data, E'}\\n'),"
+            " validated.accommodation_id, validated.partner_name"
+            f" FROM validated SEMI JOIN consolidated ON validated.record_id = consolidated.recency WHERE {condition}"
+            " ORDER BY validated.accommodation_id"
         ).to_arrow_reader(rows)
         for lines, ids, partners in (batch.columns for batch in reader):
             # Sorted, so each is greater than the one before, unless it is a duplicate.
@@ -317,7 +317,7 @@ def _output_lines(
 def _write_rejected(connection: DuckDBPyConnection, path: Path) -> None:
     """Write the rejected records of files that could be read, in their order, `SORTED_BYTES` of them at a time."""
     details = ", ".join(f"({sql_text(reason)}, {sql_text(reason.detail)})" for reason in Reason)
-    rejected = f"judged JOIN files ON record_id >> {LINE_BITS} = file_id"
+    rejected = f"validated JOIN files ON record_id >> {LINE_BITS} = file_id"
     parts = connection.execute(
         "SELECT min(record_id), max(record_id) FROM ("
         f"SELECT record_id, sum(text_bytes) OVER (ORDER BY record_id) // {SORTED_BYTES} AS part"
@@ -342,7 +342,7 @@ def _count_good(connection: DuckDBPyConnection, blocked: Sequence[str]) -> tuple
     """Good records by usability, and names of partners with unlisted ones."""
     by_partner = connection.execute(
         "SELECT partner_name, count(*), partner_name IN (SELECT partner_name FROM priority)"
-        " AND NOT is_reserved(accommodation_id, partner_name) FROM judged"
+        " AND NOT is_reserved(accommodation_id, partner_name) FROM validated"
         " WHERE reason IS NULL GROUP BY ALL ORDER BY ALL"
     ).fetchall()
     counts = Counter(dict.fromkeys(("good", "usable", "blocked", "unlisted", "distinct_ids", "unusable"), 0))

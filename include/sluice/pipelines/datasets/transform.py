@@ -114,12 +114,14 @@ def aggregate_file(
         # Not TEMP: cursors share no temporary objects.
         connection.execute(QUERIES["create_integer_of"])
         connection.execute(f"CREATE TEMP TABLE records ({_RECORDS})")
-        connection.execute(f"CREATE TEMP VIEW judged AS {QUERIES['judged']}")
+        connection.execute(f"CREATE TEMP VIEW validated AS {QUERIES['validated']}")
         connection.execute(f"CREATE TABLE partials AS {QUERIES['partial']}")
-        for judged in _judge_blocks(connection, read_blocks(file, block_bytes), names, threads or os.cpu_count() or 1):
-            records_in += judged.records_in
-            _write_rejections(judged.rejected, address, quarantine)
-            rejected.update(each.reason for each in judged.rejected)
+        for block in _validate_blocks(
+            connection, read_blocks(file, block_bytes), names, threads or os.cpu_count() or 1
+        ):
+            records_in += block.records_in
+            _write_rejections(block.rejected, address, quarantine)
+            rejected.update(each.reason for each in block.rejected)
         output_path = out_dir / "aggregated.parquet"
         dps = _write_aggregated(connection, output_path, metadata or {})
     if not rejected:
@@ -132,48 +134,48 @@ def aggregate_file(
 _RECORDS = "line BIGINT, " + ", ".join(f"{name} VARCHAR" for name in USED_COLUMNS)
 
 
-class _JudgedBlock(NamedTuple):
+class _ValidatedBlock(NamedTuple):
     records_in: int
     rejected: list[RejectedRow]
 
 
-def _judge_blocks(
+def _validate_blocks(
     connection: DuckDBPyConnection, blocks: Iterator[Block], names: Sequence[str], threads: int
-) -> Iterator[_JudgedBlock]:
+) -> Iterator[_ValidatedBlock]:
     """Validate blocks in parallel and add their partial aggregates; returns their results in order."""
     local = threading.local()
 
-    def judge(block: Block) -> _JudgedBlock:
+    def validate(block: Block) -> _ValidatedBlock:
         if not hasattr(local, "cursor"):
             local.cursor = connection.cursor()
-        return _judge_block(local.cursor, block, names)
+        return _validate_block(local.cursor, block, names)
 
     with ThreadPoolExecutor(threads) as pool:
         # One block more than threads: the next is read meanwhile, and no more are in memory.
-        flying: deque[Future[_JudgedBlock]] = deque()
+        flying: deque[Future[_ValidatedBlock]] = deque()
         for block in blocks:
-            flying.append(pool.submit(judge, block))
+            flying.append(pool.submit(validate, block))
             if len(flying) > threads:
                 yield flying.popleft().result()
         while flying:
             yield flying.popleft().result()
 
 
-def _judge_block(cursor: DuckDBPyConnection, block: Block, names: Sequence[str]) -> _JudgedBlock:
+def _validate_block(cursor: DuckDBPyConnection, block: Block, names: Sequence[str]) -> _ValidatedBlock:
     parsed = parse_block(block, names)
     cursor.register("records", parsed.table)
-    cursor.execute(f"CREATE OR REPLACE TEMP TABLE judged AS {QUERIES['judged']}")
+    cursor.execute(f"CREATE OR REPLACE TEMP TABLE validated AS {QUERIES['validated']}")
     cursor.unregister("records")
     cursor.execute(f"INSERT INTO partials {QUERIES['partial']}")
     bad = cursor.execute(QUERIES["rejected"]).fetchall()
     records = records_at(block, [line for line, _, _ in bad]) if bad else []
-    judged = [
+    rejected = [
         RejectedRow(line, Reason(reason), DETAILS[Reason(reason)].format(_shown(value)), shown_text(record))
         for (line, reason, value), record in zip(bad, records, strict=True)
         if not is_blank(record)
     ]
     accepted = parsed.table.num_rows - len(bad)
-    return _JudgedBlock(accepted + len(judged) + len(parsed.rejected), sorted(parsed.rejected + judged))
+    return _ValidatedBlock(accepted + len(rejected) + len(parsed.rejected), sorted(parsed.rejected + rejected))
 
 
 def _shown(value: str | None) -> str:

@@ -11,7 +11,7 @@ from sluice.pipelines.events.storage import parse_hour
 
 @dataclass(frozen=True)
 class RawFile:
-    """A raw file: its key in staging, the one it is published by, its hour (as `hour_text`) and rows."""
+    """A raw file: its key in staging, its key when published, its hour (as `hour_text`) and number of rows."""
 
     staged: str
     key: str
@@ -21,7 +21,7 @@ class RawFile:
 
 @dataclass(frozen=True)
 class RejectedFile:
-    """A quarantine file: its key in staging, the one it is published by, its records."""
+    """A quarantine file: its key in staging, its key when published, its number of records."""
 
     staged: str
     key: str
@@ -30,11 +30,11 @@ class RejectedFile:
 
 @dataclass(frozen=True)
 class Measures:
-    """What a gate looks at.
+    """Measures for a gate.
 
     Attributes:
-        counts: name -> how many rows, see `measures.measure_hour`.
-        unknown_types: event types that are not expected, as a text; empty where there are none.
+        counts: name -> number of rows, see `measures.measure_hour`.
+        unknown_types: unexpected event types as a text; empty for none.
     """
 
     counts: dict[str, int]
@@ -48,14 +48,14 @@ class Measures:
 
 @dataclass(frozen=True)
 class IngestBatch:
-    """What `drain` stages.
+    """Result of `drain`.
 
     Attributes:
-        shards: what was read of each.
+        shards: records read of each shard.
         files: raw files.
         rejected: quarantine files.
         columns: new columns of the raw table and their types.
-        measures: of all rows.
+        measures: measures of all rows.
     """
 
     shards: list[ShardBatch]
@@ -67,19 +67,19 @@ class IngestBatch:
 
 @dataclass(frozen=True)
 class HourInputs:
-    """What a publication of an hour is made from.
+    """Inputs of a publication of an hour.
 
     Attributes:
         hour: as `hour_text`.
-        published: addresses of the files that hold the hour in the table `events`.
-        touched: revision of its mark, None without one.
+        published: addresses of the files of the hour in the table `events`.
+        dirty_revision: revision of its dirty-hour marker; None without one.
         raw: keys of its raw files.
-        previous: keys of those of the lookback.
+        previous: keys of the raw files of the deduplication window before it.
     """
 
     hour: str
     published: list[str]
-    touched: str | None
+    dirty_revision: str | None
     raw: list[str]
     previous: list[str]
 
@@ -95,8 +95,8 @@ class HourOutput:
 
     Attributes:
         files: their keys.
-        content: what tells these rows from others.
-        measures: of them.
+        content: digest of the rows.
+        measures: measures of the rows.
     """
 
     files: list[str]
@@ -106,7 +106,7 @@ class HourOutput:
 
 @dataclass(frozen=True)
 class PreparedHour:
-    """An hour that can be published: what `list_inputs` found, and what `stage_hour` returned."""
+    """An hour ready for publication: the results of `list_inputs` and `stage_hour`."""
 
     inputs: HourInputs
     output: HourOutput
@@ -114,7 +114,7 @@ class PreparedHour:
 
 @dataclass(frozen=True)
 class JobManifest:
-    """What the Glue job of a run reads (`spark_job.main`): addresses, and where to write."""
+    """Manifest of the Glue job of a run (`spark_job.main`): addresses of inputs and output."""
 
     raw: list[str]
     previous: list[str]

@@ -1,4 +1,4 @@
-"""`sluice events hours`: how each hour was published, and which hours are dirty."""
+"""`sluice events hours`: publications of hours, and dirty hours."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     from sluice.pipelines.events.hours import PublishedHour
 
 NEWEST_HOURS = 24
-"""Hours that are printed where none are asked for, beside all that are dirty."""
+"""Number of published hours printed by default, in addition to all dirty ones."""
 
 
 @click.group(cls=AwsGroup)
 def events() -> None:
-    """Look at the hours of the table `events`."""
+    """Show the hours of the table `events`."""
 
 
 def _hour(_context: click.Context, _parameter: click.Parameter, value: str | None) -> datetime | None:
@@ -29,7 +29,7 @@ def _hour(_context: click.Context, _parameter: click.Parameter, value: str | Non
     try:
         return None if value is None else parse_hour(value)
     except ValueError as error:
-        raise click.BadParameter(f"{value!r} is no hour ({error}): write it like 2024-04-07T17, in UTC") from None
+        raise click.BadParameter(f"{value!r} is not an hour ({error}): write it like 2024-04-07T17, in UTC") from None
 
 
 @events.command("hours")
@@ -38,7 +38,7 @@ def _hour(_context: click.Context, _parameter: click.Parameter, value: str | Non
 @click.option("--dirty", "only_dirty", is_flag=True, help="Only hours whose raw data changed since.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON Lines instead of tables.")
 def show_hours(first: datetime | None, last: datetime | None, only_dirty: bool, as_json: bool) -> None:
-    """Hours with the run, snapshot and raw files that each was published from, and why an hour is dirty.
+    """Hours with run, snapshot and number of raw files of their publication, and the reason of each dirty hour.
 
     A dirty hour is published again by events_hourly once it is over. Without --from and --to: the newest 24 hours, and
     all that are dirty.
@@ -59,7 +59,7 @@ def show_hours(first: datetime | None, last: datetime | None, only_dirty: bool, 
         print_json_lines(rows)
         return
     if not rows:
-        click.echo("no hour is dirty" if only_dirty else "no such hour was ever published, and none is dirty")
+        click.echo("no hour is dirty" if only_dirty else "no such hour was published, and none is dirty")
         return
     _print(rows, table)
     if (hidden := len(set(published) - asked)) and not only_dirty:
@@ -85,7 +85,7 @@ def _row(hour: datetime, published: PublishedHour | None, dirty: DirtyHour | Non
 
 
 def _print(rows: list[dict[str, Any]], table: str) -> None:
-    """Two tables, as one with all columns would not fit 80."""
+    """Two tables, as one with all columns would not fit 80 characters."""
     columns = (
         Column("hour (UTC)", "time"),
         Column("state", "time"),

@@ -1,4 +1,4 @@
-"""The rule of an hour on files: its raw files to one row a uuid. No AWS.
+"""The deduplication rule on files: raw files of an hour to one row for each uuid. No AWS.
 
 The rule itself is SQL (`sql/dedup.sql`), run here by DuckDB and by Spark in `spark_job`.
 """
@@ -22,19 +22,19 @@ if TYPE_CHECKING:
 SQL = resources.files("sluice.pipelines.events") / "sql" / "dedup.sql"
 
 KEY_BYTES = 64
-"""Memory of one row while duplicates are looked for; hours that need more than half of the limit go in buckets."""
+"""Memory of one row during deduplication; hours that need more than half of the limit are processed in buckets."""
 
 
 @dataclass(frozen=True)
 class DedupResult:
-    """What became of an hour: `rows_in` = `rows_out` + `duplicates_in_hour` + `duplicates_of_previous`.
+    """Result of an hour: `rows_in` = `rows_out` + `duplicates_in_hour` + `duplicates_of_previous`.
 
     Attributes:
-        files: parquet files in order; none when no row is left.
+        files: parquet files in order; empty if no row is left.
         rows_in: rows of the hour's raw files.
         rows_out: rows of `files`.
-        duplicates_in_hour: rows dropped as the hour has the uuid earlier.
-        duplicates_of_previous: rows dropped as a previous hour has the uuid.
+        duplicates_in_hour: rows dropped because the hour has an earlier row with the uuid.
+        duplicates_of_previous: rows dropped because a previous hour has the uuid.
     """
 
     files: list[Path]
@@ -52,7 +52,7 @@ def dedup_hour(
     target_file_bytes: int = 128 * 1024 * 1024,
     memory_limit_mb: int = 2048,
 ) -> DedupResult:
-    """Keep one row for each event_uuid of an hour: the earliest; none that the previous hours have.
+    """Keep the earliest row of each event_uuid of an hour, unless a previous hour has the uuid.
 
     The same files give the same bytes.
 
@@ -60,7 +60,7 @@ def dedup_hour(
         raw_files: parquet files of the hour; a column that a file lacks reads as null.
         previous_files: raw files of the hours before.
         out_dir: new or empty folder for `part-00000.parquet` and so on.
-        target_file_bytes: size of a written file, about.
+        target_file_bytes: approximate size of a written file.
         memory_limit_mb: memory of the engine before it spills to `out_dir`, MiB.
     """
     out_dir.mkdir(parents=True, exist_ok=True)
@@ -91,7 +91,7 @@ def _previous_query(files: Sequence[Path]) -> str:
 
 
 def _first_rows(connection: DuckDBPyConnection, files: Sequence[Path]) -> tuple[list[int], int]:
-    """The number of each file's first row among the rows of all files, and how many there are."""
+    """The number of each file's first row among the rows of all files, and the number of all rows."""
     rows = dict(
         connection.execute(f"SELECT file_name, num_rows FROM parquet_file_metadata({sql_list(list(files))})").fetchall()
     )
@@ -100,7 +100,7 @@ def _first_rows(connection: DuckDBPyConnection, files: Sequence[Path]) -> tuple[
 
 
 def _raw_query(files: Sequence[Path], first_rows: Sequence[int]) -> str:
-    """The relation `raw` of `dedup.sql`; the rows of all files are numbered through."""
+    """The relation `raw` of `dedup.sql`; the rows of all files are numbered consecutively."""
     return (
         f"SELECT *, ({list(first_rows)}::BIGINT[])[file_index::BIGINT + 1] + file_row_number AS __row_id"
         f" FROM read_parquet({sql_list(list(files))}, union_by_name = true, hive_partitioning = false)"
@@ -119,7 +119,7 @@ def _write_parts(
     out_dir: Path,
     target_file_bytes: int,
 ) -> list[Path]:
-    """Write the kept rows, one part for as many raw files in a row as make up the target size."""
+    """Write the kept rows, one part for consecutive raw files of about the target size."""
     columns = connection.execute(f"DESCRIBE {_raw_query(files, first_rows)}").fetchall()
     parts: list[Path] = []
     first = 0
@@ -147,5 +147,5 @@ def _write_parts(
 
 
 def _published_value(name: str) -> str:
-    """A column as it is published: what raw files have as text in ISO 8601 becomes a time."""
+    """Expression of a published column: times are text in ISO 8601 in raw files."""
     return f'CAST("{name}" AS TIMESTAMPTZ) AS "{name}"' if name == "created_datetime" else f'"{name}"'

@@ -9,7 +9,7 @@ COLLECTIONS = (
     Collection(
         "raw_events",
         "Glue table of parquet files",
-        "Every accepted record of the stream, duplicates included. Additional fields of events become further columns"
+        "Every accepted record of the stream, duplicates included. Additional fields become additional columns"
         " ([decision 15](decisions/0015-rescued-data.md))",
         "`raw/events/year=YYYY/month=MM/day=DD/hour=HH/<shard>-<first>-<last sequence number>.parquet`",
         (
@@ -17,7 +17,7 @@ COLLECTIONS = (
                 Field(column.name, _RAW_TYPES.get(column.name, column.type), column.description)
                 for column in EVENTS.columns
             ),
-            Field("year, month, day, hour", "string", "of `created_at` in UTC, padded with zeros; in the path only"),
+            Field("year, month, day, hour", "string", "of `created_at` in UTC, padded with zeros; only in the path"),
         ),
         ("events_ingest",),
         "5 minutes after the record came into the stream",
@@ -34,12 +34,12 @@ COLLECTIONS = (
     Collection(
         "events_hours: published",
         "DynamoDB table",
-        "How one hour was last published",
+        "Last publication of one hour",
         "`SLUICE_EVENTS_HOURS_TABLE`",
         (
             Field("state", "S", "`<stream>#published`", "partition key"),
             Field("hour", "S", "the hour, such as `2024-04-07T17`", "sort key"),
-            Field("raw_files", "N", "raw files that it was made from"),
+            Field("raw_files", "N", "number of its raw files"),
             Field("rows", "N", "events in it"),
             Field("run", "S", "run that published it"),
             Field("published_at", "S", "when, ISO 8601 in UTC"),
@@ -58,11 +58,11 @@ COLLECTIONS = (
         (
             Field("state", "S", "`<stream>#dirty`", "partition key"),
             Field("hour", "S", "the hour, such as `2024-04-07T17`", "sort key"),
-            Field("revision", "S", "run that changed it last; only a publication that knows it may delete the item"),
+            Field("revision", "S", "run that changed it last; only a publication that has read it may delete the item"),
             Field("reason", "S", "what changed, one sentence"),
             Field("dirty_since", "S", "when it became dirty, ISO 8601 in UTC"),
-            Field("requested_by", "S", "run that asked for it to be processed again"),
-            Field("requested_at", "S", "when that was, ISO 8601 in UTC"),
+            Field("requested_by", "S", "run that requested its processing"),
+            Field("requested_at", "S", "time of the request, ISO 8601 in UTC"),
         ),
         ("events_ingest", "events_hourly", "events_rebuild"),
         "5 minutes",

@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class DirtyHour:
-    """The raw data of an hour, or of an hour before it with its duplicates, changed since it was published.
+    """Marker of a dirty hour: its raw data, or those of an hour in its deduplication window, changed after publication.
 
     Attributes:
         hour: start of the hour (UTC).
         revision: the run that marked it last.
-        requested_by: the run that asked for it to be processed again, None if none did.
-        requested_at: when that was (UTC).
+        requested_by: the run that requested its processing; None for none.
+        requested_at: time of the request (UTC).
         reason: what changed, one sentence.
         since: when it became dirty (UTC); None in items of older versions.
     """
@@ -40,12 +40,12 @@ class DirtyHour:
 
 
 def hours_to_mark(files: Sequence[RawFile], run: str, lookback_hours: int) -> dict[datetime, str]:
-    """Hours whose events or duplicates may change by new raw files; pure.
+    """Hours whose published rows may change by new raw files; pure.
 
     Args:
         files: new raw files.
         run: the run that writes them.
-        lookback_hours: deduplication window; its hours after an event may hold duplicates of it.
+        lookback_hours: deduplication window; duplicates of an event may be in that many hours after it.
 
     Returns:
         Hour -> the reason, one sentence.
@@ -64,7 +64,7 @@ def hours_to_mark(files: Sequence[RawFile], run: str, lookback_hours: int) -> di
 
 
 def mark_dirty(table: str, stream: str, hour: datetime, revision: str, reason: str, now: datetime) -> None:
-    """Mark an hour as dirty; an earlier request to process it is dropped, the time since when it is dirty stays."""
+    """Mark an hour as dirty; removes an earlier request, and keeps the time since when it is dirty."""
     update = (
         "SET revision = :revision, reason = :reason, dirty_since = if_not_exists(dirty_since, :now)"
         " REMOVE requested_by, requested_at"
@@ -74,7 +74,7 @@ def mark_dirty(table: str, stream: str, hour: datetime, revision: str, reason: s
 
 
 def read_dirty_hour(table: str, stream: str, hour: datetime) -> DirtyHour | None:
-    """The marker of an hour as of now; None when the hour is not dirty."""
+    """The marker of an hour (consistent read); None if the hour is not dirty."""
     item = dynamodb.get_item(table, state_key(stream, DIRTY, hour))
     return None if item is None else _dirty_hour(item)
 
@@ -99,7 +99,7 @@ def _dirty_hour(item: dynamodb.Item) -> DirtyHour:
 
 
 def request_hour(table: str, stream: str, dirty: DirtyHour, run: str, now: datetime) -> bool:
-    """Note on the marker that a run asks for the hour; False when it was marked again meanwhile or is published."""
+    """Record a request on the marker; False if it was marked again meanwhile or is published."""
     update = dynamodb.Update(
         table,
         state_key(stream, DIRTY, dirty.hour),
@@ -113,14 +113,14 @@ def request_hour(table: str, stream: str, dirty: DirtyHour, run: str, now: datet
 def claim_hour(
     table: str, stream: str, hour: datetime, revision: str, seen: str | None, run: str, now: datetime
 ) -> None:
-    """Mark an hour as being published, so that a publication that crashes half-way is found and done again.
+    """Mark an hour as being published, so that an interrupted publication is repeated.
 
     Args:
         table: the DynamoDB table.
         stream: the stream.
         hour: the hour.
         revision: of the marker to write.
-        seen: revision of the marker before the raw files were listed; any later marker stays as it is.
+        seen: revision of the marker before the raw files were listed; a later marker is not changed.
         run: the run that publishes.
         now: the time (UTC).
     """
@@ -142,7 +142,7 @@ def claim_hour(
 
 
 def clear_dirty_hour(table: str, stream: str, hour: datetime, revision: str) -> bool:
-    """Remove the marker of an hour, unless it was marked again; whether it is gone."""
+    """Remove the marker of an hour, unless it was marked again; returns whether it was removed."""
     is_own = "attribute_not_exists(revision) OR revision = :revision"
     own = dynamodb.Delete(table, state_key(stream, DIRTY, hour), condition=is_own, values={":revision": revision})
     return dynamodb.write(own).is_written

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 NULL_COUNTS = tuple(f"null_{column}" for column in RAW_COLUMNS)
 ROW_MEASURES = (*NULL_COUNTS, "outside_hour")
-"""Counts of rows that break a rule; a batch sums them up over its hours."""
+"""Counts of rows that violate a rule; a batch sums them over its hours."""
 
 BATCH_COLUMNS = ("records_in", "accounted", "rows", "quarantined", "unknown_types", *ROW_MEASURES)
 
@@ -25,7 +25,7 @@ HOURLY_COLUMNS = (*HOURLY_COUNTS, "accounted", "quarantined", "distinct_uuids", 
 def _row_expectations() -> list[Expectation]:
     """Every record accounted for, required columns not null, created_at inside the hour of its partition.
 
-    An event_type that is not known only warns.
+    An unknown event_type only warns.
     """
     from great_expectations import expectations as gxe
     from great_expectations.expectations.metadata_types import FailureSeverity
@@ -38,12 +38,12 @@ def _row_expectations() -> list[Expectation]:
 
 
 def batch_expectations() -> list[Expectation]:
-    """What a batch must show before it is raw data: every record is a row or in quarantine."""
+    """Expectations on a batch before it is raw data: every record is a row or in quarantine."""
     return _row_expectations()
 
 
 def hourly_expectations() -> list[Expectation]:
-    """What an hour must show before readers see it: each uuid once, and raw = curated + duplicates + quarantined."""
+    """Expectations on an hour before it is published: unique uuids, and raw = curated + duplicates + quarantined."""
     from great_expectations import expectations as gxe
 
     return [gxe.ExpectColumnPairValuesToBeEqual(column_A="rows", column_B="distinct_uuids"), *_row_expectations()]

@@ -1,7 +1,7 @@
 """The transform as a Lambda behind Firehose (AWS only, `EventsFirehose` in infra/events.yaml): the same SQL.
 
-Firehose hands over a buffer of records and takes back JSON for each, with the partition it belongs to; what is rejected
-it writes below `quarantine/events/firehose/`. (Amazon Data Firehose developer guide, "Transform source data".)
+Firehose sends a buffer of records and receives JSON for each, with its partition; it writes rejected ones below
+`quarantine/events/firehose/`. (Amazon Data Firehose developer guide, "Transform source data".)
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from sluice.core.scratch import scratch_folder
 from sluice.pipelines.events.records import RAW_COLUMNS, Envelope, hour_of, record_text
 
 MEMORY_LIMIT_MB = 512
-"""About half of what the function has."""
+"""About half of the memory of the function."""
 
 
 def handler(event: dict[str, Any], context: object) -> dict[str, Any]:  # noqa: ARG001 Lambda's signature
@@ -50,7 +50,7 @@ def _envelope(record: dict[str, Any]) -> Envelope:
 
 
 def _transform(envelopes: list[Envelope]) -> dict[tuple[str, str], dict[str, Any]]:
-    """(shard, sequence number) -> row of the records that are good."""
+    """(shard, sequence number) -> row of each accepted record."""
     import pyarrow.parquet as pq
 
     from sluice.pipelines.events.transform import transform_batch, write_envelopes
@@ -58,13 +58,13 @@ def _transform(envelopes: list[Envelope]) -> dict[tuple[str, str], dict[str, Any
     rows: dict[tuple[str, str], dict[str, Any]] = {}
     with scratch_folder("events-firehose") as folder:
         write_envelopes(envelopes, folder / "envelopes.parquet")
-        # Firehose converts to the columns that the table has now and drops others: additional fields are rescued.
+        # Firehose drops fields without a column in the table: additional fields are rescued.
         result = transform_batch(
             [folder / "envelopes.parquet"], {}, folder / "out", memory_limit_mb=MEMORY_LIMIT_MB, evolve=False
         )
         for file in result.files:
             for row in pq.read_table(file.path, partitioning=None).to_pylist():
-                # As OpenXJsonSerDe reads a timestamp.
+                # Format of a timestamp for OpenXJsonSerDe.
                 row["arrived_at"] = f"{row['arrived_at']:%Y-%m-%d %H:%M:%S.%f}"
                 given = {key: value for key, value in row.items() if value is not None or key in RAW_COLUMNS}
                 rows[row["shard_id"], row["sequence_number"]] = given

@@ -1,4 +1,4 @@
-"""What the tasks of events_hourly are made of: the rows of an hour are deduplicated, and published by one commit."""
+"""Parts of the tasks of events_hourly: deduplicate the rows of an hour, and publish them in one commit."""
 
 from __future__ import annotations
 
@@ -33,30 +33,31 @@ JOB_FOLDER = "hourly/job/"
 
 
 class JobResultMissing(TerminalError):
-    """The Glue job of a run left no counts in staging."""
+    """The Glue job of a run wrote no counts to staging."""
 
 
 class RawDataGone(TerminalError):
-    """An hour has fewer raw files than its publication was made from."""
+    """An hour has fewer raw files than at its publication."""
 
 
-# What an hour is made from
+# Inputs of an hour
 
 
 def list_inputs(settings: Settings, hour: datetime, published: Sequence[str]) -> HourInputs:
-    """The files that a publication of an hour is made from, and what is known of the hour before they are listed.
+    """List the files for a publication of an hour, after reading the state of the hour.
 
     Args:
         settings: the settings.
         hour: start of the hour (UTC).
-        published: addresses of the files that hold the hour now in the table `events`.
+        published: current addresses of the files of the hour in the table `events`.
 
     Raises:
-        RawDataGone: raw files of a published hour have expired; its publication is better than what is left.
+        RawDataGone: raw files of a published hour have expired; its publication is more complete than the remaining
+            files.
     """
     bucket, table, stream = settings.lake_bucket, settings.events_hours_table, settings.events_stream
-    # In this order: a marker, a publication or a file that comes meanwhile is seen as newer than this run.
-    touched = dirty_hours.read_dirty_hour(table, stream, hour)
+    # In this order: a concurrent marker, publication or file is recognized as newer than this run.
+    dirty = dirty_hours.read_dirty_hour(table, stream, hour)
     before = hours.read_hour(table, stream, hour)
     raw = [file.key for file in storage.list_raw(bucket, hour)]
     previous = [
@@ -68,10 +69,10 @@ def list_inputs(settings: Settings, hour: datetime, published: Sequence[str]) ->
         raise RawDataGone(
             f"hour {storage.hour_text(hour)} was published from {before.raw_files} raw files and only {len(raw)} are"
             f" left below s3://{bucket}/{storage.RAW_PREFIX}{storage.hour_partition(hour)}: it stays as it is."
-            f" To publish it from what is left, restore the files, or delete the item of table"
+            f" Restore the files, or delete this item to publish it from the remaining files: table"
             f" {table} with state={stream}#published and hour={storage.hour_text(hour)}"
         )
-    revision = touched.revision if touched else None
+    revision = dirty.revision if dirty else None
     return HourInputs(storage.hour_text(hour), list(published), revision, raw, previous)
 
 
@@ -91,7 +92,7 @@ def register_raw(settings: Settings, inputs: HourInputs) -> None:
 
 
 def write_manifest(settings: Settings, run: Run, inputs: HourInputs) -> None:
-    """Tell the Glue job of this run, which events_hourly starts, what to read and where to write."""
+    """Stage the manifest of the Glue job of this run, which events_hourly starts."""
     root = f"s3://{run.bucket}/"
     manifest = JobManifest(
         raw=[root + key for key in inputs.raw],
@@ -103,7 +104,7 @@ def write_manifest(settings: Settings, run: Run, inputs: HourInputs) -> None:
 
 
 def stage_hour(settings: Settings, run: Run, inputs: HourInputs, folder: Path) -> HourOutput:
-    """Stage what the Glue job of this run left, or what the dedup here gives; see `stage_result`."""
+    """Stage the result of the Glue job of this run, or of the local deduplication; see `stage_result`."""
     is_job = settings.events_engine == "glue"
     result = _job_result(run, folder) if is_job else run_dedup(settings, inputs, folder)
     return stage_result(settings, run, inputs, result)
@@ -141,7 +142,7 @@ def stage_result(settings: Settings, run: Run, inputs: HourInputs, result: Dedup
 
 
 def run_dedup(settings: Settings, inputs: HourInputs, folder: Path) -> DedupResult:
-    """Fetch the raw files of an hour and its lookback, and run the SQL here."""
+    """Fetch the raw files of an hour and its deduplication window, and run the SQL locally."""
     if settings.events_engine == "spark":
         from sluice.pipelines.events.spark_job import dedup_hour
     else:
@@ -156,10 +157,10 @@ def run_dedup(settings: Settings, inputs: HourInputs, folder: Path) -> DedupResu
 
 
 def _job_result(run: Run, folder: Path) -> DedupResult:
-    """What the Glue job of this run left in staging.
+    """The result of the Glue job of this run in staging.
 
     Raises:
-        JobResultMissing: it did not come to its end.
+        JobResultMissing: the job did not complete.
     """
     from sluice.pipelines.events.dedup import DedupResult
     from sluice.pipelines.events.spark_job import RESULT_FOLDER
@@ -170,7 +171,7 @@ def _job_result(run: Run, folder: Path) -> DedupResult:
     counts = next((json.loads(line) for line in lines if line), None)
     if counts is None:
         raise JobResultMissing(
-            f"s3://{bucket}/{prefix}{RESULT_FOLDER}/ holds no counts: look at the log of task dedup_job, then clear it"
+            f"s3://{bucket}/{prefix}{RESULT_FOLDER}/ holds no counts: check the log of task dedup_job, then clear it"
         )
     parts = [key for key in keys if key.startswith(f"{prefix}part-") and key.endswith(".parquet")]
     return DedupResult(s3.download_files(bucket, parts, folder / "out"), **counts)
@@ -180,19 +181,18 @@ def _job_result(run: Run, folder: Path) -> DedupResult:
 
 
 def publish(dag_id: str, run: Run, prepared: Sequence[PreparedHour]) -> Summary:
-    """Make staged files the rows of their hours by one commit, and note each hour.
-
-    An hour that another run published since its raw files were listed is left to that run, and processed again. All
-    stay dirty until the commit is noted, so that what is killed on the way is done again.
+    """Replace hours by staged files in one commit, and record their publication.  An hour that another run published
+    since its raw files were listed is skipped, and processed again. All hours stay dirty until their publication is
+    recorded, so that an interrupted publication is repeated.
 
     Args:
         dag_id: the Dag that publishes.
-        run: the run, whose clock tells the time of the publication.
-        prepared: the hours; none publishes nothing.
+        run: the run, whose clock gives the time of the publication.
+        prepared: the hours; may be empty.
 
     Returns:
-        The tally of what this run published, and `snapshots`: the id of the one of `events` that holds the rows, None
-        where there is none.
+        The tally of the hours that this run published, and `snapshots`: the id of the snapshot of `events` with their
+        rows, None for none.
 
     Raises:
         TableBusy: see `sluice.aws.tables.commits`.
@@ -201,7 +201,7 @@ def publish(dag_id: str, run: Run, prepared: Sequence[PreparedHour]) -> Summary:
     table, stream = settings.events_hours_table, settings.events_stream
     in_parallel(
         lambda each: dirty_hours.claim_hour(
-            table, stream, each.inputs.start, claim, each.inputs.touched, run.slug, now
+            table, stream, each.inputs.start, claim, each.inputs.dirty_revision, run.slug, now
         ),
         prepared,
     )
@@ -210,11 +210,11 @@ def publish(dag_id: str, run: Run, prepared: Sequence[PreparedHour]) -> Summary:
     def note(each: PreparedHour) -> None:
         hour = each.inputs.start
         if each.inputs.hour in conflicts:
-            # Whose raw files are newer is not known from here: the other one stays, and the next ingest has the hour
-            # processed once more.
+            # Which run has the newer raw files is unknown here: the other publication stays, and the next ingest
+            # requests the hour again.
             because = f"{run.slug} and another run published hour {each.inputs.hour} at the same time"
             dirty_hours.mark_dirty(table, stream, hour, f"yield:{run.slug}", because, now)
-            log.warning("%s: what the other one published stays, and the hour will be processed again", because)
+            log.warning("%s: the other publication stays, and the hour will be processed again", because)
         else:
             snapshot = commit.snapshot if commit else None
             published = PublishedHour(
@@ -243,7 +243,7 @@ def _sums(prepared: Sequence[PreparedHour]) -> dict[str, int]:
 
 
 def _commit(dag_id: str, run: str, prepared: Sequence[PreparedHour]) -> tuple[Commit | None, set[str]]:
-    """The snapshot that holds the hours, None where this run published none, and the hours that another run did."""
+    """The snapshot with the hours, None if this run published none, and the hours that another run published."""
     if not prepared:
         return None, set()
     raw = [key for each in prepared for key in each.inputs.raw]
@@ -267,5 +267,5 @@ def _commit(dag_id: str, run: str, prepared: Sequence[PreparedHour]) -> tuple[Co
     commit, conflicts = commits.replace_parts(storage.EVENTS.name, parts, summary=summary)
     taken = {each.inputs.hour for each, part in zip(prepared, parts, strict=True) if part in conflicts}
     if not commit.is_new and not taken:
-        log.info("%s: readers see these rows already", run)
+        log.info("%s: these rows are published already", run)
     return (None if len(taken) == len(prepared) else commit), taken

@@ -1,12 +1,12 @@
-"""The state of each hour beside its rows: how it was last published, and whether it is dirty (`dirty_hours`).
+"""State of each hour in addition to its rows: its last publication, and whether it is dirty (`dirty_hours`).
 
 The DynamoDB table of hours has the partition key `state` and the sort key `hour`, such as `2024-04-07T17`:
 
-* `<stream>#published`: from how many raw files the hour was published, by which run, in which snapshot;
+* `<stream>#published`: number of raw files, run and snapshot of the publication of the hour;
 * `<stream>#dirty`: its raw data changed since then.
 
-The Iceberg table `events` decides which rows an hour has; its snapshots expire, and an hour without rows has none.
-A publication is written here after its commit, while the hour is dirty: a run that crashes in between is done again.
+The rows of an hour are in the Iceberg table `events`, whose snapshots expire; an hour without rows has no snapshot. A
+publication is recorded here after its commit, while the hour is dirty: it is repeated after a crash in between.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ PUBLISHED, DIRTY = "published", "dirty"
 
 @dataclass(frozen=True)
 class PublishedHour:
-    """An hour as it was last published.
+    """Last publication of an hour.
 
     Attributes:
-        raw_files: how many raw files it was made from.
+        raw_files: number of its raw files.
         rows: events in it.
         run: the run that published it.
         published_at: when (UTC).
-        snapshot_id: snapshot of `events` with its rows; None where it has none, or in items of older versions.
-        sequence_number: that of the snapshot, by which publications are ordered; 0 where there is none.
+        snapshot_id: snapshot of `events` with its rows; None for none, and in items of older versions.
+        sequence_number: that of the snapshot, which orders publications; 0 for none.
     """
 
     raw_files: int
@@ -50,7 +50,8 @@ def state_key(stream: str, state: str, hour: datetime) -> dynamodb.Item:
 def query_state(
     table: str, stream: str, state: str, first: datetime | None = None, last: datetime | None = None
 ) -> Iterator[tuple[datetime, dynamodb.Item]]:
-    """Hours in a state with their items as of now, the earliest first; from `first` to `last`, both included."""
+    """Hours in a state with their items (consistent read), the earliest first; from `first` to `last`, both
+    included."""
     condition, values = "#state = :state", {":state": f"{stream}#{state}"}
     names = {"#state": "state"}
     if first or last:
@@ -62,7 +63,7 @@ def query_state(
 
 
 def read_hour(table: str, stream: str, hour: datetime) -> PublishedHour | None:
-    """An hour as of now; None when it never was published."""
+    """The last publication of an hour (consistent read); None before the first."""
     item = dynamodb.get_item(table, state_key(stream, PUBLISHED, hour))
     return None if item is None else _published(item)
 
@@ -86,9 +87,9 @@ def _published(item: dynamodb.Item) -> PublishedHour:
 
 
 def write_hour(table: str, stream: str, hour: datetime, published: PublishedHour) -> None:
-    """Note a publication, unless that of a later snapshot or from more raw files is noted; one conditional write.
+    """Record a publication, unless one of a later snapshot or from more raw files is recorded; one conditional write.
 
-    The order is that of the commits: a run may come to this line after one that published the hour since.
+    Publications are ordered by their commits: another run may have published the hour since this commit.
     """
     item = {
         **state_key(stream, PUBLISHED, hour),
@@ -106,5 +107,5 @@ def write_hour(table: str, stream: str, hour: datetime, published: PublishedHour
 
 
 def forget_hour(table: str, stream: str, hour: datetime) -> None:
-    """Remove what is known of an hour whose raw files are gone; safe to repeat."""
+    """Remove the publication of an hour whose raw files were deleted; idempotent."""
     dynamodb.write(dynamodb.Delete(table, state_key(stream, PUBLISHED, hour)))

@@ -1,4 +1,4 @@
-"""What the tasks of events_ingest are made of: shards become envelopes, envelopes raw files and rejected records."""
+"""Parts of the tasks of events_ingest: shards to envelopes, envelopes to raw files and rejected records."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 OVERDUE = timedelta(hours=1)
-"""An hour that is over for so long and was never published will not be by its schedule."""
+"""Age after which an hour that was never published is requested: its scheduled run is missing."""
 
 REQUEST_AGAIN = timedelta(hours=1)
-"""A run that was asked for and did not come to its end in this time is asked for again."""
+"""Time after which a requested run that has not completed is requested again."""
 
 GLUE_TYPES = {"VARCHAR": "string", "BIGINT": "bigint", "DOUBLE": "double", "BOOLEAN": "boolean"}
-"""Types of further columns in the catalog, by their name in the transform."""
+"""Glue types of additional columns, by their type in the transform."""
 
 
 # Draining
@@ -64,13 +64,13 @@ def drain_shards(settings: Settings, folder: Path) -> list[ShardBatch]:
 
 
 def stage_batch(settings: Settings, run: Run, batch: Sequence[ShardBatch], folder: Path) -> IngestBatch:
-    """Transform the envelopes and stage what they become.
+    """Transform the envelopes and stage the results.
 
     Args:
         settings: the settings.
         run: the run.
-        batch: what was drained from each shard.
-        folder: holds `envelopes/`, takes the rest.
+        batch: records drained from each shard.
+        folder: working folder with `envelopes/`.
     """
     from sluice.pipelines.events.transform import transform_batch
 
@@ -115,7 +115,7 @@ def _log_rescued(settings: Settings, result: TransformResult) -> None:
     log.info("%d of %d events have rescued_data, %d fields", rescued.records, result.rows_out, rescued.fields)
     if rescued.over_limit and settings.events_schema_contract == "evolve":
         log.warning(
-            "table %s has as many additional columns as it may have: %d fields were rescued instead;"
+            "table %s has the maximum number of additional columns: %d fields were rescued instead;"
             " SLUICE_EVENTS_MAX_COLUMNS is %d",
             *(storage.RAW_TABLE, rescued.over_limit, settings.events_max_columns),
         )
@@ -126,7 +126,7 @@ def _duckdb_type(glue_type: str) -> str:
 
 
 def _measure(settings: Settings, batch: Sequence[ShardBatch], result: TransformResult) -> Measures:
-    """What the gate of a batch looks at: counts, and the measures of all hours added up."""
+    """Measures for the gate of a batch: counts, and the sums of the measures of all hours."""
     from sluice.pipelines.events.measures import measure_hour
 
     counts = dict.fromkeys(expectations.ROW_MEASURES, 0) | {
@@ -160,7 +160,7 @@ def _rejected_file(run: Run, shard_id: str, name: str, records: int) -> Rejected
 
 
 def _split_rejected(stream: str, path: Path, folder: Path) -> dict[str, tuple[Path, int]]:
-    """Write what the transform rejected as quarantine files: shard id -> its file and number of records."""
+    """Write rejected records as quarantine files; returns shard id -> its file and number of records."""
     folder.mkdir()
     found: dict[str, tuple[Path, int]] = {}
     with path.open(encoding="utf-8") as lines, ExitStack() as opened:
@@ -184,7 +184,7 @@ def _split_rejected(stream: str, path: Path, folder: Path) -> dict[str, tuple[Pa
 
 
 def is_late(settings: Settings, dirty: DirtyHour, run: str, now: datetime) -> bool:
-    """Whether a run has to ask for a dirty hour; clears the marker of an hour that has nothing to publish."""
+    """Whether a run must request a dirty hour; clears the marker of an hour without raw files."""
     if dirty.hour + storage.HOUR > now:
         return False
     if dirty.requested_by not in (None, run) and dirty.requested_at and dirty.requested_at + REQUEST_AGAIN > now:
@@ -195,7 +195,7 @@ def is_late(settings: Settings, dirty: DirtyHour, run: str, now: datetime) -> bo
     if dirty.hour + storage.HOUR + OVERDUE > now:
         return False
     if not storage.list_raw(settings.lake_bucket, dirty.hour):
-        # Marked only as a neighbour, and empty: there is nothing whose duplicates could have changed.
+        # Marked only because of an earlier hour, and without raw files: it has no rows that could change.
         dirty_hours.clear_dirty_hour(table, stream, dirty.hour, dirty.revision)
         return False
     return True

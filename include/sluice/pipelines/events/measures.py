@@ -1,4 +1,4 @@
-"""Measures of an hour's files, which the gates look at: one row, however large the files. No AWS."""
+"""Measures of an hour's files for the gates: one row for files of any size. No AWS."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class HourMeasures:
     Attributes:
         counts: `rows`; `distinct_uuids`; `null_<column>` for each of `RAW_COLUMNS`; `outside_hour` (rows whose
             created_at is in another hour); `unknown_type_rows`.
-        unknown_types: names of event types that are not expected, sorted, at most 20.
+        unknown_types: names of unexpected event types, sorted, at most 20.
     """
 
     counts: dict[str, int]
@@ -34,7 +34,7 @@ def measure_hour(
     Args:
         files: parquet files of the hour, raw or deduplicated.
         hour: start of the hour, aware.
-        known_types: event types that are expected.
+        known_types: expected event types.
     """
     if not files:
         names = ("rows", "distinct_uuids", *(f"null_{name}" for name in RAW_COLUMNS), "outside_hour")

@@ -15,7 +15,7 @@ COMMANDS = {"events": "sluice.pipelines.events.commands:events"}
 
 
 def pipeline(settings: Settings) -> Pipeline:
-    """An event stream into a table in which every event stands once."""
+    """An event stream into a deduplicated table."""
     lake = f"s3://{settings.lake_bucket}"
     return Pipeline(
         "events",
@@ -44,7 +44,7 @@ def pipeline(settings: Settings) -> Pipeline:
         expired_staging=(
             (
                 "[^/]+/ingest/",
-                "run `sluice airflow dags trigger events_ingest`, which drains what is not published yet",
+                "run `sluice airflow dags trigger events_ingest`, which drains the unpublished records",
             ),
             (
                 "[^/]+/rebuild/",

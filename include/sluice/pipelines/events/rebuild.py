@@ -1,6 +1,6 @@
-"""What the tasks of events_rebuild call: hours of a day, prepared side by side and published by one commit.
+"""Functions of the tasks of events_rebuild: prepare the hours of a day in parallel and publish them in one commit.
 
-The rules are those of an hour (`hourly`): the same raw files give the same rows, whichever Dag publishes them.
+The rules are those of an hour (`hourly`): the same raw files give the same rows with both Dags.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ log = logging.getLogger(__name__)
 
 
 class NoDay(TerminalError):
-    """Nothing says which day a run is for, or it is not over."""
+    """The run has no day, or its day is not over."""
 
 
 class OtherEngine(TerminalError):
-    """The settings name an engine that works outside of the worker."""
+    """The configured engine runs outside of the worker."""
 
 
 DAY = timedelta(days=1)
@@ -50,7 +50,7 @@ def day_to_process(logical_date: datetime | None, conf: Mapping[str, Any] | None
     """The start (UTC) of the day of a run: `day` of its conf, else the one of its logical date.
 
     Raises:
-        NoDay: the run has neither, or what was asked for is no date.
+        NoDay: the run has neither, or `day` is not a date.
     """
     asked = (conf or {}).get("day")
     if asked is None and logical_date is None:
@@ -58,7 +58,7 @@ def day_to_process(logical_date: datetime | None, conf: Mapping[str, Any] | None
     try:
         return storage.parse_hour(str(logical_date if asked is None else asked)).replace(hour=0)
     except ValueError as error:
-        raise NoDay(f"day {asked!r} is no date ({error}): write it like 2024-04-07") from None
+        raise NoDay(f"day {asked!r} is not a date ({error}): write it like 2024-04-07") from None
 
 
 def dedup_day(run_id: str, day: datetime, clock: Callable[[], datetime] = utc_now) -> dict[str, int]:
@@ -67,14 +67,14 @@ def dedup_day(run_id: str, day: datetime, clock: Callable[[], datetime] = utc_no
     Args:
         run_id: of the run.
         day: its start (UTC).
-        clock: tells the time (UTC): the day must be over.
+        clock: returns the time (UTC): the day must be over.
 
     Returns:
-        `hours` that have raw files, `raw_files`, and the counts of `dedup` summed up.
+        `hours` that have raw files, `raw_files`, and the sums of the counts of `dedup`.
 
     Raises:
-        NoDay: it is not over.
-        OtherEngine: hours are deduplicated by a Glue job, as they outgrow a worker.
+        NoDay: the day is not over.
+        OtherEngine: hours are deduplicated by a Glue job.
         RawDataGone: raw files of a published hour have expired; no hour of the day is published.
         ColumnConflict: a raw file disagrees with the table about a column's type.
     """
@@ -83,7 +83,7 @@ def dedup_day(run_id: str, day: datetime, clock: Callable[[], datetime] = utc_no
         raise NoDay(f"day {day:%Y-%m-%d} is not over: its hours are published by events_hourly")
     if settings.events_engine == "glue":
         raise OtherEngine(
-            "SLUICE_EVENTS_ENGINE=glue: hours outgrow a worker, so run"
+            "SLUICE_EVENTS_ENGINE=glue: hours are too large for a worker, so run"
             f" `sluice airflow backfill create --dag-id events_hourly --from-date {day:%Y-%m-%dT00:00}"
             f" --to-date {day:%Y-%m-%dT23:00}`"
         )
@@ -92,7 +92,7 @@ def dedup_day(run_id: str, day: datetime, clock: Callable[[], datetime] = utc_no
     listed = in_parallel(
         lambda hour: hourly.list_inputs(settings, hour, files.get(storage.partition_of(hour), [])), all_hours
     )
-    # An hour without raw files was never published: one that was has them, or they are gone.
+    # An hour without raw files was not published: a published one has raw files, or raises RawDataGone.
     inputs = [each for each in listed if each.raw]
     run = Run.of(PIPELINE, run_id)
     prepared = _stage_hours(settings, run, inputs)
@@ -107,13 +107,13 @@ def _stage_hours(settings: Settings, run: Run, inputs: list[HourInputs]) -> list
         return [_stage_hour(settings, run, each) for each in inputs]
     memory_limit_mb = max(ENGINE_MIN_MB, settings.events_memory_limit_mb // processes)
     shared = settings.model_copy(update={"events_memory_limit_mb": memory_limit_mb})
-    # Forked, so that no process imports anew; no thread of an engine runs yet in this one.
+    # Forked, to avoid imports in each process; this process has no threads of an engine yet.
     with ProcessPoolExecutor(processes, multiprocessing.get_context("fork"), end_with_parent) as pool:
         return list(pool.map(_stage_hour, *zip(*((shared, run, each) for each in inputs), strict=True)))
 
 
 def end_with_parent() -> None:
-    """Have Linux kill this process when the one that forked it is killed: it would wait for work for ever."""
+    """Let Linux kill this process when its parent is killed: it would wait for work for ever."""
     prctl = getattr(ctypes.CDLL(None), "prctl", None)
     if prctl:
         prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -121,7 +121,7 @@ def end_with_parent() -> None:
 
 def _stage_hour(settings: Settings, run: Run, inputs: HourInputs) -> PreparedHour:
     hourly.register_raw(settings, inputs)
-    # Staged by one attempt only: a process of an attempt that was killed may still write while the next one has begun.
+    # Unique for each attempt: a process of a killed attempt may still write when the next one has begun.
     attempt = replace(run, slug=f"{run.slug}/rebuild/{inputs.hour}-{uuid.uuid4().hex[:8]}")
     with scratch_folder("events-rebuild") as folder:
         result = hourly.run_dedup(settings, inputs, folder)
@@ -132,7 +132,7 @@ def check_day(run_id: str) -> GateResult:
     """The gate of a day: that of an hour, on the measures of each.
 
     Raises:
-        GateFailed: nothing of this run may be published; the message names the hours.
+        GateFailed: nothing of this run is published; the message names the hours.
     """
     run = Run.of(PIPELINE, run_id)
     prepared = run.load(PREPARED, list[PreparedHour])
@@ -155,11 +155,11 @@ def _is_broken(counts: dict[str, int]) -> bool:
 
 
 def publish_day(run_id: str, clock: Callable[[], datetime] = utc_now) -> Summary:
-    """Make the staged files the rows of the day's hours, by one commit; the rules are those of `publish_hour`.
+    """Replace the hours of the day by the staged files in one commit; the rules are those of `publish_hour`.
 
     Args:
         run_id: of the run, after `dedup_day` and its gate.
-        clock: tells the time (UTC) of the publication.
+        clock: returns the time (UTC) of the publication.
 
     Returns:
         The tally of the day, and `snapshots`.

@@ -1,4 +1,4 @@
-"""An event as received and as a row, further fields, and the reason codes (docs/pipelines.md, events). Pure."""
+"""An event as received and as a row, additional fields, and the reason codes (docs/pipelines.md, events). Pure."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 REQUIRED_FIELDS = ("event_uuid", "event_name", "created_at")
-"""Fields of every event; further ones are kept as they come."""
+"""Required fields of an event; additional fields are kept as received."""
 
 RAW_COLUMNS = {
     "event_uuid": "VARCHAR",
@@ -24,7 +24,7 @@ RAW_COLUMNS = {
     "shard_id": "VARCHAR",
     "sequence_number": "VARCHAR",
 }
-"""Columns of raw and curated events with their types in DuckDB, in order; further fields follow.
+"""Columns of raw and curated events with their types in DuckDB, in order; additional columns follow.
 
 `event_uuid` is lower-case without braces, `created_at` epoch seconds as received, `created_datetime` the same like
 2024-04-07T17:42:01Z (UTC, its fraction cut), `arrived_at` in microseconds, adjusted to UTC in parquet.
@@ -34,13 +34,13 @@ PARTITION_COLUMNS = ("year", "month", "day", "hour")
 """In the path only (docs/pipelines.md, events)."""
 
 ENGINE_COLUMNS = ("file_index", "file_row_number", "rowid")
-"""Columns that DuckDB adds to a parquet file or a table; one of the data would hide them."""
+"""Columns that DuckDB adds to a parquet file or a table; a column of the data would hide them."""
 
 FURTHER_TYPES = ("BIGINT", "DOUBLE", "BOOLEAN", "VARCHAR")
-"""Types that the column of a further field may have."""
+"""Types of columns of additional fields."""
 
 RESCUED_COLUMN = "rescued_data"
-"""Behind `RAW_COLUMNS`: JSON object of the additional fields that no column holds, as received; null without any."""
+"""Column after `RAW_COLUMNS`: JSON object of the additional fields without a column, as received; null for none."""
 
 ENVELOPE_COLUMNS = ("shard_id", "sequence_number", "arrived_at", "record")
 """Columns of the files that the transform reads."""
@@ -49,7 +49,7 @@ _COLUMN_PATTERN = re.compile(r"(?!__)[a-z_][a-z0-9_]{0,127}")  # for Glue, Athen
 
 
 class Reason(StrEnum):
-    """Why a record was rejected: stable codes for the quarantine, in the order in which they are looked for."""
+    """Reasons to reject a record: stable codes for the quarantine, in the order in which they are checked."""
 
     EMPTY = "empty"
     NOT_JSON = "not_json"
@@ -79,12 +79,12 @@ _DETAILS = {
 
 
 class Envelope(NamedTuple):
-    """A record of the stream with what the stream says of it.
+    """A record of the stream with its metadata.
 
     Attributes:
         shard_id: shard it was read from.
         sequence_number: its place in the shard, decimal digits.
-        arrived_at: when the stream took it (ApproximateArrivalTimestamp), aware.
+        arrived_at: when the stream received it (ApproximateArrivalTimestamp), aware.
         record: its content as text, see `record_text`.
     """
 
@@ -103,7 +103,7 @@ def record_text(data: bytes) -> str:
 
 
 def is_column_name(field: str) -> bool:
-    """Whether a further field can be a column under its lower-case name."""
+    """Whether an additional field can be a column under its lower-case name."""
     name = field.lower()
     return (
         field.isascii()
@@ -113,12 +113,12 @@ def is_column_name(field: str) -> bool:
 
 
 def split_known_columns(known: Mapping[str, str]) -> tuple[dict[str, str], frozenset[str]]:
-    """The additional columns that a table has, name -> type, and the names of those whose type no field fits.
+    """The additional columns of a table, name -> type, and the names of those of an unsupported type.
 
-    A field of such a name is rescued: nothing of it is lost, and no run fails.
+    A field of such a name is rescued, so that it is neither lost nor fails a run.
 
     Args:
-        known: columns of the table, lower case -> type in DuckDB; columns of every event are passed over.
+        known: columns of the table, lower case -> type in DuckDB; columns of every event are ignored.
     """
     additional = {
         name: kind
@@ -132,13 +132,13 @@ def split_known_columns(known: Mapping[str, str]) -> tuple[dict[str, str], froze
 def plan_columns(counts: Mapping[tuple[str, str], int], room: int) -> dict[str, str]:
     """New columns, name -> type, by name.
 
-    Where not all fit, those that most records have are taken, then the first by name: the most data becomes readable
-    as columns, and the same batch gives the same columns. The type is that of most values (numbers, booleans, all
-    else; in this order where they are equally many); numbers are BIGINT if all of them are, else DOUBLE.
+    If not all fit, the most frequent ones are chosen, then the first by name: most data is readable as columns, and the
+    same batch gives the same columns. The type is that of most values (numbers, booleans, others; in this order if
+    equally frequent); numbers are BIGINT if all are integers, else DOUBLE.
 
     Args:
         counts: (column, kind) -> records that have such a value; kinds of `rescue.count_kinds`.
-        room: number of columns that the table may still get.
+        room: number of columns that may still be added.
     """
     records: Counter[str] = Counter()
     for (name, _), count in counts.items():

@@ -1,7 +1,6 @@
-"""Additional fields of a record: which go into columns, and which into `rescued_data` (docs/decisions/0015). Pure.
-
-The transform reads plain records in SQL. The others come here one by one: each is split into its fields and the
-text of their values as received, so a number is never rewritten.
+"""Distributes the additional fields of a record to columns and `rescued_data` (docs/decisions/0015). Pure.  The
+transform reads plain records in SQL. Others are processed here one by one: each is split into its fields and the text
+of their values as received, so a number is never rewritten.
 """
 
 from __future__ import annotations
@@ -30,10 +29,10 @@ class SplitRecord(NamedTuple):
     """The additional fields of one record.
 
     Attributes:
-        columns: JSON object of what goes into columns: column -> value, as the transform reads it.
-        rescued: JSON object of the rest, values as received, fields in their order; None when there is nothing.
+        columns: JSON object of the values for columns: column -> value, as read by the transform.
+        rescued: JSON object of the rest, values as received, fields in their order; None for none.
         rescued_fields: number of its fields.
-        over_limit: of these, fields that only lack a column because the table has as many as it may have.
+        over_limit: of these, fields without a column only because of the maximum number of columns.
     """
 
     columns: str
@@ -48,7 +47,7 @@ def read_fields(record: str) -> dict[str, str]:
 
 
 def column_fields(fields: Mapping[str, str]) -> dict[str, str]:
-    """Column -> the field that may go into it: of several spellings the lower-case one, else the first; not nulls."""
+    """Column -> its field: of several spellings the lower-case one, else the first; without nulls."""
     chosen: dict[str, str] = {}
     for name, text in fields.items():
         if text != "null" and _is_column_name(name):
@@ -59,14 +58,14 @@ def column_fields(fields: Mapping[str, str]) -> dict[str, str]:
 
 
 def count_kinds(records: Iterable[str], known: Iterable[str]) -> Counter[tuple[str, str]]:
-    """How many records have a value of each kind for a column that the table does not have yet.
+    """Number of records that have a value of each kind for a new column.
 
     Args:
         records: accepted records.
         known: names of the columns of the table.
 
     Returns:
-        (column, kind) -> records; kind is BIGINT, DOUBLE (a number that is no BIGINT), BOOLEAN or VARCHAR (strings,
+        (column, kind) -> records; kind is BIGINT, DOUBLE (a number that is not a BIGINT), BOOLEAN or VARCHAR (strings,
         arrays and objects).
     """
     passed = frozenset(known)
@@ -86,12 +85,12 @@ def _kind(text: str) -> str:
 
 
 def split_record(record: str, columns: Mapping[str, str], taken: frozenset[str] = frozenset()) -> SplitRecord:
-    """Decide, by the record and the table's columns alone, where each additional field goes.
+    """Split the additional fields by the record and the columns of the table only.
 
     Args:
         record: an accepted record.
         columns: additional columns, name -> type.
-        taken: names of columns that no field can go into, as the table has them under another type.
+        taken: names of columns of unsupported types, whose fields are rescued.
     """
     fields = read_fields(record)
     chosen = column_fields(fields)
@@ -120,7 +119,7 @@ def split_record(record: str, columns: Mapping[str, str], taken: frozenset[str] 
 
 
 def fit(text: str, kind: str) -> str | None:
-    """A value as the JSON text that a column of the type holds exactly; None where it cannot.
+    """A value as JSON text, if a column of the type holds it exactly; else None.
 
     Args:
         text: the value as received, not null.
@@ -159,5 +158,5 @@ def _as_double(text: str) -> str | None:
 def _decimal(text: str) -> Decimal | None:
     try:
         return Decimal(text)
-    except InvalidOperation:  # an exponent that not even Decimal holds
+    except InvalidOperation:  # an exponent beyond the range of Decimal
         return None

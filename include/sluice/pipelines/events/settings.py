@@ -27,7 +27,7 @@ class EventsSettings(PipelineSettings):
         description="DynamoDB table of published and dirty hours of events",
     )
     events_max_records: int = Field(
-        100_000, ge=1_000, le=10_000_000, description="records that one ingest takes at the most"
+        100_000, ge=1_000, le=10_000_000, description="maximum number of records that one ingest reads"
     )
     events_dedup_window_hours: int = Field(
         1, ge=0, le=168, description="deduplication window: hours before an hour in which a uuid counts as a duplicate"
@@ -40,18 +40,18 @@ class EventsSettings(PipelineSettings):
     )
     events_known_types: Annotated[tuple[str, ...], NoDecode] = Field(
         ("account", "job", "lesson", "order", "payment", "session"),
-        description="event types that are expected, comma separated; others only warn",
+        description="expected event types, comma separated; others only warn",
     )
     events_engine: Literal["duckdb", "glue", "spark"] = Field(
         "duckdb", description="query engine of the hourly deduplication"
     )
     events_firehose: bool = Field(False, description="also deliver the stream through Firehose and a Lambda; AWS only")
     events_rebuild_processes: int = Field(
-        2, ge=1, le=64, description="hours of a day that one run of events_rebuild deduplicates at the same time"
+        2, ge=1, le=64, description="hours that one run of events_rebuild deduplicates in parallel"
     )
     events_memory_limit_mb: int = Field(2048, ge=256, description="memory of the engine before it spills to disk, MiB")
     events_target_file_bytes: int = Field(
-        128 * 1024 * 1024, ge=1024 * 1024, description="size of a published file, about"
+        128 * 1024 * 1024, ge=1024 * 1024, description="approximate size of a published file"
     )
 
     @field_validator("events_known_types", mode="before")

@@ -1,6 +1,6 @@
-"""The dedup of `events` on Spark 3.5, from the same SQL file: for an hour that outgrows a worker.
+"""Deduplication of `events` on Spark 3.5, from the same SQL file, for an hour too large for a worker.
 
-`main` is the script of the Glue job; `dedup_hour` runs a local PySpark and has a sibling in `dedup`.
+`main` is the script of the Glue job; `dedup_hour` runs a local PySpark, with the interface of `dedup`.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def dedup_frames(
     dropped = spark.sql(to_spark(queries["dropped"])).cache()
     dropped.createOrReplaceTempView("dropped")
     kept = spark.sql(to_spark(queries["kept"])).drop("__row_id")
-    # Raw files have it as text in ISO 8601.
+    # It is text in ISO 8601 in raw files.
     return kept.withColumn("created_datetime", f.col("created_datetime").cast("timestamp")), dropped
 
 
@@ -84,7 +84,7 @@ def dedup_hour(
     target_file_bytes: int = 128 * 1024 * 1024,
     memory_limit_mb: int = 2048,
 ) -> DedupResult:
-    """As `dedup.dedup_hour`, by a local PySpark; the order of rows may be another.
+    """As `dedup.dedup_hour`, with a local PySpark; the order of rows may differ.
 
     Raises:
         EngineError: PySpark or Java is missing.
@@ -100,11 +100,11 @@ def dedup_hour(
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """The Glue job: dedup the hour that a manifest describes.
+    """The Glue job: deduplicate the hour of a manifest.
 
     Args:
         argv: `--manifest <address>` of a JSON object with `raw` and `previous` (lists of addresses), `out` (a folder)
-            and `target_file_bytes`; other arguments, as Glue adds them, are passed over. None: the command line.
+            and `target_file_bytes`; other arguments, added by Glue, are ignored. None: the command line.
     """
     from pyspark.sql import SparkSession
 

@@ -26,30 +26,29 @@ from sluice.settings import load_settings
 log = logging.getLogger(__name__)
 
 LATE_HOURS_MAX = 200
-"""Hours that one ingest asks for; the others wait for the next. Airflow maps a task over 1024 at the most."""
+"""Maximum number of hours that one ingest requests; the next one requests the others. Airflow maps a task at most 1024
+times."""
 
 
 BATCH, INPUTS, OUTPUT = "ingest/batch.json", "hourly/inputs.json", "hourly/output.json"
 
 
 class NoHour(TerminalError):
-    """Nothing says which hour a run is for."""
+    """The run has no hour."""
 
 
 # events_ingest: drain -> check_batch -> publish_batch -> find_late_hours
 
 
 def drain(run_id: str) -> dict[str, int]:
-    """Read every shard from its checkpoint, transform the records, and stage what they become.
-
-    A batch that a run announced and did not finish is drained again, exactly as far as it reached. Nothing is written
-    but staging.
+    """Read every shard from its checkpoint, transform the records, and stage the results.  A batch that was announced
+    and not committed is drained again up to exactly the same records. Writes to staging only.
 
     Args:
         run_id: of the run.
 
     Returns:
-        `records_in`, `rows`, `quarantined`, `files`, and `shards` that moved on; where none did, also the tally.
+        `records_in`, `rows`, `quarantined`, `files`, and `shards` whose checkpoint moves; if none does, also the tally.
 
     Raises:
         ResourceMissing: the stream is missing.
@@ -70,10 +69,10 @@ def drain(run_id: str) -> dict[str, int]:
 
 
 def check_batch(run_id: str) -> GateResult:
-    """The gate of a batch: reads the measures of what is staged.
+    """The gate of a batch: reads its staged measures.
 
     Raises:
-        GateFailed: nothing of this run may be published; the records stay in the stream.
+        GateFailed: nothing of this run is published; the records stay in the stream.
     """
     run = Run.of(PIPELINE, run_id)
     measures = run.load(BATCH, IngestBatch).measures
@@ -85,7 +84,7 @@ def check_batch(run_id: str) -> GateResult:
 def publish_batch(run_id: str) -> dict[str, int]:
     """Announce the batch, write columns, quarantine and raw files, mark hours as dirty, and move the checkpoints last.
 
-    Whatever is killed on the way, the announcement makes a later run write the same files again.
+    After a crash at any point, the next run drains the announced batch again and overwrites the same files.
 
     Args:
         run_id: of the run.
@@ -95,7 +94,7 @@ def publish_batch(run_id: str) -> dict[str, int]:
 
     Raises:
         BatchTaken: another run took the same records.
-        ColumnConflict: another run gave a new column another type meanwhile.
+        ColumnConflict: another run added a new column with another type meanwhile.
     """
     run = Run.of(PIPELINE, run_id)
     batch = run.load(BATCH, IngestBatch)
@@ -107,11 +106,11 @@ def _publish_batch(run: str, batch: IngestBatch, now: datetime) -> dict[str, int
     bucket, stream = settings.lake_bucket, event_stream(settings)
 
     def write() -> None:
-        # Before the first file: what is drained again is planned with the same columns.
+        # Before the first file: a batch that is drained again is planned with the same columns.
         glue.add_columns(settings.glue_database, storage.RAW_TABLE, batch.columns)
         s3.copy_objects(bucket, [(each.staged, each.key) for each in batch.rejected])
         s3.copy_objects(bucket, [(each.staged, each.key) for each in batch.files])
-        # After the last file: a reader of the marker sees the files too.
+        # After the last file: a reader of the marker also sees the files.
         for hour, reason in dirty_hours.hours_to_mark(batch.files, run, settings.events_dedup_window_hours).items():
             dirty_hours.mark_dirty(settings.events_hours_table, stream.name, hour, run, reason, now)
 
@@ -126,16 +125,15 @@ def _publish_batch(run: str, batch: IngestBatch, now: datetime) -> dict[str, int
 def find_late_hours(
     run_id: str, has_run: Callable[[str, datetime], bool], clock: Callable[[], datetime] = utc_now
 ) -> list[dict[str, Any]]:
-    """Hours to be processed again: they are over, and their raw data changed after they were published.
-
-    An hour that is over for long and was never published counts as well: no schedule will come back to it. Asking for
-    an hour is noted on its marker, so that the next ingest does not ask again for what was not marked since. An hour
-    that a run under way will process, or its day, is left to that run; where it fails, the marker is still there.
+    """Hours to process again: they are over, and their raw data changed after publication.  Includes hours that are
+    over for long and were never published, because their scheduled run is missing. The request is recorded on the
+    marker, so that the next ingest does not request an hour again that was not marked since. An hour is skipped while a
+    queued or running run processes it or its day; if that run fails, the marker is still set.
 
     Args:
         run_id: of the run.
         has_run: whether a run of a Dag with a logical date is queued or running.
-        clock: tells the time (UTC).
+        clock: returns the time (UTC).
 
     Returns:
         For TriggerDagRunOperator: `trigger_run_id`, `conf` (`hour`, `reason`) and `note` of each, the earliest first.
@@ -147,12 +145,12 @@ def find_late_hours(
     found: list[dict[str, Any]] = []
     for dirty in dirty_hours.list_dirty_hours(table, stream):
         if len(found) == LATE_HOURS_MAX:
-            log.info("more hours are late than one run asks for, the next ingest asks for the others")
+            log.info("more hours are dirty than one run requests; the next ingest requests the others")
             break
         if not ingest.is_late(settings, dirty, run, now):
             continue
         if is_owned("events_rebuild", dirty.hour.replace(hour=0)) or is_owned("events_hourly", dirty.hour):
-            log.info("hour %s is left to the run that will process it", storage.hour_text(dirty.hour))
+            log.info("hour %s is skipped: a run that processes it is queued or running", storage.hour_text(dirty.hour))
             continue
         if dirty_hours.request_hour(table, stream, dirty, run, now):
             text = storage.hour_text(dirty.hour)
@@ -176,7 +174,7 @@ def hour_to_process(logical_date: datetime | None, conf: Mapping[str, Any] | Non
     """The hour of a run: `hour` of its conf, else the one of its logical date.
 
     Raises:
-        NoHour: the run has neither, or what was asked for is no time.
+        NoHour: the run has neither, or `hour` is not a time.
     """
     asked = (conf or {}).get("hour")
     if asked is not None and not _DATE_AND_HOUR.match(str(asked)):
@@ -186,22 +184,23 @@ def hour_to_process(logical_date: datetime | None, conf: Mapping[str, Any] | Non
     try:
         return storage.parse_hour(str(logical_date if asked is None else asked))
     except ValueError as error:
-        raise NoHour(f"hour {asked!r} is no time ({error}): write it like 2024-04-07T17:00:00+00:00") from None
+        raise NoHour(f"hour {asked!r} is not a time ({error}): write it like 2024-04-07T17:00:00+00:00") from None
 
 
 def register_partition(run_id: str, hour: datetime) -> dict[str, int]:
-    """Put the hour's raw files into the catalog, and write down which files its publication is made from.
+    """Register the hour's raw files in the catalog, and stage the list of input files of its publication.
 
     Args:
         run_id: of the run.
         hour: start of the hour (UTC).
 
     Returns:
-        `raw_files` and `previous_files` (of the lookback).
+        `raw_files` and `previous_files` (of the deduplication window).
 
     Raises:
         ColumnConflict: a raw file disagrees with the table about a column's type.
-        RawDataGone: raw files of a published hour have expired; its publication is better than what is left.
+        RawDataGone: raw files of a published hour have expired; its publication is more complete than the remaining
+            files.
     """
     run, settings = Run.of(PIPELINE, run_id), load_settings()
     inputs = hourly.list_inputs(settings, hour, commits.live_files(storage.EVENTS.name, storage.rows_of_hour(hour)))
@@ -214,7 +213,7 @@ def register_partition(run_id: str, hour: datetime) -> dict[str, int]:
 
 
 def dedup(run_id: str) -> dict[str, int]:
-    """Keep one row of each event of the hour and stage them as few large files.
+    """Deduplicate the hour and stage its rows as few large files.
 
     Args:
         run_id: of the run, after `register_partition`.
@@ -230,10 +229,10 @@ def dedup(run_id: str) -> dict[str, int]:
 
 
 def check_hour(run_id: str) -> GateResult:
-    """The gate of an hour: reads the measures of what is staged.
+    """The gate of an hour: reads its staged measures.
 
     Raises:
-        GateFailed: nothing of this run may be published.
+        GateFailed: nothing of this run is published.
     """
     run = Run.of(PIPELINE, run_id)
     measures = run.load(OUTPUT, HourOutput).measures
@@ -241,17 +240,15 @@ def check_hour(run_id: str) -> GateResult:
 
 
 def publish_hour(run_id: str, clock: Callable[[], datetime] = utc_now) -> Summary:
-    """Make the staged files the rows of the hour in the table `events`, by one commit.
-
-    It is done on condition that no other run published the hour since its raw files were listed. The hour stays dirty
-    until the commit is noted.
+    """Replace the hour in the table `events` by the staged files in one commit.  On condition that no other run
+    published the hour since its raw files were listed. The hour stays dirty until the publication is recorded.
 
     Args:
         run_id: of the run, after `dedup` and its gate.
-        clock: tells the time (UTC) of the publication.
+        clock: returns the time (UTC) of the publication.
 
     Returns:
-        The tally of the hour, and `snapshots`: the id of the table's snapshot that holds it.
+        The tally of the hour, and `snapshots`: the id of the snapshot of the table with it.
 
     Raises:
         TableBusy: see `sluice.aws.tables.commits`.

@@ -1,4 +1,4 @@
-"""What the pipeline keeps in S3: how hours are named there, and an hour as its readers see it."""
+"""Names of hours in S3, and reading a published hour."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ RAW_PREFIX = f"raw/{PIPELINE}/"
 
 EVENTS = TableDefinition(
     "events",
-    "Every event once, by the hour it was created in",
+    "Every event once, by hour of creation",
     (
         Column("event_uuid", "string", "identifies the event"),
         Column("event_name", "string", "as sent, such as account:created"),
@@ -31,11 +31,11 @@ EVENTS = TableDefinition(
         Column("created_datetime", "timestamptz", "the same, cut to whole seconds"),
         Column("event_type", "string", "first part of the name"),
         Column("event_subtype", "string", "second part of a name of three or more, else empty"),
-        Column("event_action", "string", "last part of the name, empty where it has one part"),
+        Column("event_action", "string", "last part of the name, empty if it has one part"),
         Column("arrived_at", "timestamptz", "when the record came into the stream (UTC)"),
         Column("shard_id", "string", "of the stream"),
         Column("sequence_number", "string", "of the record in its shard"),
-        Column("rescued_data", "string", "JSON object of the fields that have no column or do not fit it; else null"),
+        Column("rescued_data", "string", "JSON object of the fields that have no column or do not fit it, or null"),
     ),
     partition_column="created_datetime",
     partition_by="hour",
@@ -45,18 +45,18 @@ HOUR = timedelta(hours=1)
 
 
 GLUE_TYPES = {"long": "bigint"}
-"""Types of Iceberg that Glue has another name for, of those that additional columns may have."""
+"""Iceberg types of additional columns that have another name in Glue."""
 
 
 def columns_added(settings: Settings) -> dict[str, str]:
-    """Column -> Glue type of those that events brought to `raw_events`; of `events` where the raw table lost them."""
+    """Column -> Glue type of additional columns of `raw_events`; from `events` if the raw table lost them."""
     try:
         raw = read_table(settings.glue_database, RAW_TABLE, settings)["StorageDescriptor"].get("Columns", [])
     except CatalogError:
         return {}
     try:
         published = load(settings, EVENTS.name).schema().fields
-    # Where the table or its files are missing, `create_missing` is what makes them.
+    # If the table or its files are missing, `create_missing` creates them.
     except (TableMissing, FileNotFoundError):
         published = ()
     known = {column.name for column in EVENTS.columns}
@@ -87,7 +87,7 @@ def parse_hour(text: str) -> datetime:
     """The hour of `hour_text`, or of any ISO 8601 time in it; a time without a zone is UTC.
 
     Raises:
-        ValueError: it is no time.
+        ValueError: it is not a time.
     """
     moment = datetime.fromisoformat(text)
     moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
@@ -95,12 +95,12 @@ def parse_hour(text: str) -> datetime:
 
 
 def rows_of_hour(hour: datetime) -> str:
-    """Condition on the rows of the table `events` that is true of one hour."""
+    """Condition on the rows of one hour of the table `events`."""
     return rows_between(hour, hour + HOUR)
 
 
 def rows_between(start: datetime, end: datetime) -> str:
-    """Condition on the rows of the table `events` from a time (UTC) on, up to another that is not in it."""
+    """Condition on the rows of the table `events` from a time (UTC) to another (exclusive)."""
     return f"created_datetime >= '{start.isoformat()}' and created_datetime < '{end.isoformat()}'"
 
 

@@ -31,14 +31,14 @@ ENVELOPE_ROWS = 50_000
 """Records of one row group of an envelope file."""
 
 KEEP_ORDER = "SET disabled_optimizers = 'join_order,build_side_probe_side'; SET threads = 1"
-"""Rows keep their order, so the same input gives the same bytes: the left side of a join is streamed, by one thread.
-With two a join mixes the rows of its files; sorting them afterwards costs more than the second thread brings."""
+"""Rows keep their order, so the same input gives the same bytes: the left side of a join is streamed by one thread.
+With two threads a join mixes the rows of its files; sorting them afterwards costs more than the second thread saves."""
 
 GROUPS_UNSORTED_MAX = 16
-"""Files for which the rows are looked through as they lie; for more of them they are sorted first."""
+"""Number of files up to which all rows are scanned for each file; for more of them rows are sorted first."""
 
 SAMPLE_ROWS = 2_000
-"""Records that are looked at first for how the fields of known columns are spelled."""
+"""Records that are sampled for the spelling of the fields of known columns."""
 
 RECORDS_AT_A_TIME = 20_000
 """Records that are not plain, in memory at a time."""
@@ -62,8 +62,8 @@ class HourFile:
 
 
 class Rescued(NamedTuple):
-    """How much of a batch is in `rescued_data`: `records`, their `fields`, and of these `over_limit`, which only lack a
-    column because the table has as many as it may have; `looked_at` counts the accepted records that are not plain."""
+    """How much of a batch is in `rescued_data`: `records`, their `fields`, and of these `over_limit`, without a column
+    only because of the maximum number of columns; `looked_at` counts the accepted records that are not plain."""
 
     records: int = 0
     fields: int = 0
@@ -82,7 +82,7 @@ class Rescued(NamedTuple):
 
 @dataclass(frozen=True)
 class TransformResult:
-    """What became of a batch: `rows_in` = rows of `files` + `rows_rejected`.
+    """Result of a batch: `rows_in` = rows of `files` + `rows_rejected`.
 
     Attributes:
         files: one for each hour and shard, in that order.
@@ -90,7 +90,7 @@ class TransformResult:
         columns: the further columns of the files, name -> type: those known, then new ones.
         rows_in: records of the batch.
         rejected: number of records by reason.
-        rescued: what is in `rescued_data`.
+        rescued: counts of `rescued_data`.
     """
 
     files: list[HourFile]
@@ -112,7 +112,7 @@ class TransformResult:
 
 
 def write_envelopes(envelopes: Iterable[Envelope], path: Path) -> int:
-    """Write records as the transform reads them, `ENVELOPE_COLUMNS` in parquet, in their order; gives their number."""
+    """Write records as parquet with `ENVELOPE_COLUMNS` for the transform, in their order; returns their number."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -148,10 +148,10 @@ def transform_batch(
 
     Args:
         envelopes: parquet files with `ENVELOPE_COLUMNS`.
-        known_columns: columns of the raw table, name -> type in DuckDB; only further columns count.
+        known_columns: columns of the raw table, name -> type in DuckDB; only additional columns matter.
         out_dir: new or empty folder for the files.
         memory_limit_mb: memory of the engine before it spills to `out_dir`, MiB.
-        max_columns: additional columns that the table may have; fields beyond them are rescued.
+        max_columns: maximum number of additional columns; further fields are rescued.
         evolve: whether new fields get columns; else they are rescued.
     """
     known, taken = split_known_columns(known_columns)
@@ -159,17 +159,17 @@ def transform_batch(
     if not envelopes:
         return TransformResult([], None, known, 0)
     with duckdb_connection(memory_limit_mb, out_dir / "spill") as connection:
-        _judge(connection, envelopes, known)
+        _validate(connection, envelopes, known)
         columns, rescued = _rescue(connection, known, taken, max_columns, evolve)
         rejected = dict(
             connection.execute(
-                "SELECT __reason, count(*) FROM judged WHERE __reason IS NOT NULL GROUP BY 1 ORDER BY 1"
+                "SELECT __reason, count(*) FROM validated WHERE __reason IS NOT NULL GROUP BY 1 ORDER BY 1"
             ).fetchall()
         )
         rejected_path = out_dir / "rejected.jsonl" if rejected else None
         if rejected_path:
             connection.execute(
-                "COPY (SELECT shard_id, sequence_number, __reason AS reason, __record AS record FROM judged"
+                "COPY (SELECT shard_id, sequence_number, __reason AS reason, __record AS record FROM validated"
                 " WHERE __reason IS NOT NULL)"
                 f" TO {sql_text(str(rejected_path))} (FORMAT json)"
             )
@@ -179,27 +179,29 @@ def transform_batch(
 
 
 def transform_queries(columns: Mapping[str, str], spellings: Mapping[str, str]) -> dict[str, str]:
-    """The queries of `transform.sql`; each reads what those before gave, by their names.
+    """The queries of `transform.sql`; each reads the results of those before, by their names.
 
     Args:
         columns: additional columns, name -> type.
-        spellings: of these, column -> the field that plain records have for it.
+        spellings: of these, column -> its field in plain records.
     """
     values = [f'{_VALUES[columns[name]].format(field=field)} AS "{name}",' for name, field in spellings.items()]
     queries = read_queries(SQL)
     return queries | {
-        "judged": fill(
-            queries["judged"],
-            further_columns=" ".join(f'"{name}",' for name in spellings),
+        "validated": fill(
+            queries["validated"],
+            additional_columns=" ".join(f'"{name}",' for name in spellings),
             further_values=" ".join(values),
             further_count="".join(f' + CAST("{name}" IS NOT NULL AS INTEGER)' for name in spellings),
         ),
-        "transformed": fill(queries["transformed"], further_columns=" ".join(f'judged."{name}",' for name in columns)),
+        "transformed": fill(
+            queries["transformed"], additional_columns=" ".join(f'validated."{name}",' for name in columns)
+        ),
     }
 
 
 _VALUES = {
-    # anything but a string has become text: look closer where it may be one
+    # other types than strings have become text: check the type if it may be one
     "VARCHAR": 'CASE WHEN __fields."{field}" IS NULL THEN NULL'
     " WHEN __fields.\"{field}\" >= 'A' AND __fields.\"{field}\" < '[' "
     " AND upper(__fields.\"{field}\") NOT IN ('NAN', 'INF', 'INFINITY')"
@@ -213,11 +215,11 @@ _VALUES = {
     ' THEN TRY_CAST(__fields."{field}"::VARCHAR AS BIGINT) END',
     "BOOLEAN": "CASE __fields.\"{field}\"::VARCHAR WHEN 'true' THEN TRUE WHEN 'false' THEN FALSE END",
 }
-"""The value of a plain record for a column; null where it takes a closer look whether the column holds it exactly."""
+"""The value of a plain record for a column; null if it must be checked whether the column holds it exactly."""
 
 
-def _judge(connection: DuckDBPyConnection, envelopes: Sequence[Path], known: Mapping[str, str]) -> None:
-    """Fill the table `judged`; of records that are not plain the additional columns mean nothing yet."""
+def _validate(connection: DuckDBPyConnection, envelopes: Sequence[Path], known: Mapping[str, str]) -> None:
+    """Fill the table `validated`; additional columns of records that are not plain are not valid yet."""
     connection.execute(f"CREATE TEMP VIEW envelopes AS FROM read_parquet({sql_list(list(envelopes))})")
     spellings = _spellings(connection, known)
     create_is_json(connection)
@@ -230,11 +232,11 @@ def _judge(connection: DuckDBPyConnection, envelopes: Sequence[Path], known: Map
         "has_repeated_field(record)": "len(list_distinct(json_keys(record))) < len(json_keys(record))",
     }.items():
         connection.execute(f"CREATE TEMP MACRO {signature} AS {expression}")
-    connection.execute(f"CREATE TABLE judged AS {transform_queries(known, spellings)['judged']}")
+    connection.execute(f"CREATE TABLE validated AS {transform_queries(known, spellings)['validated']}")
 
 
 def _spellings(connection: DuckDBPyConnection, known: Mapping[str, str]) -> dict[str, str]:
-    """Column -> the field that the first records have for it most often; the transform reads it fastest."""
+    """Column -> its most frequent field in the first records; the transform reads that one fastest."""
     counted = connection.execute(
         "SELECT field FROM (SELECT unnest(json_keys(record)) AS field"
         f" FROM (FROM envelopes LIMIT {SAMPLE_ROWS}) WHERE json_valid(record))"
@@ -247,14 +249,14 @@ def _spellings(connection: DuckDBPyConnection, known: Mapping[str, str]) -> dict
 def _rescue(
     connection: DuckDBPyConnection, known: Mapping[str, str], taken: frozenset[str], max_columns: int, evolve: bool
 ) -> tuple[dict[str, str], Rescued]:
-    """Give the accepted records of `judged` that are not plain the values of their columns and `rescued_data`.
+    """Set the columns and `rescued_data` of the accepted records of `validated` that are not plain.
 
     Returns:
-        The additional columns, those known and then new ones, and what was rescued.
+        The additional columns, known ones first, and the counts of rescued data.
     """
     import pyarrow as pa
 
-    odd = "FROM judged WHERE __reason IS NULL AND NOT __is_plain"
+    odd = "FROM validated WHERE __reason IS NULL AND NOT __is_plain"
     deep = [
         row
         for rows, records in _records(connection, odd)
@@ -262,7 +264,7 @@ def _rescue(
         if is_too_deep(record)
     ]
     if deep:
-        connection.execute("UPDATE judged SET __reason = 'not_json' WHERE list_contains($1, rowid)", [deep])
+        connection.execute("UPDATE validated SET __reason = 'not_json' WHERE list_contains($1, rowid)", [deep])
     columns = dict(known)
     room = max_columns - len(known) - len(taken) if evolve else 0
     if room > 0:
@@ -284,7 +286,7 @@ def _rescue(
         return columns, rescued
     parsed = f"json_transform(split.fields, {sql_text(json.dumps(columns))})" if columns else "NULL"
     values = "".join(
-        f', CASE WHEN split.row_id IS NULL THEN judged."{name}" ELSE parsed."{name}" END AS "{name}"'
+        f', CASE WHEN split.row_id IS NULL THEN validated."{name}" ELSE parsed."{name}" END AS "{name}"'
         if name in known
         else f', parsed."{name}"'
         for name in columns
@@ -292,16 +294,16 @@ def _rescue(
     replaced = ", ".join(["rescued_data", *(f'"{name}"' for name in known)])
     connection.execute(KEEP_ORDER)
     connection.execute(
-        f"CREATE TABLE joined AS SELECT judged.* EXCLUDE ({replaced}), split.rescued_data{values} FROM judged"
+        f"CREATE TABLE joined AS SELECT validated.* EXCLUDE ({replaced}), split.rescued_data{values} FROM validated"
         f" LEFT JOIN (SELECT row_id, rescued_data, {parsed} AS parsed FROM split) AS split"
-        " ON judged.rowid = split.row_id;"
-        "DROP TABLE judged; ALTER TABLE joined RENAME TO judged"
+        " ON validated.rowid = split.row_id;"
+        "DROP TABLE validated; ALTER TABLE joined RENAME TO validated"
     )
     return columns, rescued
 
 
 def _records(connection: DuckDBPyConnection, relation: str) -> Iterator[tuple[list[int], list[str]]]:
-    """Row ids and records of a relation, some at a time."""
+    """Row ids and records of a relation, in batches."""
     with connection.cursor() as cursor:
         reader = cursor.execute(f"SELECT rowid, __record {relation}").to_arrow_reader(RECORDS_AT_A_TIME)
         for batch in reader:
@@ -309,18 +311,18 @@ def _records(connection: DuckDBPyConnection, relation: str) -> Iterator[tuple[li
 
 
 def _write_hours(connection: DuckDBPyConnection, columns: Mapping[str, str], out_dir: Path) -> list[HourFile]:
-    """Write the good rows of `judged`, one file for each hour and shard."""
+    """Write the accepted rows of `validated`, one file for each hour and shard."""
     queries = transform_queries(columns, {})
     for name in ("names", "seconds"):
         connection.execute(f"CREATE TABLE {name} AS {queries[name]}")
     groups = connection.execute(
-        "SELECT __hour, shard_id, count(*) FROM judged JOIN seconds USING (__second) WHERE __reason IS NULL"
+        "SELECT __hour, shard_id, count(*) FROM validated JOIN seconds USING (__second) WHERE __reason IS NULL"
         " GROUP BY ALL ORDER BY ALL"
     ).fetchall()
     if len(groups) > GROUPS_UNSORTED_MAX:
         order = "__second - __second % 3600, shard_id, lpad(sequence_number, 64, '0')"
-        connection.execute(f"CREATE TABLE sorted AS FROM judged WHERE __reason IS NULL ORDER BY {order}")
-        connection.execute("DROP TABLE judged; ALTER TABLE sorted RENAME TO judged")
+        connection.execute(f"CREATE TABLE sorted AS FROM validated WHERE __reason IS NULL ORDER BY {order}")
+        connection.execute("DROP TABLE validated; ALTER TABLE sorted RENAME TO validated")
     connection.execute(KEEP_ORDER)
 
     def write(group: tuple[int, str, int]) -> HourFile:
@@ -332,7 +334,8 @@ def _write_hours(connection: DuckDBPyConnection, columns: Mapping[str, str], out
             cursor.execute("SET TimeZone = 'UTC'")
             cursor.execute(
                 f"COPY (SELECT * EXCLUDE (__hour) FROM ({queries['transformed']}"
-                f" AND judged.shard_id = {sql_text(shard_id)} AND judged.__second BETWEEN {start} AND {start + 3599}))"
+                f" AND validated.shard_id = {sql_text(shard_id)}"
+                f" AND validated.__second BETWEEN {start} AND {start + 3599}))"
                 f" TO {sql_text(str(path))} (FORMAT parquet)"
             )
         return HourFile(hour, shard_id, path, rows)

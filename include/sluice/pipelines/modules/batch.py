@@ -27,19 +27,19 @@ class StagedDiagnostic:
 
     @property
     def key(self) -> tuple[str, int]:
-        """What identifies it: module and timestamp."""
+        """Its key: module and timestamp."""
         return self.diagnostic.module_id, self.diagnostic.timestamp
 
 
 @dataclass(frozen=True)
 class Collected:
-    """What `collect` stages.
+    """Result of `collect`.
 
     Attributes:
         message_receipts: deleted once the messages are stored.
         diagnostic_receipts: deleted once the rates are published.
-        messages: distinct ones.
-        diagnostics: of each (module, timestamp) the latest.
+        messages: distinct messages.
+        diagnostics: the latest one of each (module, timestamp).
     """
 
     message_receipts: Receipts
@@ -49,7 +49,7 @@ class Collected:
 
 
 class Outcome(StrEnum):
-    """What a diagnostic came to: a rate, a rejection, the rate that was published before, or nothing of its own."""
+    """Outcome of a diagnostic: a new rate, a rejection, an unchanged rate, or a duplicate."""
 
     PUBLISHED = "published"
     REJECTED = "rejected"
@@ -59,16 +59,16 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True)
 class StagedVerdict:
-    """What `compute_rates` stages for a diagnostic.
+    """Result of `compute_rates` for a diagnostic.
 
     Attributes:
-        outcome: what it came to.
-        in_batch: whether it came with the messages of this run.
+        outcome: its outcome.
+        in_batch: whether it was received by this run.
         module_id: the module.
         timestamp: of the diagnostic.
-        judged: what was made of it before.
-        judgement: what is made of it now; None for a duplicate.
-        rejection: its line of the quarantine, where it is rejected.
+        judged: the stored judgement.
+        judgement: the new judgement; None for a duplicate.
+        rejection: its line of the quarantine, if it is rejected.
     """
 
     outcome: Outcome
@@ -81,7 +81,7 @@ class StagedVerdict:
 
     @property
     def verdict(self) -> Verdict | None:
-        """The verdict again, without its reason; None for a duplicate."""
+        """The verdict without its reason; None for a duplicate."""
         if self.judgement is None:
             return None
         diagnostic = Diagnostic(self.module_id, self.timestamp, self.judgement.attempts, self.judged)

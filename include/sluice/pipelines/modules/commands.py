@@ -19,12 +19,12 @@ COUNT = click.IntRange(min=1)
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 EXAMPLES = 5
-"""Rates that a message shows."""
+"""Number of rates in a message."""
 
 
 @click.group(cls=AwsGroup)
 def modules() -> None:
-    """Look at the success rates of modules."""
+    """Show the success rates of modules."""
 
 
 @modules.command()
@@ -53,7 +53,7 @@ def show(module_id: str | None, limit: int, as_json: bool) -> None:
         lines.append((row["module"], row["timestamp"], shown, row["attempts"], row["received"], row["counted_from"]))
     print_table(columns, lines, title=f"DynamoDB table {name}")
     if module_id is not None:
-        # All columns in one table would not fit 80.
+        # All columns in one table would not fit 80 characters.
         click.echo()
         columns = [
             Column("timestamp", "number"),

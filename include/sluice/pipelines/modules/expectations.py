@@ -14,9 +14,9 @@ RATE_COLUMNS = ("diagnostics", "accounted", "rate_min", "rate_max")
 
 
 def rate_expectations() -> list[Expectation]:
-    """What the rates of a batch must show before they are published.
+    """Expectations on the rates of a batch before they are published.
 
-    Every diagnostic is published, rejected or a duplicate; `rate_min` and `rate_max` are null where none is published.
+    Every diagnostic is published, rejected or a duplicate; `rate_min` and `rate_max` are null if none is published.
     """
     from great_expectations import expectations as gxe
 

@@ -43,7 +43,7 @@ def pipeline(settings: Settings) -> Pipeline:
                 "module_success_rates",
                 f"s3://{settings.lake_bucket}/curated/module_success_rates",
                 "iceberg",
-                "Every success rate that was published",
+                "Every published success rate",
                 "modules/rates",
             ),
         ),

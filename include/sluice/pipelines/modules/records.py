@@ -14,17 +14,17 @@ TIMESTAMP_MAX = 2**64 - 1
 ATTEMPTS_MAX = 2**32 - 1
 
 MODULE_ID_BYTES = 2048
-"""A partition key of DynamoDB, in UTF-8, at the most (DynamoDB developer guide, "Quotas")."""
+"""Maximum size of a partition key of DynamoDB, in UTF-8 (DynamoDB developer guide, "Quotas")."""
 
 SPELLINGS = ("moduleId", "moduleid")
-"""Both are sent; where a message has both, they must be equal."""
+"""Both spellings are in use; if a message has both, they must be equal."""
 
 _VERSION_MS_END = 10**13
-"""Times in a version have 13 digits, so that they sort: until the year 2286."""
+"""Times in a version have 13 digits (until the year 2286), so that they sort."""
 
 
 class Reason(StrEnum):
-    """Why a message or a diagnostic was rejected: stable codes for the quarantine."""
+    """Reasons to reject a message or a diagnostic: stable codes for the quarantine."""
 
     # reading
     NOT_JSON = "not_json"
@@ -42,7 +42,7 @@ class Reason(StrEnum):
 
 
 class MessageKey(NamedTuple):
-    """What identifies a message: module, and a timestamp of uint64, whatever its unit."""
+    """Key of a message: module, and a uint64 timestamp of any unit."""
 
     module_id: str
     timestamp: int
@@ -54,8 +54,8 @@ class ReceivedDiagnostic(NamedTuple):
     Attributes:
         module_id: the module.
         timestamp: uint64, in the unit of the module's messages.
-        attempts: transmissions tried since the module was reset, uint32.
-        version: sorts by the time of sending, then by attempts; of two diagnostics of one key the greater counts.
+        attempts: attempted transmissions since the module was reset, uint32.
+        version: sorts by the time of sending, then by attempts; of two diagnostics of one key the greater one wins.
     """
 
     module_id: str
@@ -65,7 +65,7 @@ class ReceivedDiagnostic(NamedTuple):
 
 
 def parse_message(body: str) -> MessageKey:
-    """The message in a body, raw or wrapped by SNS; unknown fields are passed over.
+    """The message in a body, raw or wrapped by SNS; unknown fields are ignored.
 
     Raises:
         RejectedRecord: with one of the reading reasons of `Reason`.
@@ -75,12 +75,12 @@ def parse_message(body: str) -> MessageKey:
 
 
 def parse_diagnostic(body: str, sent_at_ms: int) -> ReceivedDiagnostic:
-    """The diagnostic in a body, raw or wrapped by SNS; unknown fields are passed over.
+    """The diagnostic in a body, raw or wrapped by SNS; unknown fields are ignored.
 
     Args:
         body: as received.
-        sent_at_ms: when the queue took it, epoch milliseconds. When the topic took it counts first: that stays as it
-            was where a message is sent to the queue again.
+        sent_at_ms: when the queue received it, epoch milliseconds. The time when the topic received it takes
+            precedence, as it does not change when a message is sent to the queue again.
 
     Raises:
         RejectedRecord: with one of the reading reasons of `Reason`.
@@ -93,7 +93,7 @@ def parse_diagnostic(body: str, sent_at_ms: int) -> ReceivedDiagnostic:
 
 
 def _unwrap(body: str) -> tuple[dict[str, Any], int | None]:
-    """The object in a body, and when SNS took it (epoch milliseconds) where it says so."""
+    """The object in a body, and when SNS received it (epoch milliseconds), if known."""
     document = _load(body)
     if document.get("Type") != "Notification" or not isinstance(document.get("Message"), str):
         return document, None
@@ -108,7 +108,8 @@ def _load(text: str) -> dict[str, Any]:
 
 
 def _published_at_ms(timestamp: object) -> int | None:
-    """The time in an SNS envelope (ISO 8601, UTC where it names no zone) in epoch milliseconds; None if it is none."""
+    """The time in an SNS envelope (ISO 8601, UTC where it names no zone) in epoch milliseconds; None if it is
+    invalid."""
     try:
         moment = datetime.fromisoformat(str(timestamp))
     except ValueError:
@@ -129,7 +130,7 @@ def _module_id(document: dict[str, Any]) -> str:
     if not module_id.strip():
         raise RejectedRecord(Reason.BAD_MODULE_ID, "moduleId is empty or blank")
     if any(unicodedata.category(character) in ("Cc", "Cs") for character in module_id):
-        raise RejectedRecord(Reason.BAD_MODULE_ID, "moduleId has a control character or half of a surrogate pair")
+        raise RejectedRecord(Reason.BAD_MODULE_ID, "moduleId has a control character or a lone surrogate")
     size_bytes = len(module_id.encode())
     if size_bytes > MODULE_ID_BYTES:
         raise RejectedRecord(Reason.BAD_MODULE_ID, f"moduleId has {size_bytes} bytes, more than {MODULE_ID_BYTES}")

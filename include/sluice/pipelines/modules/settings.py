@@ -16,10 +16,10 @@ class ModulesSettings(PipelineSettings):
     modules_diagnostic_table: str = Field(
         "weekly_diagnostic",
         pattern=r"^[A-Za-z0-9_.-]{3,255}$",
-        description="DynamoDB table of weekly diagnostics and of the rates that were published",
+        description="DynamoDB table of weekly diagnostics and published rates",
     )
     modules_max_messages: int = Field(
-        50_000, ge=10, le=100_000, description="messages that one run takes from each queue at the most"
+        50_000, ge=10, le=100_000, description="maximum number of messages that one run receives from each queue"
     )
 
     @property
@@ -39,5 +39,5 @@ class ModulesSettings(PipelineSettings):
 
     @property
     def canary_queue(self) -> str:
-        """Name of the queue that gets the success rates of the canary's module (infra/modules.yaml)."""
+        """Name of the queue that receives the success rates of the canary's module (infra/modules.yaml)."""
         return f"{self.resource_prefix}-canary"

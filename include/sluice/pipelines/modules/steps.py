@@ -26,7 +26,7 @@ from sluice.settings import Settings, load_settings
 log = logging.getLogger(__name__)
 
 HOLD_SECONDS = 30
-"""How long a diagnostic is held back whose messages are not all in hand."""
+"""Visibility timeout of a diagnostic whose messages were not all received."""
 
 GATE = "rates"
 
@@ -34,26 +34,25 @@ COLLECTED, VERDICTS = "collected.json", "verdicts.json"
 
 
 class RatesOutdated(TerminalError):
-    """Another run judged the same diagnostics meanwhile."""
+    """Another run judged the same diagnostics concurrently."""
 
 
 # modules_diagnostics: collect -> store -> compute_rates -> check_rates -> publish_rates
 
 
 def collect(run_id: str, *, rebuild: bool = False) -> dict[str, int]:
-    """Drain both queues and stage what they hold; all messages stay in their queues.
-
-    A diagnostic is judged by the messages that were queued before it. So messages are drained first; only when none
-    is left behind (by the limits of a drain) and none is in flight (of a run that crashed, until its visibility timeout
-    ends) are diagnostics drained, and then the messages that came meanwhile, until a long poll finds no more.
+    """Drain both queues and stage their content; all messages stay in their queues.  A diagnostic is judged by the
+    messages that were queued before it. So messages are drained first. Diagnostics are drained only if no message
+    remains (because of the limits of a drain) and none is in flight (of a crashed run, until its visibility timeout
+    ends); then further messages are drained until a long poll returns none.
 
     Args:
         run_id: of the run.
-        rebuild: the run has something to do also where nothing waits.
+        rebuild: the run has work even if no message waits.
 
     Returns:
         `records_in`, `messages` (distinct), `diagnostics` (distinct), `duplicates`, `quarantined`
-        and `is_drained` (both queues are empty now); an empty dict when nothing waited that can be used now.
+        and `is_drained` (both queues are empty); an empty dict if no message can be processed yet.
 
     Raises:
         ResourceMissing: nothing is deployed.
@@ -84,7 +83,7 @@ def collect(run_id: str, *, rebuild: bool = False) -> dict[str, int]:
 
 
 def _receive(settings: Settings) -> tuple[Batch[MessageKey], Batch[ReceivedDiagnostic]]:
-    """Messages, and the diagnostics whose messages are all stored or among them."""
+    """Messages, and the diagnostics whose messages are all stored or in the batch."""
     limit = settings.modules_max_messages
     message_queue = WorkQueue(settings.recv_message_queue, lambda message: [parse_message(message.body)])
     diagnostic_queue = WorkQueue(
@@ -96,7 +95,7 @@ def _receive(settings: Settings) -> tuple[Batch[MessageKey], Batch[ReceivedDiagn
     if not reported:
         return messages, diagnostic_queue.nothing(is_drained=True)
     held_back = diagnostic_queue.nothing(is_drained=False)
-    # Looked at before any diagnostic is received: each receive brings it nearer to the dead letters.
+    # Checked before any diagnostic is received, as each receive counts towards the dead-letter limit.
     if in_flight or not messages.is_drained:
         left = "more messages wait before them" if not messages.is_drained else f"{in_flight} messages are in flight"
         log.info("%d diagnostics wait: %s", reported, left)
@@ -105,14 +104,14 @@ def _receive(settings: Settings) -> tuple[Batch[MessageKey], Batch[ReceivedDiagn
     if diagnostics:
         messages = messages.followed_by(message_queue.receive(limit - len(messages), until_empty=True))
         if not messages.is_drained or sqs.queue_counts(message_queue.name)[1] > len(messages):
-            log.info("%d diagnostics held back: not all messages before them are in hand", len(diagnostics))
+            log.info("%d diagnostics delayed: not all messages before them were received", len(diagnostics))
             diagnostics.receipts.hold_back(HOLD_SECONDS)
             return messages, held_back
     return messages, diagnostics
 
 
 def _latest_versions(reported: Iterable[Received[ReceivedDiagnostic]]) -> list[Received[ReceivedDiagnostic]]:
-    """Of each (module, timestamp) the diagnostic of the greatest version."""
+    """The diagnostic of the greatest version of each (module, timestamp)."""
     latest: dict[tuple[str, int], Received[ReceivedDiagnostic]] = {}
     for each in reported:
         key = (each.record.module_id, each.record.timestamp)
@@ -122,7 +121,7 @@ def _latest_versions(reported: Iterable[Received[ReceivedDiagnostic]]) -> list[R
 
 
 def store(run_id: str) -> None:
-    """Write the messages and the diagnostics of the batch, then delete the messages, which are durable now.
+    """Write the messages and the diagnostics of the batch, then delete the messages.
 
     The diagnostics stay in their queue until their rates are published.
 
@@ -140,16 +139,16 @@ def store(run_id: str) -> None:
 
 
 def compute_rates(run_id: str, *, rebuild: bool = False) -> dict[str, int]:
-    """Judge what is due of every module that the batch has a diagnostic of, and stage the verdicts.
+    """Judge the due diagnostics of every module in the batch, and stage the verdicts.
 
-    A diagnostic of the batch that is not due was judged before: it is a duplicate, or a newer one took its place.
+    A diagnostic of the batch that is not due is a duplicate, or was replaced by a newer one.
 
     Args:
         run_id: of the run.
-        rebuild: judge again what an older version of the rule judged, of all modules; scans the table of diagnostics.
+        rebuild: judge diagnostics again that an older version of the rule judged, of all modules; scans the table.
 
     Returns:
-        How many there are of each outcome: `published`, `rejected`, `unchanged`, `duplicate`.
+        Number of diagnostics by outcome: `published`, `rejected`, `unchanged`, `duplicate`.
     """
     run, settings = Run.of(PIPELINE, run_id), load_settings()
     batch = {each.key: each for each in run.load(COLLECTED, Collected).diagnostics}
@@ -179,7 +178,7 @@ def _judge_module(settings: Settings, module_id: str, rebuild: bool) -> list[Ver
     for due in find_due(known, rebuild=rebuild):
         after, before = due.reset, 0
         if verdicts and verdicts[-1].judgement.reset == due.reset:
-            # Counted on from the diagnostic before it: a module that was long silent costs its messages once.
+            # Count on from the previous diagnostic: the messages between many due diagnostics are counted once.
             after, before = verdicts[-1].due.diagnostic.timestamp, verdicts[-1].judgement.received
         until = due.diagnostic.timestamp
         received = before + storage.count_messages(settings.modules_message_table, module_id, after, until)
@@ -212,7 +211,7 @@ def check_rates(run_id: str) -> GateResult:
     """The gate of the rates: reads staging.
 
     Raises:
-        GateFailed: no rate of this run is published, and its diagnostics come back.
+        GateFailed: no rate of this run is published, and its diagnostics are delivered again.
     """
     run = Run.of(PIPELINE, run_id)
     diagnostics = run.load(COLLECTED, Collected).diagnostics
@@ -231,23 +230,22 @@ def check_rates(run_id: str) -> GateResult:
 
 
 def publish_rates(run_id: str, counts: dict[str, int], clock: Callable[[], datetime] = utc_now) -> Summary:
-    """Publish what is new, note it with each diagnostic, and delete the diagnostics from their queue last.
-
-    Rates are rows of the table first, as a rate that is noted is not looked at again. A note follows its publication: a
-    crash in between republishes up to ten rates, each the same as before.
+    """Publish new rates, record the judgements, and delete the diagnostics from their queue last.  Rows of the table
+    are appended first, as a diagnostic with a recorded judgement is not due again. A judgement is recorded after its
+    publication: a crash in between republishes at most one batch (10) of the same rates.
 
     Args:
         run_id: of the run.
         counts: what `collect` returned.
-        clock: tells the time (UTC) of the publication.
+        clock: returns the time (UTC) of the publication.
 
     Returns:
-        The tally of the run, `rates`: what it published, those of earlier diagnostics included, and `snapshots`: the id
-        of the table's snapshot that holds them.
+        The tally of the run, `rates`: number of published rates, including those of earlier diagnostics, and
+        `snapshots`: the id of the snapshot of the table with them.
 
     Raises:
         PublishFailed: SNS refused rates; see `sluice.aws.sns`.
-        RatesOutdated: another run judged some of the diagnostics meanwhile; they come back and are judged again.
+        RatesOutdated: another run judged some of the diagnostics concurrently; they are delivered and judged again.
         TableBusy: see `sluice.aws.tables.commits`.
     """
     run = Run.of(PIPELINE, run_id, clock)
@@ -270,7 +268,7 @@ def _publish_verdicts(
     if outdated:
         raise RatesOutdated(
             f"table {settings.modules_diagnostic_table}: another run judged {len(outdated)} of {len(verdicts)}"
-            f" diagnostics while this one did, such as {outdated[0]}; the diagnostics come back to their queue when"
+            f" diagnostics concurrently, such as {outdated[0]}; the diagnostics are delivered again when"
             " their visibility timeout ends, and the next run judges them again"
         )
     mine = Counter(each.outcome for each in verdicts if each.in_batch)
@@ -288,7 +286,8 @@ def _publish_verdicts(
 def _publish(
     settings: Settings, run: Run, staged: Sequence[StagedVerdict]
 ) -> tuple[list[tuple[str, int]], dict[str, str | None]]:
-    """Publish and note what no earlier try of this run did; keys of what another run judged meanwhile, snapshot ids."""
+    """Publish and record what earlier attempts of this run did not; returns keys judged by another run, and snapshot
+    ids."""
     table = settings.modules_diagnostic_table
     noted = storage.read_judgements(table, [(each.module_id, each.timestamp) for each in staged if each.judgement])
     outdated: list[tuple[str, int]] = []
@@ -321,7 +320,7 @@ def _publish_batch(table: str, arn: str, batch: Sequence[Verdict], run: str, at:
     sns.publish_batch(arn, bodies)
     outdated = _note(table, batch, run, at)
     for key in outdated:
-        # Two runs published, and nobody knows which rate came last: it is due again.
+        # Two runs published, in unknown order: the diagnostic is due again.
         storage.forget_judgement(table, *key)
     return outdated
 

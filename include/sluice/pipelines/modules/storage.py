@@ -1,11 +1,11 @@
-"""What the pipeline reads and writes: messages, diagnostics and what was made of each in DynamoDB; rates in Iceberg.
+"""Reads and writes of the pipeline: messages, diagnostics and judgements in DynamoDB; rates in Iceberg.
 
 An item of the diagnostic table has `moduleId`, `timestamp` and `attempts` (docs/pipelines.md), and:
 
-* `version`: of two diagnostics of one key, the greater version stays;
+* `version`: of two diagnostics of one key, the one with the greater version is stored;
 * `judged_attempts`, `judged_reset`, `received`, `success_rate`, `judged_rule_version`: the `Judgement`, written after
-  the rate was published; without `success_rate` where the diagnostic was rejected;
-* `judged_by` and `judged_at`: the run that did, and when.
+  the rate was published; without `success_rate` if the diagnostic was rejected;
+* `judged_by` and `judged_at`: the run that judged it, and when.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ if TYPE_CHECKING:
 
 RATES = TableDefinition(
     "module_success_rates",
-    "Every success rate that was published, again where it was published again; the last of a diagnostic counts",
+    "Every published success rate; a rate that was published again has several rows, of which the last one is current",
     (
         Column("module", "string", "that sent the diagnostic"),
         Column("timestamp", "decimal(20,0)", "of the diagnostic, as the module sent it"),
-        Column("attempts", "long", "transmissions since the reset, as the diagnostic says"),
-        Column("received", "long", "messages that arrived of them"),
+        Column("attempts", "long", "transmissions since the reset, from the diagnostic"),
+        Column("received", "long", "received messages of these transmissions"),
         Column("counted_from", "decimal(20,0)", "timestamp of the reset; messages after it were counted"),
         Column("success_rate", "double", "100 * received / attempts, percent"),
-        Column("rule_version", "int", "version of the rule that it was computed by"),
+        Column("rule_version", "int", "version of the rule that computed it"),
         Column("run", "string", "run that published it"),
         Column("published_at", "timestamptz", "when it was published (UTC)"),
     ),
@@ -52,12 +52,12 @@ def item_key(module_id: str, timestamp: int) -> dynamodb.Item:
 
 
 def write_messages(table: str, messages: Sequence[MessageKey]) -> None:
-    """Write distinct messages; one that is there already stays as it is."""
+    """Write distinct messages; idempotent."""
     dynamodb.put_items(table, [item_key(*message) for message in messages])
 
 
 def count_messages(table: str, module_id: str, after: int, until: int) -> int:
-    """Messages of a module with `after < timestamp <= until`; reads those and no others."""
+    """Number of messages of a module with `after < timestamp <= until`; reads only those."""
     return dynamodb.count_items(
         table,
         "moduleId = :module AND #timestamp BETWEEN :first AND :last",
@@ -67,7 +67,7 @@ def count_messages(table: str, module_id: str, after: int, until: int) -> int:
 
 
 def write_diagnostic(table: str, received: ReceivedDiagnostic) -> None:
-    """Write a diagnostic unless the same or a newer one of its key is there; what was made of it stays."""
+    """Write a diagnostic unless the same or a newer one of its key is stored; keeps the judgement."""
     dynamodb.write(
         dynamodb.Update(
             table,
@@ -86,13 +86,13 @@ def read_diagnostics(table: str, module_id: str) -> list[Diagnostic]:
 
 
 def read_judgements(table: str, keys: Sequence[tuple[str, int]]) -> dict[tuple[str, int], Judgement | None]:
-    """What was made of each diagnostic, by (module, timestamp)."""
+    """The stored judgement of each diagnostic, by (module, timestamp)."""
     found = (_diagnostic(item) for item in dynamodb.get_items(table, [item_key(*key) for key in keys]))
     return {(each.module_id, each.timestamp): each.judged for each in found}
 
 
 def read_all_diagnostics(table: str) -> Iterator[Diagnostic]:
-    """Every diagnostic of every module. Scans the whole table: for a person's look, not for a pipeline."""
+    """Every diagnostic of every module. Scans the whole table; for display only."""
     yield from map(_diagnostic, dynamodb.scan_items(table))
 
 
@@ -118,10 +118,10 @@ def _judgement(item: dynamodb.Item) -> Judgement | None:
 
 
 def write_judgement(table: str, due: Due, judgement: Judgement, run: str, at: datetime) -> Judgement | None:
-    """Note what a run made of a diagnostic at a time (UTC), unless another run did since it was read.
+    """Record the judgement of a run at a time (UTC), unless another run recorded one since it was read.
 
     Returns:
-        What is noted now: the given judgement, or that of someone else.
+        The stored judgement: the given one, or that of another run.
     """
     values: dict[str, Any] = {
         ":attempts": judgement.attempts,
@@ -153,14 +153,14 @@ def write_judgement(table: str, due: Due, judgement: Judgement, run: str, at: da
 
 
 def forget_judgement(table: str, module_id: str, timestamp: int) -> None:
-    """Make a diagnostic due again, whatever was made of it."""
+    """Make a diagnostic due again: remove its judgement."""
     dynamodb.write(dynamodb.Update(table, item_key(module_id, timestamp), f"REMOVE {', '.join(JUDGED)}"))
 
 
 def append_rates(run: str, published_at: datetime, verdicts: Sequence[Verdict]) -> commits.Commit:
-    """Append rates that a run is about to publish, but for those that an earlier try of it appended.
+    """Append rates that a run is about to publish, except those that an earlier attempt of it appended.
 
-    Where a run appended a rate and never came to note it, another run publishes and appends it again.
+    If a run crashed after appending a rate and before recording it, another run publishes and appends it again.
 
     Args:
         run: the run as a part of a key.
@@ -187,7 +187,7 @@ def rates_table(run: str, published_at: datetime, verdicts: Sequence[Verdict]) -
     """Rows of `module_success_rates`."""
     import pyarrow as pa
 
-    # uint64 is no type of Iceberg, and half of its values are too large for a long.
+    # Iceberg has no uint64, and half of its values are too large for a long.
     timestamp = pa.decimal128(20, 0)
     schema = pa.schema(
         [

@@ -1,4 +1,4 @@
-"""The rule of the success rate (docs/pipelines.md, modules): resets, and which rates are due. Pure."""
+"""The rule of the success rate (docs/pipelines.md, modules): resets, and the due rates. Pure."""
 
 from __future__ import annotations
 
@@ -11,18 +11,19 @@ from sluice.core.quarantine import RejectedRecord
 from sluice.pipelines.modules.records import Reason
 
 RULE_VERSION = 1
-"""Raised with each change of the rule; `rebuild` of `modules_diagnostics` judges again what an older rule judged."""
+"""Raise it with each change of the rule; `rebuild` of `modules_diagnostics` judges again what an older version
+judged."""
 
 
 class Judgement(NamedTuple):
-    """What was made of a diagnostic.
+    """Stored result of judging a diagnostic.
 
     Attributes:
         attempts: of the diagnostic at that time; a correction changes them.
         reset: messages after this timestamp were counted.
-        received: how many there were.
-        success_rate: what was published, percent; None where the diagnostic was rejected.
-        rule_version: of the rule that said so.
+        received: number of these messages.
+        success_rate: published rate, percent; None if the diagnostic was rejected.
+        rule_version: version of the rule.
     """
 
     attempts: int
@@ -33,14 +34,14 @@ class Judgement(NamedTuple):
 
 
 class Diagnostic(NamedTuple):
-    """A stored diagnostic and what was made of it, if anything yet.
+    """A stored diagnostic with its judgement, if it has one.
 
     Attributes:
         module_id: the module.
         timestamp: as the module sent it.
         attempts: transmissions since the module was reset.
-        judged: what was made of it.
-        judged_by: the run that did; None in items of older versions.
+        judged: its judgement.
+        judged_by: the run that judged it; None in items of older versions.
         judged_at: when (UTC); None in items of older versions.
     """
 
@@ -53,19 +54,19 @@ class Diagnostic(NamedTuple):
 
 
 class Due(NamedTuple):
-    """A diagnostic that is to be judged, and the timestamp of the reset that it counts from."""
+    """A diagnostic to judge, and the timestamp of the reset that its attempts count from."""
 
     diagnostic: Diagnostic
     reset: int
 
 
 class Verdict(NamedTuple):
-    """What a diagnostic comes to.
+    """Result of judging a diagnostic.
 
     Attributes:
-        due: the diagnostic with what was made of it before.
-        judgement: what is made of it now.
-        reason: why nothing is published; None where a rate is.
+        due: the diagnostic with its stored judgement.
+        judgement: the new judgement.
+        reason: reason code of a rejection; None if a rate is published.
         detail: the same for a person.
     """
 
@@ -76,14 +77,14 @@ class Verdict(NamedTuple):
 
     @property
     def is_news(self) -> bool:
-        """Whether it is to be published, or quarantined: not where only the reset moved and the rate stayed."""
+        """Whether it is published or quarantined: not if only the reset changed and the rate did not."""
         before = self.due.diagnostic.judged
         now = self.judgement
         return before is None or (before.attempts, before.success_rate) != (now.attempts, now.success_rate)
 
 
 def judge(due: Due, received: int) -> Verdict:
-    """The verdict on a diagnostic of whose module so many messages were received since the reset."""
+    """The verdict on a diagnostic, given the number of messages received since the reset."""
     attempts = due.diagnostic.attempts
     try:
         rate = success_rate(received, attempts)
@@ -94,13 +95,13 @@ def judge(due: Due, received: int) -> Verdict:
 
 
 def find_due(diagnostics: Sequence[Diagnostic], *, rebuild: bool = False) -> list[Due]:
-    """Diagnostics of one module that were not judged with their attempts and their reset, in order of time.
+    """Diagnostics of one module that were not judged with their current attempts and reset, in order of time.
 
-    A diagnostic that arrives late, or a correction, may move the reset of those that follow: they are due again.
+    A late diagnostic, or a correction, may change the reset of later ones, which are due again.
 
     Args:
-        diagnostics: all that are known of the module, by timestamp.
-        rebuild: also those that an older version of the rule judged.
+        diagnostics: all stored ones of the module, by timestamp.
+        rebuild: also those judged by an older version of the rule.
     """
     due = []
     for diagnostic, reset in zip(diagnostics, find_resets(diagnostics), strict=True):
@@ -112,7 +113,7 @@ def find_due(diagnostics: Sequence[Diagnostic], *, rebuild: bool = False) -> lis
 
 
 def find_resets(diagnostics: Sequence[Diagnostic]) -> list[int]:
-    """For each diagnostic of a module, the timestamp that its attempts count from.
+    """The timestamp that the attempts of each diagnostic of a module count from.
 
     The module was reset where a diagnostic has fewer attempts than the one before it; it counts from that earlier one,
     and from 0 before the first reset.
@@ -127,9 +128,9 @@ def find_resets(diagnostics: Sequence[Diagnostic]) -> list[int]:
 
 
 def success_rate(received: int, attempts: int) -> float:
-    """Percentage of transmissions that arrived.
+    """Percentage of transmissions that were received.
 
-    The exact quotient is rounded to a float once, so it is the same number wherever it is computed.
+    The exact quotient is rounded to a float once, so it is the same on every machine.
 
     Raises:
         RejectedRecord: reason `no_attempts` or `rate_above_100`.

@@ -18,7 +18,7 @@
 -- Function made beside the relation priority:
 --   is_reserved(accommodation_id, partner_name)  whether exactly one of both is the name of the canary: not usable
 
--- name: judged
+-- name: validated
 SELECT
     record_id,
     CASE WHEN reason IS NULL THEN CASE WHEN contains(fields.accommodation_id, '\') THEN json_decoded(fields.accommodation_id)

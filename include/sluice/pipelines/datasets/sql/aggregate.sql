@@ -2,7 +2,7 @@
 --
 -- Relations  records(line, memory, percentage, ratio, dp, recovered), all text but the line,
 --            and what the queries before gave, by their names
--- A file is judged in blocks; each adds its partial aggregates, which are merged once at the end.
+-- A file is validated in blocks; each adds its partial aggregates, which are merged once at the end.
 
 -- Blanks around a number are passed over, a vertical tab too, which is none of \s.
 
@@ -49,7 +49,7 @@ CREATE MACRO integer_of(text) AS list_transform(
     END
 )[1];
 
--- name: judged
+-- name: validated
 SELECT
     line,
     dp,
@@ -126,7 +126,7 @@ FROM (
 
 -- name: rejected
 SELECT line, reason, value
-FROM judged
+FROM validated
 WHERE reason IS NOT NULL
 ORDER BY line;
 
@@ -151,7 +151,7 @@ FROM (
             SELECT *, (percentage * 1099511627776 - __high) * 1152921504606846976 AS __rest
             FROM (
                 SELECT dp, memory, percentage, ratio, CAST(trunc(percentage * 1099511627776) AS BIGINT) AS __high
-                FROM judged
+                FROM validated
                 WHERE reason IS NULL
             ) AS cut_at_40
         ) AS rest

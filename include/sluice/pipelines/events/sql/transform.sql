@@ -13,7 +13,7 @@
 -- A record is plain where every field is required or in a column that holds exactly its value, so nothing is rescued.
 -- An accepted record that is not plain keeps its text, and `rescue.py` looks at its additional fields one by one.
 
--- name: judged
+-- name: validated
 SELECT
     event_uuid,
     event_name,
@@ -21,7 +21,7 @@ SELECT
     arrived_at,
     shard_id,
     sequence_number,
-    /* further_columns */
+    /* additional_columns */
     CASE WHEN __reason IS NULL THEN CAST(floor(created_at) AS BIGINT) END AS __second,
     __reason,
     __is_plain,
@@ -98,7 +98,7 @@ FROM (
         ) AS spelled
         ) AS valued
     ) AS typed
-) AS judged_fields;
+) AS validated_fields;
 
 -- name: names
 -- Names and seconds repeat: what is derived from them is worked out once for each.
@@ -107,31 +107,31 @@ SELECT
     split_part(event_name, ':', 1) AS event_type,
     CASE WHEN event_name LIKE '%:%:%' THEN split_part(event_name, ':', 2) ELSE '' END AS event_subtype,
     CASE WHEN event_name LIKE '%:%' THEN split_part(event_name, ':', -1) ELSE '' END AS event_action
-FROM (SELECT DISTINCT event_name FROM judged WHERE __reason IS NULL) AS distinct_names;
+FROM (SELECT DISTINCT event_name FROM validated WHERE __reason IS NULL) AS distinct_names;
 
 -- name: seconds
 SELECT
     __second,
     replace(CAST(make_timestamp(__second * 1000000) AS VARCHAR), ' ', 'T') || 'Z' AS created_datetime,
     __second - __second % 3600 AS __hour
-FROM (SELECT DISTINCT __second FROM judged WHERE __reason IS NULL) AS distinct_seconds;
+FROM (SELECT DISTINCT __second FROM validated WHERE __reason IS NULL) AS distinct_seconds;
 
 -- name: transformed
 SELECT
-    judged.event_uuid,
-    judged.event_name,
-    judged.created_at,
+    validated.event_uuid,
+    validated.event_name,
+    validated.created_at,
     seconds.created_datetime,
     names.event_type,
     names.event_subtype,
     names.event_action,
-    judged.arrived_at,
-    judged.shard_id,
-    judged.sequence_number,
-    judged.rescued_data,
-    /* further_columns */
+    validated.arrived_at,
+    validated.shard_id,
+    validated.sequence_number,
+    validated.rescued_data,
+    /* additional_columns */
     seconds.__hour
-FROM judged
-JOIN names ON judged.event_name = names.event_name
-JOIN seconds ON judged.__second = seconds.__second
-WHERE judged.__reason IS NULL;
+FROM validated
+JOIN names ON validated.event_name = names.event_name
+JOIN seconds ON validated.__second = seconds.__second
+WHERE validated.__reason IS NULL;
