@@ -172,7 +172,7 @@ def test_a_table_shows_the_rows_columns_and_snapshot_that_it_has(filled: Running
 def test_the_graph_leads_from_a_source_through_its_dag_to_the_table(filled: RunningStack, viewer: Page) -> None:
     open_lake(viewer, "/lineage?pipeline=datasets")
     graph = viewer.get_by_role("region", name="Graph of the pipelines")
-    for name in ("CSV files and URLs", "sluice-dev-datasets", "datasets_aggregate", "datasets", "SQL engines"):
+    for name in ("dataset_files", "sluice-dev-datasets", "datasets_aggregate", "datasets", "SQL engines"):
         expect(graph.get_by_test_id(f"node-{name}")).to_be_visible()
     expect(graph.get_by_title("0 waiting")).to_be_visible()
     expect(graph.get_by_test_id("node-events")).to_have_count(0)

@@ -11,6 +11,7 @@ import pytest
 from dockerhub_account import DockerHubAccount
 from sluice.aws.tables import reading
 from sluice.deployment.deploy import iceberg_tables
+from sluice.lake_views.lineage import READER, Flow, paths
 from sluice.monitoring.pipelines import pipelines
 from sluice.settings import PROJECT_ROOT, load_settings
 from sluice_dev.dockerhub import DockerHubStandIn
@@ -60,6 +61,21 @@ def test_every_published_asset_can_be_followed_back_to_a_source(dags: dict[str, 
     assert made_from["events"] == {"raw_events"}
     assert made_from["raw_events"] == {"event_stream"}
     assert all(made_from.values())
+
+
+def test_the_lineage_of_the_lake_has_every_asset_queue_and_stream(dags: dict[str, DAG]) -> None:
+    def names(dag: DAG, kind: str) -> frozenset[str]:
+        return frozenset(asset.name for asset in assets_of(dag, kind))
+
+    flows = {dag_id: Flow(names(dag, "inlets"), names(dag, "outlets")) for dag_id, dag in dags.items()}
+    found = paths(load_settings(), flows)
+    for pipeline in pipelines(load_settings()):
+        ways = found.get(pipeline.name, [])
+        streams = {stream.name for dag in pipeline.dags for stream in dag.streams}
+        wanted = {asset.name for asset in pipeline.assets} | set(pipeline.queues) | streams
+        assert wanted <= {node.name for way in ways for node in way}
+        begins = {way[0].name for way in ways}
+        assert all(way[-1].kind == READER or way[-1].name in begins for way in ways), "a way ends at readers"
 
 
 def test_a_work_queue_is_in_the_group_of_its_pipeline_and_says_what_it_starts(dags: dict[str, DAG]) -> None:

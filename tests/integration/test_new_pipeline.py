@@ -31,6 +31,19 @@ OF_EVERY_PIPELINE = "tests/unit/test_dictionary.py"
 SHORT = {name: trigger for name, trigger in NEW.items() if len(name) == 3}
 """One of each trigger: where the length of the name makes no difference."""
 
+LINEAGE = """
+import sys
+from sluice.lake_views.lineage import Flow, paths
+from sluice.pipelines import declaration
+from sluice.settings import load_settings
+
+settings = load_settings()
+for name in sys.argv[1:]:
+    source, published = (frozenset({asset.name}) for asset in declaration(name, settings).assets)
+    ways = paths(settings, {f"{name}_process": Flow(source, published)})[name]
+    print(name, *(node.kind for way in ways for node in way))
+"""
+
 PUBLISH = """
 import importlib, sys
 from datetime import UTC, datetime, timedelta
@@ -154,15 +167,10 @@ def test_new_pipelines_have_pages_and_commands(checkout: Path) -> None:
 
 
 def test_new_pipelines_are_in_the_lineage_from_source_to_reader(checkout: Path) -> None:
-    program = (
-        "import sys; from sluice.lake_views.lineage import paths; from sluice.settings import load_settings;"
-        "ways = paths(load_settings());"
-        "[print(name, *(node.kind for way in ways[name] for node in way)) for name in sys.argv[1:]]"
-    )
-    kinds = dict(line.split(" ", 1) for line in run(checkout, "-c", program, *NEW).splitlines())
+    kinds = dict(line.split(" ", 1) for line in run(checkout, "-c", LINEAGE, *NEW).splitlines())
     by_trigger = {
-        "queue": "source queue dag dag table reader",
-        "schedule": "source dag dag table reader",
+        "queue": "source queue dag dag files reader",
+        "schedule": "source dag dag files reader",
         "stream": "source stream dag dag table reader",
     }
     assert kinds == {name: by_trigger[trigger] for name, trigger in NEW.items()}

@@ -1,23 +1,31 @@
 """One graph of all pipelines, from source to readers, with the state of each node and what waits on the way.
 
-Nodes are sources, queues and streams, Dags, and what they publish. The ways of the five pipelines are written here, in
-more detail than they declare; those of any other follow from its declaration. States come from the overview.
+Nothing is written here by hand: which assets a Dag reads and publishes are the inlets and outlets of its tasks, as
+Airflow stores them, and what each asset is, and by which queue or stream it arrives, its pipeline declares. States come
+from the overview.
 """
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Container, Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from itertools import pairwise
 from typing import Any
+from urllib.parse import urlsplit
 
-from sluice.core.pipeline import Pipeline
+from sluice.core.pipeline import Asset, Dag, Pipeline
 from sluice.lake_views import overview
 from sluice.monitoring.pipelines import pipelines
 from sluice.settings import Settings
 
-SOURCE, QUEUE, STREAM, DAG, TABLE, READER = "source", "queue", "stream", "dag", "table", "reader"
+SOURCE, QUEUE, STREAM, DAG, TABLE, FILES, TOPIC, READER = (
+    *("source", "queue", "stream", "dag"),
+    *("table", "files", "topic", "reader"),
+)
+
+KINDS = {"iceberg": TABLE, "dynamodb": TABLE, "parquet": TABLE, "sns": TOPIC}
+"""Format of a published asset -> kind of its node; of any other format it is files."""
 
 
 @dataclass(frozen=True)
@@ -26,101 +34,106 @@ class Node:
 
     Attributes:
         name: unique in the graph.
-        kind: `source`, `queue`, `stream`, `dag`, `table` or `reader`.
+        kind: `source`, `queue`, `stream`, `dag`, `table`, `files`, `topic` or `reader`.
         about: what it is, in a few words.
+        prefix: where its files are in the lake bucket; "" elsewhere.
+        table: its name in the overview, where that has its age.
+        has_page: whether it is a table of the page Tables.
     """
 
     name: str
     kind: str
     about: str = ""
+    prefix: str = ""
+    table: str = ""
+    has_page: bool = False
 
+
+ENGINES = Node("SQL engines", READER, "Athena, Spark, DuckDB, sluice tables read")
+SERVICES = Node("services", READER, "read DynamoDB and JSON, subscribe to topics")
 
 Path = tuple[Node, ...]
 """Nodes one after another: data goes from each to the next."""
 
 
-def paths(settings: Settings) -> dict[str, list[Path]]:
-    """Pipeline -> the ways of its data."""
-    lake = settings.lake_bucket
-    dag = {
-        name: Node(name, DAG) for pipeline in pipelines(settings) for name in (each.dag_id for each in pipeline.dags)
-    }
-    hub = Node("Docker Hub", SOURCE, "its API, every pull")
-    raw_hub = Node("raw/dockerhub", SOURCE, f"answers, in s3://{lake}")
-    hub_queue = Node(settings.dockerhub_queue, QUEUE, "arrivals of raw answers")
-    producers = Node("event producers", SOURCE, "send events")
-    stream = Node(settings.events_stream, STREAM, "events as sent")
-    raw_events = Node("raw_events", TABLE, "events as received")
-    events = Node("events", TABLE, "every event once, by hour")
-    modules = Node("IoT modules", SOURCE, "messages and weekly diagnostics")
-    messages = Node(settings.recv_message_queue, QUEUE, "messages of modules")
-    diagnostics = Node(settings.weekly_diagnostic_queue, QUEUE, "weekly diagnostics")
-    partners = Node("partner files", SOURCE, f"accommodations/ of s3://{settings.landing_bucket}")
-    partner_queue = Node(settings.accommodations_queue, QUEUE, "arrivals of partner files")
-    csv = Node("CSV files and URLs", SOURCE, f"datasets/ of s3://{settings.landing_bucket}")
-    csv_queue = Node(settings.datasets_queue, QUEUE, "arrivals of CSV files")
-    analysts = Node("SQL engines", READER, "Athena, Spark, DuckDB, sluice tables read")
-    services = Node("services", READER, "read DynamoDB, subscribe to topics")
-    written: dict[str, list[Path]] = {
-        "dockerhub": [
-            (hub, dag["dockerhub_pull"], Node("dockerhub_history", TABLE, "a row a pull"), analysts),
-            (dag["dockerhub_pull"], raw_hub, hub_queue, dag["dockerhub_aggregate"]),
-            (dag["dockerhub_aggregate"], Node(settings.dockerhub_table, TABLE, "months, DynamoDB"), services),
-        ],
-        "events": [
-            (producers, stream, dag["events_ingest"], raw_events, dag["events_hourly"], events, analysts),
-        ],
-        "modules": [
-            (modules, messages, dag["modules_diagnostics"], Node("module_success_rates", TABLE, "rates"), analysts),
-            (
-                modules,
-                diagnostics,
-                dag["modules_diagnostics"],
-                Node("success_rate", TABLE, "rates, SNS topic"),
-                services,
-            ),
-        ],
-        "accommodations": [
-            (
-                partners,
-                partner_queue,
-                dag["accommodations_consolidate"],
-                Node("accommodations_current", TABLE, "the current catalogue"),
-                analysts,
-            ),
-            (
-                dag["accommodations_consolidate"],
-                Node("accommodations", TABLE, "outputs of batches, JSON Lines"),
-                services,
-            ),
-        ],
-        "datasets": [
-            (csv, csv_queue, dag["datasets_aggregate"], Node("datasets", TABLE, "a parquet file a dataset"), analysts),
-        ],
-    }
-    return {
-        pipeline.name: written.get(pipeline.name) or declared_paths(pipeline, analysts)
-        for pipeline in pipelines(settings)
-        if pipeline.assets
-    }
+@dataclass(frozen=True)
+class Flow:
+    """What a Dag reads and publishes.
+
+    Attributes:
+        reads: names of assets that are inlets of its tasks.
+        publishes: names of those that are outlets.
+    """
+
+    reads: frozenset[str] = frozenset()
+    publishes: frozenset[str] = frozenset()
 
 
-def declared_paths(pipeline: Pipeline, reader: Node) -> list[Path]:
-    """The ways of a pipeline's data as it declares them: its first asset, queues and streams, Dags, their tables."""
-    source = Node(pipeline.assets[0].name, SOURCE, pipeline.assets[0].description)
-    found: list[Path] = []
+def paths(settings: Settings, flows: Mapping[str, Flow]) -> dict[str, list[Path]]:
+    """Pipeline -> the ways of its data.
+
+    Args:
+        settings: the settings of this process.
+        flows: Dag -> what it reads and publishes.
+    """
+    declared = pipelines(settings)
+    assets = {asset.name: asset for pipeline in declared for asset in pipeline.assets}
+    drawn = {pipeline.name: _drawn(pipeline, flows) for pipeline in declared}
+    every = [flow for mine in drawn.values() for _, flow in mine]
+    published = {name for flow in every for name in flow.publishes}
+    read = {name for flow in every for name in flow.reads}
+    nodes = {name: _asset_node(settings, asset, name in published) for name, asset in assets.items()}
+    order = {name: place for place, name in enumerate(assets)}
+
+    def ways(pipeline: Pipeline) -> Iterator[Path]:
+        for dag, flow in drawn[pipeline.name]:
+            for name in sorted(flow.reads & order.keys(), key=order.__getitem__):
+                yield (nodes[name], *_carrier(settings, pipeline, dag, assets[name]), Node(dag.dag_id, DAG))
+            for name in sorted(flow.publishes & order.keys(), key=order.__getitem__):
+                reader = ENGINES if assets[name].format in ("iceberg", "parquet") else SERVICES
+                yield (Node(dag.dag_id, DAG), nodes[name], *(() if name in read else (reader,)))
+
+    return {pipeline.name: list(ways(pipeline)) for pipeline in declared if pipeline.assets}
+
+
+def _drawn(pipeline: Pipeline, flows: Mapping[str, Flow]) -> list[tuple[Dag, Flow]]:
+    """Dags that are nodes: not those that only publish again what another one does, from the same assets."""
+    found: list[tuple[Dag, Flow]] = []
     for dag in pipeline.dags:
-        waiting = [Node(queue, QUEUE) for queue in dag.queues] + [Node(each.name, STREAM) for each in dag.streams]
-        found += [(source, each, Node(dag.dag_id, DAG)) for each in waiting] or [(source, Node(dag.dag_id, DAG))]
-        found += [(Node(dag.dag_id, DAG), Node(table, TABLE), reader) for table in dag.tables]
+        flow = flows.get(dag.dag_id, Flow())
+        is_known = any(flow.reads <= each.reads and flow.publishes <= each.publishes for _, each in found)
+        if (flow.reads or flow.publishes) and not is_known:
+            found.append((dag, flow))
     return found
 
 
-def read_lineage(settings: Settings, dag_ids: Container[str], now: datetime, web_url: str) -> dict[str, Any]:
+def _asset_node(settings: Settings, asset: Asset, is_published: bool) -> Node:
+    address = urlsplit(asset.uri)
+    prefix = f"{address.path.strip('/')}/" if address.netloc == settings.lake_bucket else ""
+    table = address.netloc if asset.format == "dynamodb" else asset.name
+    kind = KINDS.get(asset.format, FILES) if is_published else SOURCE
+    return Node(asset.name, kind, asset.description, prefix, table, has_page=asset.format == "iceberg")
+
+
+def _carrier(settings: Settings, pipeline: Pipeline, dag: Dag, asset: Asset) -> list[Node]:
+    """The queue or stream by which a Dag hears of an asset; none where it reads the asset when it runs."""
+    buckets = {"lake": settings.lake_bucket, "landing": settings.landing_bucket}
+    notified = {
+        each.queue: f"s3://{buckets[each.bucket]}/{each.prefix}".removesuffix("/") for each in pipeline.notifications
+    }
+    queues = [name for name in dag.queues if asset.uri in (f"sns://{name}/topic", notified.get(name))]
+    streams = [each.name for each in dag.streams if asset.uri.startswith(f"kinesis://{each.name}/")]
+    return [Node(name, QUEUE) for name in queues] + [Node(name, STREAM) for name in streams]
+
+
+def read_lineage(
+    settings: Settings, flows: Mapping[str, Flow], dag_ids: Container[str], now: datetime, web_url: str
+) -> dict[str, Any]:
     """The graph of what a person may read, with states, counts and ages.
 
     Args:
         settings: the settings of this process.
+        flows: Dag -> what it reads and publishes.
         dag_ids: Dags that the person may read.
         now: the time (UTC).
         web_url: address of Airflow's web UI.
@@ -129,7 +142,7 @@ def read_lineage(settings: Settings, dag_ids: Container[str], now: datetime, web
         ResourceMissing: the platform's stack is not deployed.
     """
     seen = overview.read_overview(settings, dag_ids, now, web_url)
-    return graph(paths(settings), seen["pipelines"]) | {"at": seen["at"]}
+    return graph(paths(settings, flows), seen["pipelines"]) | {"at": seen["at"]}
 
 
 def graph(declared: Mapping[str, Iterable[Path]], shown: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
@@ -147,12 +160,11 @@ def graph(declared: Mapping[str, Iterable[Path]], shown: Iterable[Mapping[str, A
             if any(node.kind == DAG and node.name not in figures for node in path):
                 continue
             for node in path:
-                found = {"name": node.name, "kind": node.kind, "about": node.about, "state": "", "figures": ""}
-                known = nodes.setdefault(node.name, found | {"pipeline": pipeline["pipeline"]})
+                found = asdict(node) | {"state": "", "figures": "", "pipeline": pipeline["pipeline"]}
+                known = nodes.setdefault(node.name, found)
                 if node.kind == READER:
                     known["pipeline"] = ""
-                known |= figures.get(node.name, {})
-                known |= {"gate": pipeline["gate"]} if node.kind == TABLE else {}
+                known |= figures.get(node.table or node.name, {})
             for one, other in pairwise(path):
                 edges.setdefault((one.name, other.name), {"from": one.name, "to": other.name, "label": ""})
         for queue in pipeline["queues"]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Collection
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,15 +13,19 @@ from urllib.parse import quote, urlsplit
 from airflow.api_fastapi.app import get_auth_manager
 from airflow.api_fastapi.auth.managers.models.base_user import BaseUser
 from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity, DagDetails
+from airflow.api_fastapi.common.db.common import SessionDep
 from airflow.api_fastapi.core_api.security import GetUserDep, requires_access_dag
 from airflow.api_fastapi.logging.decorators import action_logging
 from airflow.configuration import conf
+from airflow.models.asset import AssetModel, TaskInletAssetReference, TaskOutletAssetReference
 from airflow.models.dag import DagModel
 from botocore.exceptions import BotoCoreError, ClientError
 from fastapi import APIRouter, Depends, FastAPI, HTTPException, Query, Request, Response
 from fastapi.responses import JSONResponse
 from fastapi.staticfiles import StaticFiles
 from pydantic import BaseModel, Field
+from sqlalchemy import select
+from sqlalchemy.orm import Session
 
 from sluice.aws import s3
 from sluice.aws.tables.definitions import TableMissing
@@ -110,10 +115,24 @@ def get_dag_data(dag_id: str, dag_ids: Readable, run: str = "") -> Any:
 
 
 @api.get("/lineage")
-def get_lineage(dag_ids: Readable) -> Any:
+def get_lineage(dag_ids: Readable, session: SessionDep) -> Any:
     """The graph of the pipelines."""
     settings = load_settings()
-    return within(partial(lineage.read_lineage, settings, dag_ids, utc_now(), web_url(settings)))
+    flows = read_flows(session, dag_ids)
+    return within(partial(lineage.read_lineage, settings, flows, dag_ids, utc_now(), web_url(settings)))
+
+
+def read_flows(session: Session, dag_ids: Collection[str]) -> dict[str, lineage.Flow]:
+    """Dag -> the assets that its tasks read and publish, as Airflow stored them when it read its file."""
+    found: list[dict[str, set[str]]] = []
+    for reference in (TaskInletAssetReference, TaskOutletAssetReference):
+        named = select(reference.dag_id, AssetModel.name).join(AssetModel, AssetModel.id == reference.asset_id)
+        names: dict[str, set[str]] = {}
+        for dag_id, name in session.execute(named.where(reference.dag_id.in_(dag_ids))):
+            names.setdefault(dag_id, set()).add(name)
+        found.append(names)
+    inlets, outlets = found
+    return {each: lineage.Flow(frozenset(inlets.get(each, ())), frozenset(outlets.get(each, ()))) for each in dag_ids}
 
 
 @api.get("/quality")

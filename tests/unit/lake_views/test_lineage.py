@@ -2,12 +2,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from sluice.lake_views.lineage import DAG, graph, paths
+from sluice.lake_views.lineage import DAG, Flow, Path, graph, paths
 from sluice.monitoring.pipelines import pipelines
 from sluice.settings import load_settings
 
-ON_THE_WAY = {"dockerhub_rebuild", "events_rebuild", "datasets_await"}
-"""Dags that publish to the same tables again, or only wait."""
+FLOWS = {
+    "dockerhub_pull": Flow(frozenset({"docker_hub"}), frozenset({"dockerhub_history", "raw_dockerhub"})),
+    "dockerhub_aggregate": Flow(frozenset({"raw_dockerhub"}), frozenset({"dockerhub_stats"})),
+    "dockerhub_rebuild": Flow(frozenset({"raw_dockerhub"}), frozenset({"dockerhub_stats"})),
+    "datasets_aggregate": Flow(frozenset({"dataset_files"}), frozenset({"datasets"})),
+    "datasets_await": Flow(),
+}
 
 
 def shown(name: str, **more: Any) -> dict[str, Any]:
@@ -22,21 +27,30 @@ def shown(name: str, **more: Any) -> dict[str, Any]:
     } | more
 
 
-def test_every_dag_queue_stream_and_table_of_the_pipelines_is_in_the_graph() -> None:
-    declared = paths(load_settings())
-    for pipeline in pipelines(load_settings()):
-        if pipeline.name == "platform":
-            continue
-        names = {node.name for path in declared[pipeline.name] for node in path}
-        for dag in pipeline.dags:
-            streams = {stream.name for stream in dag.streams}
-            tables = set(dag.tables) - {load_settings().modules_message_table}
-            wanted = set() if dag.dag_id in ON_THE_WAY else {dag.dag_id, *dag.queues, *tables}
-            assert wanted | streams <= names
+def names_of(ways: list[Path]) -> list[list[str]]:
+    return [[node.name for node in way] for way in ways]
+
+
+def test_the_ways_of_a_pipeline_follow_from_what_its_dags_read_and_publish() -> None:
+    settings = load_settings()
+    found = paths(settings, FLOWS)
+    assert names_of(found["datasets"]) == [
+        ["dataset_files", settings.datasets_queue, "datasets_aggregate"],
+        ["datasets_aggregate", "datasets", "SQL engines"],
+    ]
+    assert names_of(found["dockerhub"]) == [
+        ["docker_hub", "dockerhub_pull"],
+        ["dockerhub_pull", "raw_dockerhub"],
+        ["dockerhub_pull", "dockerhub_history", "SQL engines"],
+        ["raw_dockerhub", settings.dockerhub_queue, "dockerhub_aggregate"],
+        ["dockerhub_aggregate", "dockerhub_stats", "services"],
+    ], "a rebuild publishes the same again, and is no node"
+    kinds = {node.name: node.kind for way in found["dockerhub"] for node in way}
+    assert (kinds["docker_hub"], kinds["raw_dockerhub"], kinds["dockerhub_history"]) == ("source", "files", "table")
 
 
 def test_what_waits_in_a_queue_is_on_the_edge_to_its_dag() -> None:
-    found = graph(paths(load_settings()), [shown("datasets")])
+    found = graph(paths(load_settings(), FLOWS), [shown("datasets")])
     labels = {(edge["from"], edge["to"]): edge["label"] for edge in found["edges"]}
     assert labels[load_settings().datasets_queue, "datasets_aggregate"] == "3 waiting"
     assert next(node for node in found["nodes"] if node["name"] == "datasets")["freshness_seconds"] == 5
@@ -44,7 +58,7 @@ def test_what_waits_in_a_queue_is_on_the_edge_to_its_dag() -> None:
 
 def test_a_failed_gate_colours_the_table_and_dead_letters_their_queue() -> None:
     queue = {"queue": load_settings().datasets_queue, "waiting": 0, "dead_letters": 2}
-    found = graph(paths(load_settings()), [shown("datasets", gate={"outcome": "failed"}, queues=[queue])])
+    found = graph(paths(load_settings(), FLOWS), [shown("datasets", gate={"outcome": "failed"}, queues=[queue])])
     states = {node["name"]: node["state"] for node in found["nodes"]}
     assert (states["datasets"], states[load_settings().datasets_queue]) == ("failed", "dead-letters")
 
@@ -52,7 +66,7 @@ def test_a_failed_gate_colours_the_table_and_dead_letters_their_queue() -> None:
 def test_a_person_who_may_not_read_a_dag_does_not_see_its_way() -> None:
     mine = shown("dockerhub")
     mine["dags"] = [dag for dag in mine["dags"] if dag["dag"] == "dockerhub_pull"]
-    names = {node["name"] for node in graph(paths(load_settings()), [mine])["nodes"]}
+    names = {node["name"] for node in graph(paths(load_settings(), FLOWS), [mine])["nodes"]}
     assert "dockerhub_history" in names
     assert not names & {"dockerhub_aggregate", load_settings().dockerhub_table}
     assert DAG == "dag"

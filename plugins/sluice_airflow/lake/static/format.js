@@ -15,8 +15,8 @@ export const bytes = (value) => {
   return `${size.toFixed(1)} TiB`;
 };
 
-// The two greatest units: "3 d 4 h", "5 min 2 s".
-export const duration = (seconds) => {
+// The greatest units: "3 d 4 h", "5 min 2 s".
+export const duration = (seconds, units = 2) => {
   if (seconds === null || seconds === undefined) return "–";
   const parts = [];
   let left = Math.max(0, Math.floor(seconds));
@@ -25,7 +25,7 @@ export const duration = (seconds) => {
     left -= count * size;
     if (count || (unit === "s" && !parts.length)) parts.push(`${count} ${unit}`);
   }
-  return parts.slice(0, 2).join(" ");
+  return parts.slice(0, units).join(" ");
 };
 
 // "2026-11-27 15:04:05", in UTC.

@@ -9,10 +9,12 @@ const { useSearchParams } = globalThis.ReactRouterDOM;
 const { Box, Flex, NativeSelect, Stack, Text } = globalThis.ChakraUI;
 
 const WIDTH = 152;
-const HEIGHT = 62;
+const HEIGHT = 74;
 const SCALE_MIN = 0.85;
 
-const KINDS = { source: "Source", queue: "Queue", stream: "Stream", dag: "Dag", table: "Table", reader: "Readers" };
+const KINDS = {
+  source: "Source", queue: "Queue", stream: "Stream", dag: "Dag", table: "Table", files: "Files", topic: "Topic", reader: "Readers",
+};
 const LINES = { green: "green.solid", orange: "orange.solid", red: "red.solid", gray: "border.emphasized" };
 
 export const Lineage = () => {
@@ -103,19 +105,19 @@ const curve = ([first, ...others]) => {
 const target = (node) => {
   if (node.kind === "dag") return dagPage(node.name);
   if (node.kind === "queue" || node.kind === "stream") return page("quarantine", { pipeline: node.pipeline });
-  if (["events", "dockerhub_history", "module_success_rates", "accommodations_current"].includes(node.name)) return page(`tables/${node.name}`);
-  if (["accommodations", "datasets"].includes(node.name) && node.kind === "table") return page("files", { prefix: `curated/${node.name}/` });
-  if (node.name === "raw_events") return page("files", { prefix: "raw/events/" });
-  if (node.name === "raw/dockerhub") return page("files", { prefix: "raw/dockerhub/" });
-  return "";
+  if (node.has_page) return page(`tables/${node.name}`);
+  return node.prefix ? page("files", { prefix: node.prefix }) : "";
 };
 
 const age = (node, at) => {
-  if (node.freshness_seconds !== undefined && node.freshness_seconds !== null) return `${duration(node.freshness_seconds)} old`;
+  if (node.freshness_seconds !== undefined && node.freshness_seconds !== null) return `${duration(node.freshness_seconds, 1)} old`;
   if (node.lag_seconds !== undefined && node.lag_seconds !== null) return `lag ${duration(node.lag_seconds)}`;
-  if (node.at) return `succeeded ${duration(secondsBetween(node.at, at))} ago`;
+  if (node.at) return `ran ${duration(secondsBetween(node.at, at), 1)} ago`;
   return node.figures || node.about;
 };
+
+// A long name breaks after an underscore.
+const breakable = (name) => name.split(/(?<=_)/).flatMap((part, place) => (place ? [html`<wbr key=${place} />`, part] : [part]));
 
 const Node = ({ node, at, place }) => {
   const to = target(node);
@@ -125,7 +127,7 @@ const Node = ({ node, at, place }) => {
     title=${`${node.name}: ${node.about}`} data-testid=${`node-${node.name}`}>
     <${Flex} justify="space-between" gap=1 align="center"><${Text} fontSize="2xs" color="fg.muted">${KINDS[node.kind]}</${Text}>
       ${node.state && node.state !== "ok" && html`<${Badge} state=${node.state} />`}</${Flex}>
-    <${Text} fontSize="xs" fontWeight="semibold" truncate>${to ? html`<${Go} to=${to}>${name}</${Go}>` : name}</${Text}>
+    <${Text} fontSize="xs" lineHeight="1.2" fontWeight="semibold" lineClamp=2>${to ? html`<${Go} to=${to}>${breakable(name)}</${Go}>` : breakable(name)}</${Text}>
     <${Text} fontSize="xs" color="fg.muted" truncate>${age(node, at)}</${Text}>
   </${Box}>`;
 };
