@@ -162,6 +162,7 @@ def test_new_pipelines_have_pages_and_commands(checkout: Path) -> None:
         assert f"## `{name}_process`" in (checkout / "docs" / "dags.md").read_text()
         table = f"`{name}`" if trigger == "stream" else f"`curated/{name}`"
         assert f"### {table}" in (checkout / "docs" / "tables.md").read_text()
+        assert f"sluice produce {name}" in (checkout / "docs" / "commands.md").read_text()
         assert (f"sluice {name} show" in (checkout / "docs" / "commands.md").read_text()) is (trigger != "stream")
     assert "# SLUICE_API_MAX_MESSAGES=100" in (checkout / ".env.example").read_text()
 

@@ -7,17 +7,24 @@ from __future__ import annotations
 
 import json
 import random
+import secrets
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+import click
+
 from sluice import lake
 from sluice.aws import s3
 from sluice.aws.threads import in_parallel
+from sluice.core.commands import AwsCommand
+from sluice.core.console import Column, console, print_table
 from sluice.pipelines.accommodations import storage
 from sluice.pipelines.accommodations.records import LANDING_PREFIX, usable_partners
 from sluice.settings import load_settings
+from sluice_dev.samples.options import COUNT, SHARE
 from sluice_dev.samples.sample import Sample, Trigger
 
 SAMPLE_ACCOMMODATIONS = 5_000
@@ -205,6 +212,46 @@ def produce(
     }
     priority, blocked = storage.read_lists(table)
     return Produced(counts, expected(offered, priority, blocked))
+
+
+@click.command("partners", cls=AwsCommand)
+@click.option("--partners", "partners_count", default=6, show_default=True, type=COUNT, help="How many partners.")
+@click.option("--accommodations", default=1000, show_default=True, type=COUNT, help="Different accommodations.")
+@click.option("--overlap", default=0.3, show_default=True, type=SHARE, help="Share that several partners have.")
+@click.option(
+    "--malformed",
+    default=0.01,
+    show_default=True,
+    type=click.FloatRange(0, 1, max_open=True),
+    help="Share that is to be rejected.",
+)
+@click.option("--record-bytes", default=250, show_default=True, type=COUNT, help="Size of a record, about.")
+@click.option("--file-records", default=1000, show_default=True, type=COUNT, help="Records of a file at the most.")
+@click.option("--seed", type=click.IntRange(min=0), help="Same seed: same files. At random if not given.")
+def produce_partners(
+    partners_count: int,
+    accommodations: int,
+    overlap: float,
+    malformed: float,
+    record_bytes: int,
+    file_records: int,
+    seed: int | None,
+) -> None:
+    """Drop files of partners, whose catalogues overlap, in the landing bucket."""
+    seed = secrets.randbelow(2**32) if seed is None else seed
+    what = Catalogues(partners_count, accommodations, overlap, malformed, record_bytes, file_records, seed)
+    with console().status("dropping files"):
+        made = produce(what)
+    counts = made.counts
+    click.echo(
+        f"{counts['files']} files with {counts['records']} records ({counts['malformed']} malformed), seed {seed}"
+    )
+    rows = sorted(Counter(partner for partner, _ in made.truth.values()).items())
+    print_table((Column("partner"), Column("accommodations that must come from it", "number")), rows)
+
+
+COMMANDS = (produce_partners,)
+"""Commands of `sluice produce`."""
 
 
 def sample(now: datetime, *, live: bool) -> Sample:  # noqa: ARG001

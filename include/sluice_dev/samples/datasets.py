@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import random
+import secrets
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -13,10 +14,15 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
+import click
+
 from sluice.aws import s3
+from sluice.core.commands import AwsCommand
+from sluice.core.console import console
 from sluice.core.scratch import scratch_folder
 from sluice.pipelines.datasets.records import COLUMNS, SOURCE_PREFIX
 from sluice.settings import load_settings
+from sluice_dev.samples.options import COUNT, POSITIVE, SHARE
 from sluice_dev.samples.sample import Sample, Trigger
 
 DATASET = "demo"
@@ -166,6 +172,34 @@ def produce(name: str, shape: Shape, progress: Callable[[int], object] | None = 
         malformed = write_csv(path, shape, progress=progress)
         s3.upload_files(bucket, [(path, key)])
         return Produced(f"s3://{bucket}/{key}", shape.rows, malformed, path.stat().st_size)
+
+
+@click.command("dataset", cls=AwsCommand)
+@click.argument("name", default="sample")
+@click.option("--rows", default=1000, show_default=True, type=click.IntRange(min=0), help="Rows of the file.")
+@click.option("--size-mb", type=POSITIVE, help="Size of the file, instead of --rows; MB.")
+@click.option("--dps", default=20, show_default=True, type=COUNT, help="Distinct values of dp, about.")
+@click.option("--malformed", default=0.02, show_default=True, type=SHARE, help="Share that is to be rejected.")
+@click.option("--seed", type=int, help="Same seed: same rows. At random if not given.")
+def produce_dataset(name: str, rows: int, size_mb: float | None, dps: int, malformed: float, seed: int | None) -> None:
+    """Drop off a CSV, datasets/NAME.csv of the landing bucket."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    shape = Shape(rows, dps, malformed, secrets.randbelow(2**32) if seed is None else seed)
+    if size_mb is not None:
+        shape = replace(shape, rows=rows_of_size(size_mb * 1e6, shape))
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console(), transient=True) as bar:
+        task = bar.add_task("rows", total=shape.rows)
+        made = produce(name, shape, lambda count: bar.advance(task, count))
+    click.echo(
+        f"{made.address}: {made.rows:,} rows, {made.malformed:,} malformed, {made.size_bytes:,} bytes,"
+        f" seed {shape.seed}"
+    )
+
+
+COMMANDS = (produce_dataset,)
+"""Commands of `sluice produce`."""
 
 
 def sample(now: datetime, *, live: bool) -> Sample:  # noqa: ARG001

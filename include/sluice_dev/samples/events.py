@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import math
 import random
+import secrets
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
@@ -18,8 +19,13 @@ from itertools import islice
 from typing import Literal, NamedTuple
 from uuid import UUID
 
+import click
+
 from sluice.aws import kinesis
+from sluice.core.commands import AwsCommand
+from sluice.core.console import Column, console, print_table
 from sluice.settings import load_settings
+from sluice_dev.samples.options import MOMENT, POSITIVE, SHARE
 from sluice_dev.samples.sample import Sample, Trigger
 
 SAMPLE_EVENTS = 30_000
@@ -280,6 +286,65 @@ def _count(chunk: list[Generated], counts: Counter[str], truth: Counter[datetime
                 counts["distinct"] += 1
                 counts["late"] += each.kind == "late"
                 truth[hour_of(each.created_at)] += 1
+
+
+@click.command("events", cls=AwsCommand)
+@click.option("--rate", default=100.0, show_default=True, type=POSITIVE, help="Records a second.")
+@click.option("--seconds", default=60.0, show_default=True, type=POSITIVE, help="For how long.")
+@click.option(
+    "--duplicates", default=0.05, show_default=True, type=SHARE, help="Share of records that repeat an event."
+)
+@click.option("--late", default=0.02, show_default=True, type=SHARE, help="Share that is 1 to 3 hours late.")
+@click.option("--malformed", default=0.01, show_default=True, type=SHARE, help="Share that is to be rejected.")
+@click.option("--seed", type=int, help="Same seed, start and until: same records. At random if not given.")
+@click.option("--start", type=MOMENT, help="created_at of the first event; now if not given.")
+@click.option("--until", type=MOMENT, help="created_at just behind the last event; start and seconds if not given.")
+@click.option("--burst", is_flag=True, help="Send as fast as Kinesis takes them, not at the rate.")
+def produce_events(
+    rate: float,
+    seconds: float,
+    duplicates: float,
+    late: float,
+    malformed: float,
+    seed: int | None,
+    start: datetime | None,
+    until: datetime | None,
+    burst: bool,
+) -> None:
+    """Put events into the stream, with known shares of duplicates, late and malformed ones."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    seed = secrets.randbelow(2**32) if seed is None else seed
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console(), transient=True) as bar:
+        task = bar.add_task("events", total=round(rate * seconds))
+        try:
+            made = produce(
+                rate=rate,
+                seconds=seconds,
+                duplicates=duplicates,
+                late=late,
+                malformed=malformed,
+                seed=seed,
+                start=start,
+                until=until,
+                paced=not burst,
+                progress=lambda records: bar.advance(task, records),
+            )
+        except ValueError as error:
+            raise click.UsageError(str(error)) from None
+    counts = made.counts
+    click.echo(
+        f"{counts['records']} records in {made.seconds:.1f} s ({counts['records'] / made.seconds:.0f}/s), seed {seed}:"
+        f" {counts['distinct']} events ({counts['late']} late), {counts['duplicates']} duplicates,"
+        f" {counts['malformed']} malformed"
+    )
+    rows = [(f"{hour:%Y-%m-%dT%H}", events) for hour, events in made.truth.items()]
+    print_table((Column("hour (UTC)", "time"), Column("distinct events", "number")), rows)
+
+
+COMMANDS = (produce_events,)
+"""Commands of `sluice produce`."""
 
 
 def sample(now: datetime, *, live: bool) -> Sample:  # noqa: ARG001

@@ -7,17 +7,23 @@ from __future__ import annotations
 
 import json
 import random
+import secrets
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, TypeVar, get_args
+
+import click
 
 from sluice.aws import sns
 from sluice.aws.threads import in_parallel
+from sluice.core.commands import AwsCommand
+from sluice.core.console import console
 from sluice.pipelines.modules.records import SPELLINGS, TIMESTAMP_MAX
 from sluice.settings import load_settings
+from sluice_dev.samples.options import COUNT, SHARE
 from sluice_dev.samples.sample import Sample, Trigger
 
 SAMPLE_MODULES = 500
@@ -229,6 +235,72 @@ def produce(fleet: Fleet, progress: Callable[[int], object] | None = None) -> Pr
         counts.update(each.kind for each in (*week.messages, *week.diagnostics))
         rates |= week.rates
     return Produced(dict(counts), rates, time.monotonic() - began)
+
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+EXAMPLES = 5
+"""Rates that a message shows."""
+
+
+def fleet_options(command: Command) -> Command:
+    """The options that describe a fleet, but for its seed."""
+    for option in (
+        click.option("--malformed", default=0.01, show_default=True, type=SHARE, help="Share followed by a bad one."),
+        click.option("--late", default=0.05, show_default=True, type=SHARE, help="Share that comes late."),
+        click.option("--duplicates", default=0.05, show_default=True, type=SHARE, help="Share that comes twice."),
+        click.option("--resets", default=0.1, show_default=True, type=SHARE, help="Share of weeks with a reset."),
+        click.option("--losses", default=0.1, show_default=True, type=SHARE, help="Share that never arrives."),
+        click.option("--attempts", default=6, show_default=True, type=COUNT, help="Transmissions a module and week."),
+        click.option("--weeks", default=4, show_default=True, type=COUNT, help="Diagnostics of each module."),
+        click.option("--modules", default=100, show_default=True, type=COUNT, help="Size of the fleet."),
+    ):
+        command = option(command)
+    return command
+
+
+@click.command("modules", cls=AwsCommand)
+@fleet_options
+@click.option("--seed", type=int, help="Same seed and options: same fleet. At random if not given.")
+def produce_modules(seed: int | None, **options: Any) -> None:
+    """Publish the messages and weekly diagnostics of a fleet, with known losses and resets."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+    fleet = Fleet(**options, seed=secrets.randbelow(2**32) if seed is None else seed)
+    with Progress(TextColumn("records"), BarColumn(), MofNCompleteColumn(), console=console(), transient=True) as bar:
+        task = bar.add_task("records", total=None)
+        made = produce(fleet, lambda records: bar.advance(task, records))
+    counts = made.counts
+    records = sum(counts.values())
+    click.echo(
+        f"{records} records in {made.seconds:.1f} s ({records / made.seconds:.0f}/s), seed {fleet.seed}:"
+        f" {counts['message'] + counts['late']} messages ({counts['late']} late), {counts['diagnostic']} diagnostics,"
+        f" {counts['duplicate']} duplicates, {counts['malformed']} malformed"
+    )
+
+
+@click.command("check-modules", cls=AwsCommand)
+@fleet_options
+@click.option("--seed", type=int, required=True, help="Of the fleet that was produced.")
+def check_modules(seed: int, **options: Any) -> None:
+    """Compare every published rate of a fleet with its true rate; fails where one differs."""
+    from sluice.pipelines.modules import storage
+
+    truth = true_rates(Fleet(**options, seed=seed))
+    found = {
+        (each.module_id, each.timestamp): each.judged.success_rate
+        for each in storage.read_all_diagnostics(load_settings().modules_diagnostic_table)
+        if each.judged
+    }
+    wrong = [key for key, rate in truth.items() if found.get(key) != rate]
+    click.echo(f"{len(truth) - len(wrong)} of {len(truth)} published rates equal the true rate exactly")
+    if wrong:
+        examples = [f"  {key[0]} at {key[1]}: {found.get(key)}, should be {truth[key]}" for key in wrong[:EXAMPLES]]
+        raise click.ClickException("\n".join([f"{len(wrong)} rates differ or are missing:", *examples]))
+
+
+COMMANDS = (produce_modules, check_modules)
+"""Commands of `sluice produce`."""
 
 
 def sample(now: datetime, *, live: bool) -> Sample:  # noqa: ARG001

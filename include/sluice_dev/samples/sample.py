@@ -2,7 +2,7 @@
 
 The module `sluice_dev.samples.<pipeline>` has a function `sample(now, *, live) -> Sample`, a dictionary `TALLY_TASKS`
 (the Dags of the demo, and the task of each that returns the tally of a run), and may have variables for the services
-(`ENVIRONMENT`).
+(`ENVIRONMENT`) and commands of `sluice produce` (`COMMANDS`).
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import ModuleType
 from typing import Any, NamedTuple
+
+import click
 
 from sluice import pipelines
 
@@ -69,3 +71,8 @@ def environment() -> dict[str, str]:
 def tally_tasks() -> dict[str, str]:
     """The Dags of the demo in the order of its table, and the task of each that returns the tally of a run."""
     return {dag_id: task for module in modules() for dag_id, task in module.TALLY_TASKS.items()}
+
+
+def commands() -> list[click.Command]:
+    """The commands of `sluice produce`."""
+    return [command for module in modules() for command in getattr(module, "COMMANDS", ())]
