@@ -62,7 +62,7 @@ def platform_watch() -> None:
         """Tell people what is new, what still lasts, and what is over."""
         from sluice.monitoring import steps
 
-        return steps.announce(run_id)
+        return steps.send_alerts(run_id)
 
     observe() >> announce()
 

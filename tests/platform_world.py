@@ -69,7 +69,7 @@ class Watch:
     def look(self, run: str = "run") -> dict[str, int]:
         """One run of platform_watch."""
         steps.observe(run, WEB_URL, lambda: self.now)
-        return steps.announce(run, lambda: self.now)
+        return steps.send_alerts(run, lambda: self.now)
 
     def mail(self) -> list[tuple[str, str]]:
         """Subject and text of every alert since the last look into the mailbox, but for those of CloudWatch."""

@@ -232,7 +232,7 @@ def test_staging_that_expired_of_the_other_dags_names_their_commands(settings: S
     cases: dict[str, Callable[[], Any]] = {
         "dags trigger dockerhub_pull": lambda: dockerhub.publish_answers("run", {"records_in": 1, "quarantined": 0}),
         "create --dag-id dockerhub_rebuild": lambda: dockerhub.check_objects("rebuild__run"),
-        "dags trigger platform_watch": lambda: watch.announce("run", lambda: datetime(2026, 11, 21, tzinfo=UTC)),
+        "dags trigger platform_watch": lambda: watch.send_alerts("run", lambda: datetime(2026, 11, 21, tzinfo=UTC)),
     }
     for command, task in cases.items():
         with pytest.raises(StagingExpired) as raised:

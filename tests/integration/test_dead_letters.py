@@ -172,7 +172,7 @@ def test_a_pipeline_without_queues_is_named_with_those_that_have_some(here: Sett
     code, said = sluice("list", "events")
     assert code == 1
     assert said == (
-        "Error: 'events' is no pipeline with a queue; those are accommodations, datasets, dockerhub, modules\n"
+        "Error: 'events' is not a pipeline with a queue; those are accommodations, datasets, dockerhub, modules\n"
     )
 
 

@@ -1,7 +1,7 @@
-"""Deployment of the CloudFormation templates, and of what CloudFormation does not do."""
+"""Deployment of the CloudFormation templates, and of resources outside of CloudFormation."""
 
 from sluice.errors import TerminalError
 
 
 class DeployError(TerminalError):
-    """A deployment failed; the message names the stack or resource, the reason and the way out."""
+    """A deployment failed; the message names the stack or resource, the reason and what to do."""

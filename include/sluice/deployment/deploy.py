@@ -1,7 +1,7 @@
 """Deploy the infrastructure: the CloudFormation templates of `infra/`, to the embedded AWS or to an account.
 
-A parameter of a template is the setting of the same name (`LakeBucket` is `lake_bucket`). Deploying again what is
-deployed changes nothing.
+A parameter of a template is the setting of the same name (`LakeBucket` is `lake_bucket`). Deploying an unchanged
+version changes nothing.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 TEMPLATES = PROJECT_ROOT / "infra"
 LAKE = "lake"
 STACKS = (*(name for name in pipelines.names() if (TEMPLATES / f"{name}.yaml").exists()), "platform", LAKE)
-"""Templates in the order of their deployment; `lake` is last, because S3 tries what it shall notify.
+"""Templates in the order of their deployment; `lake` is last, because S3 tests the targets of its notifications.
 
 A pipeline that needs nothing but the two buckets has no template."""
 
@@ -58,18 +58,18 @@ TEST_EVENT_WAIT_SECONDS = 2
 
 @dataclass(frozen=True)
 class Deployed:
-    """What a deployment did to one stack: `Add RawTopic`, `Modify Table`, ...; no changes where it was so already."""
+    """Changes of a deployment to one stack: `Add RawTopic`, `Modify Table`, ...; none if it is unchanged."""
 
     stack_name: str
     changes: tuple[str, ...]
     emptied: tuple[str, ...] = ()
-    """Names of resources that were deleted by hand, with data that deploying does not bring back."""
+    """Names of resources that were deleted by hand, whose data a deployment does not restore."""
 
 
 def deploy(settings: Settings, templates: Path = TEMPLATES, stacks: tuple[str, ...] = STACKS) -> list[Deployed]:
     """Deploy all stacks, in their order.
 
-    On the embedded target, properties that the emulator drops are applied afterwards and read back.
+    On the embedded target, properties that the emulator drops are applied afterwards and verified.
 
     Raises:
         DeployError: AWS does not answer or refuses the credentials, or a stack failed.
@@ -77,7 +77,7 @@ def deploy(settings: Settings, templates: Path = TEMPLATES, stacks: tuple[str, .
     account = account_id(settings)
     settings.home.mkdir(parents=True, exist_ok=True)
     with (settings.home / "deploy.lock").open("w") as lock:
-        # CloudFormation lets the second of two deployments fail, and the emulator may fail both.
+        # CloudFormation fails the second of two concurrent deployments, and the emulator may fail both.
         fcntl.flock(lock, fcntl.LOCK_EX)
         declared = pipelines.declared(settings)
         tables = iceberg_tables(settings)
@@ -91,8 +91,8 @@ def deploy(settings: Settings, templates: Path = TEMPLATES, stacks: tuple[str, .
         if any(stack.changes for stack in deployed if stack.stack_name == f"{settings.resource_prefix}-{LAKE}"):
             discard_test_events(settings)
         if settings.target == "embedded" and any(stack.changes for stack in deployed):
-            # A crash of the emulator keeps its buckets: without their stack, which is the last, they would be in the
-            # way of a deploy. What it loses comes after this, so test events are saved as gone.
+            # After a crash the emulator still has its buckets: without their stack, which is the last, they would block
+            # a deployment. Saved here, after the test events were removed.
             try:
                 save(settings)
             except EmbeddedServerError as error:
@@ -114,7 +114,7 @@ def iceberg_tables(settings: Settings) -> list[TableDefinition]:
 
 
 def template_of(settings: Settings, templates: Path, name: str) -> str:
-    """The template of a stack; that of the lake with the S3 notifications that the pipelines declare, as JSON."""
+    """The template of a stack; the template of the lake includes the S3 notifications of the pipelines, as JSON."""
     text = (templates / f"{name}.yaml").read_text()
     if name != LAKE:
         return text
@@ -141,7 +141,7 @@ def deploy_template(settings: Settings, name: str, template: str) -> Deployed:
     tags = {"project": "sluice", "environment": settings.environment}
     poll_seconds = POLL_SECONDS if settings.target == "aws" else EMBEDDED_POLL_SECONDS
     changes, emptied = restore(settings, cloudformation, stack_name, tags, poll_seconds)
-    # The emulator takes longer to read YAML than for all else of a stack.
+    # JSON: the emulator parses YAML more slowly than it creates the stack.
     body = template if settings.target == "aws" else json.dumps(load_template(template))
     changes += deploy_stack(cloudformation, stack_name, body, parameters, tags, poll_seconds)
     if settings.target == "embedded":
@@ -152,15 +152,14 @@ def deploy_template(settings: Settings, name: str, template: str) -> Deployed:
 def restore(
     settings: Settings, cloudformation: CloudFormationClient, stack_name: str, tags: dict[str, str], poll_seconds: float
 ) -> tuple[list[str], list[str]]:
-    """Create again what was deleted by hand; `Restore RawQueue` for each, and the names of those that held data.
-
-    The stack is updated with the template that it has, first without what is missing, then with it. What exists is not
-    touched, and an end in between is put right by the next deployment, which finds them new.
+    """Create resources again that were deleted by hand; returns `Restore RawQueue` for each, and the names of those
+    with data.  The stack is updated with its current template, first without the missing resources, then with them.
+    Existing resources are not changed. After an interruption in between, the next deployment creates them.
     """
     if settled_status(cloudformation, stack_name, poll_seconds) not in UPDATABLE:
         return [], []
     deployed: Any = cloudformation.get_template(StackName=stack_name, TemplateStage="Original")["TemplateBody"]
-    # boto3 parses a template that was sent as JSON, and hands on one in YAML as it is.
+    # boto3 returns a template in JSON parsed, and one in YAML as text.
     template = load_template(deployed) if isinstance(deployed, str) else deployed
     try:
         resources = stack_resources(cloudformation, stack_name, template)
@@ -180,9 +179,9 @@ def restore(
 
 
 def discard_test_events(settings: Settings) -> None:
-    """Take `s3:TestEvent` out of the queues, by which S3 tries each notification that it is told of.
+    """Delete `s3:TestEvent` from the queues, which S3 sends for each new notification configuration.
 
-    It is no work, but would start a Dag like work. Any other message that is received goes back at once.
+    It would start a Dag without work. Any other received message is made visible again at once.
     """
     sqs = client_of("sqs", settings)
     wait_seconds = TEST_EVENT_WAIT_SECONDS if settings.target == "aws" else 0
@@ -220,7 +219,7 @@ def parameters_of(template: str, settings: Settings) -> dict[str, str]:
 
 
 def summary(changes: tuple[str, ...]) -> str:
-    """Changes by what was done, in a line: `Add Table, Topic; Modify Queue`, or `unchanged`."""
+    """Changes grouped by action, in a line: `Add Table, Topic; Modify Queue`, or `unchanged`."""
     done: dict[str, list[str]] = {}
     for change in changes:
         action, _, what = change.partition(" ")
@@ -232,8 +231,8 @@ def summary(changes: tuple[str, ...]) -> str:
 def deploy_command() -> None:
     """Deploy the CloudFormation stacks of infra/ to the target that the settings name.
 
-    Buckets, queues, topics, streams, tables, alarms. Deploying again changes nothing, but restores what was deleted by
-    hand.
+    Buckets, queues, topics, streams, tables, alarms. Deploying again changes nothing, but restores resources that were
+    deleted by hand.
     """
     settings = load_settings()
     deployed = deploy(settings)
@@ -247,5 +246,5 @@ def deploy_command() -> None:
     if emptied := [name for stack in deployed for name in stack.emptied]:
         click.echo(
             f"These were deleted by hand and are empty now: {', '.join(emptied)}.\n"
-            "How to fill each again: docs/how-to/restore.md."
+            "How to restore their data: docs/how-to/restore.md."
         )

@@ -1,8 +1,8 @@
 """Resources of a stack that no longer exist.
 
-CloudFormation compares templates, never a template with the account: what somebody deleted by hand stays deleted, and
-an update says that nothing changes. Here each resource of a stack is looked up in its own service, and a template is
-made without those that are missing, so that CloudFormation forgets them and creates them again.
+CloudFormation compares templates, not the template with the account: resources deleted by hand stay deleted, and an
+update reports no changes. This module looks up each resource of a stack in its service, and makes a template without
+the missing ones, so that CloudFormation removes them from the stack and creates them again.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ Properties = dict[str, Any]
 
 
 PLACEHOLDER = {"Nothing": {"Type": "AWS::CloudFormation::WaitConditionHandle"}}
-"""The only resource of a stack of which everything is missing: a template without resources is not valid."""
+"""Placeholder in a template whose resources are all missing, as a template needs at least one resource."""
 
 
 @dataclass(frozen=True)
 class ResourceType:
-    """How resources of one type are looked up, and what belongs to them.
+    """How to look up resources of one type.
 
     Attributes:
-        service: the client that is asked.
+        service: the client to call.
         exists: whether a resource exists, by its physical id and its properties; an error code of `NOT_FOUND` is False.
-        part_of: property that names the resource of which this one is a part, and without which it cannot exist.
+        part_of: property that names the parent resource, without which it cannot exist.
         arn: ARN by the resource's name, as the text of a `Fn::Sub`; where templates use it.
-        holds_data: whether it was deleted together with data that a template cannot bring back.
+        holds_data: whether data that a template cannot restore are deleted with it.
     """
 
     service: str
@@ -50,7 +50,7 @@ class ResourceType:
 
 @dataclass(frozen=True)
 class StackResource:
-    """A resource that CloudFormation believes to exist."""
+    """A resource that exists according to CloudFormation."""
 
     logical_id: str
     type: str
@@ -59,12 +59,12 @@ class StackResource:
 
     @property
     def kind(self) -> ResourceType | None:
-        """How it is looked up; None for a type that `infra/` does not have."""
+        """How to look it up; None for a type that `infra/` does not have."""
         return TYPES.get(self.type)
 
     @property
     def name(self) -> str:
-        """Its name: the physical id, or the last part of it where that is an ARN or a URL."""
+        """Its name: the physical id, or the last part of an ARN or a URL."""
         is_long = self.physical_id.startswith(("arn:", "http:", "https:"))
         return re.split(r"[/:]", self.physical_id)[-1] if is_long else self.physical_id
 
@@ -72,11 +72,11 @@ class StackResource:
 def stack_resources(
     cloudformation: CloudFormationClient, stack_name: str, template: dict[str, Any]
 ) -> list[StackResource]:
-    """The resources that CloudFormation believes to be in a stack; parts of others come last.
+    """The resources of a stack according to CloudFormation; parts of others come last.
 
     Args:
         cloudformation: its client.
-        stack_name: a stack that exists.
+        stack_name: an existing stack.
         template: the template that it was deployed with.
     """
     (stack,) = cloudformation.describe_stacks(StackName=stack_name)["Stacks"]
@@ -102,7 +102,7 @@ def stack_resources(
 
 
 def cancel_key_deletions(settings: Settings, resources: list[StackResource]) -> list[str]:
-    """Use keys again whose deletion is scheduled: until then they exist, with what they encrypt; their logical ids."""
+    """Cancel the scheduled deletion of KMS keys, which still exist; returns their logical ids."""
     kms = client_of("kms", settings)
     kept = []
     for resource in resources:
@@ -124,10 +124,10 @@ def cancel_key_deletions(settings: Settings, resources: list[StackResource]) -> 
 def missing_resources(
     settings: Settings, resources: list[StackResource], template: dict[str, Any]
 ) -> list[StackResource]:
-    """Those resources of a stack that do not exist any more, and those that are a part of one.
+    """The resources of a stack that do not exist any more, and their parts.
 
     Raises:
-        ClientError: a service answers neither with the resource nor that there is none.
+        ClientError: a service returns another error than not found.
     """
     found = in_parallel(lambda resource: _exists(settings, resource), resources)
     missing = {resource.logical_id for resource, exists in zip(resources, found, strict=True) if not exists}
@@ -163,12 +163,12 @@ def _references(node: Any) -> set[str]:
 
 
 def template_without(template: dict[str, Any], missing: list[StackResource]) -> dict[str, Any]:
-    """A template without these resources, in which what refers to them names them as before.
+    """A template without these resources, with references to them replaced by their names and ARNs.
 
-    So nothing else changes: a queue keeps the ARN of a dead-letter queue that is away for a moment.
+    So other resources do not change: a queue keeps the ARN of a dead-letter queue that is temporarily missing.
 
     Raises:
-        KeyError: an attribute of a missing resource is used whose value is not known here.
+        KeyError: an attribute of a missing resource is used whose value is unknown.
     """
     gone = {resource.logical_id: resource for resource in missing}
     left = {name: resource for name, resource in template["Resources"].items() if name not in gone}
@@ -219,7 +219,7 @@ def _account_arn(service: str, prefix: str = "") -> str:
 
 
 def _answers(operation: str, parameter: str) -> Callable[[Any, str, Properties], bool]:
-    """Whether an operation answers at all about a physical id."""
+    """Whether an operation returns a physical id without an error."""
 
     def exists(client: Any, physical_id: str, _properties: Properties) -> bool:
         getattr(client, operation)(**{parameter: physical_id})
@@ -244,12 +244,12 @@ def _bucket_policy(client: Any, _physical_id: str, properties: Properties) -> bo
 
 def _topic_policy(client: Any, _physical_id: str, properties: Properties) -> bool:
     policies = [client.get_topic_attributes(TopicArn=arn)["Attributes"].get("Policy") for arn in properties["Topics"]]
-    # A topic has a policy of AWS's own as soon as ours is away.
+    # A topic without its policy has the default policy of AWS.
     return all(policy and "__default_policy_ID" not in policy for policy in policies)
 
 
 def _subscription(client: Any, arn: str, _properties: Properties) -> bool:
-    # What waits for a confirmation has no ARN yet on some accounts.
+    # A subscription that is not confirmed may have no ARN.
     return not arn.startswith("arn:") or bool(client.get_subscription_attributes(SubscriptionArn=arn))
 
 
@@ -309,4 +309,4 @@ TYPES = {
     "AWS::SQS::Queue": ResourceType("sqs", _queue, arn=_account_arn("sqs"), holds_data=True),
     "AWS::SQS::QueuePolicy": ResourceType("sqs", _queue_policy, part_of="Queues"),
 }
-"""Every type of `infra/`; a resource of another type is taken to exist."""
+"""Every type of `infra/`; resources of other types are assumed to exist."""

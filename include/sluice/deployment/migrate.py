@@ -1,8 +1,8 @@
-"""`sluice migrate`: take over what an older version of this project published in layouts of its own.
+"""`sluice migrate`: move data that an older version published in other layouts.
 
 Before tables were Iceberg tables, `events` had a folder for each version of an hour, the history of pulls one parquet
 file a pull, and accommodations a manifest that named the candidates of each bucket. Their rows are committed to the
-tables of today; the files stay where they are. The state of hours moves too (`older_hours`).
+current tables; the files are not deleted. The state of hours moves too (`older_hours`).
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ RUN = "migrate"
 
 
 def migrate_history(settings: Settings) -> tuple[int, int]:
-    """Append the rows of the history's older files, a commit a month; how many files there are and rows were new."""
+    """Append the rows of the history's older files, a commit a month; returns the numbers of files and of new rows."""
     import pyarrow as pa
 
     months: dict[str, list[str]] = {}
@@ -64,7 +64,8 @@ def _read(settings: Settings, key: str) -> pa.Table:
 
 
 def migrate_events(settings: Settings) -> tuple[int, int]:
-    """Publish the hours of events that the table does not have yet; how many there are, and how many were published."""
+    """Publish the hours of events that the table does not have yet; returns the numbers of hours and of published
+    ones."""
     hours = list(_older_hours(settings))
     published = 0
     for hour_text, keys in hours:
@@ -85,7 +86,7 @@ def migrate_events(settings: Settings) -> tuple[int, int]:
 
 
 def _older_hours(settings: Settings) -> Iterator[tuple[str, Sequence[str]]]:
-    """Each hour whose state names a version, and the keys of that version's files."""
+    """Each hour with a version in its state, and the keys of that version's files."""
     for hour, item in query_state(settings.events_hours_table, settings.events_stream, PUBLISHED):
         version = item.get("version", "")
         folder = events.hour_partition(hour)
@@ -95,7 +96,7 @@ def _older_hours(settings: Settings) -> Iterator[tuple[str, Sequence[str]]]:
 
 
 def _stage_events(settings: Settings, hour_text: str, key: str) -> str:
-    """Stage a file of an older version as the table has its columns; its key."""
+    """Stage a file of an older version with the columns of the table; returns its key."""
     import pyarrow as pa
 
     rows = _read(settings, key)
@@ -108,9 +109,8 @@ def _stage_events(settings: Settings, hour_text: str, key: str) -> str:
 
 
 def migrate_accommodations(settings: Settings) -> tuple[int, int]:
-    """Commit the candidates of the newest manifest, unless the table has some; buckets in all, and those committed.
-
-    The current catalogue follows from them: the next run of accommodations_consolidate computes it.
+    """Commit the candidates of the newest manifest, unless the table has some; returns the numbers of buckets and of
+    committed ones.  The next run of accommodations_consolidate computes the current catalogue from them.
     """
     import pyarrow as pa
 
@@ -146,12 +146,12 @@ def migrate_accommodations(settings: Settings) -> tuple[int, int]:
 
 @click.command(cls=AwsCommand)
 def migrate() -> None:
-    """Take over what an older version kept elsewhere.
+    """Move data of an older version to their current place.
 
     The state of hours of events moves into its own table; hours of events, the history of pulls, and the candidates of
     accommodations are committed to the Iceberg tables.
 
-    Run `sluice deploy` first. What the tables have already is left as it is, so it can be run again.
+    Run `sluice deploy` first. Existing rows are not changed, so it can be run again.
     """
     settings = load_settings()
     moved = move_older_hours(settings, utc_now())

@@ -1,4 +1,4 @@
-"""Moves the state of hours of `events` out of the table of checkpoints, where version 1.0 kept it."""
+"""Moves the state of hours of `events` from the table of checkpoints (version 1.0) to its own table."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from sluice.pipelines.events.storage import parse_hour
 from sluice.settings import Settings
 
 OLDER_STATES = {"hours": PUBLISHED, "touched": DIRTY}
-"""Second part of the older partition key -> that of today's."""
+"""Second part of the older partition key -> that of the current one."""
 
 
 def move_older_hours(settings: Settings, now: datetime) -> int:
     """Move published and dirty hours into the table of hours; the newest publication of an hour stays.
 
-    An item is deleted after it was written, and only as it was read: it can be run again, also beside a worker of the
-    older version.
+    An item is deleted after it was written, and only if unchanged: it can be run again, also while a worker of the
+    older version is running.
 
     Args:
         settings: the settings of this process.
-        now: the time (UTC), since when the dirty hours are dirty as far as is known.
+        now: the time (UTC), recorded as the time since when the hours are dirty.
 
     Returns:
-        How many items were moved.
+        Number of moved items.
     """
     older, table, stream = settings.events_checkpoint_table, settings.events_hours_table, settings.events_stream
     moved = 0
@@ -42,8 +42,8 @@ def move_older_hours(settings: Settings, now: datetime) -> int:
                 condition = "attribute_not_exists(published_at) OR published_at < :read"
                 dynamodb.write(Put(table, new, condition=condition, values=read))
             else:
-                # Under a revision of its own: a publication under way has not seen what made the hour dirty, and must
-                # not clear the marker.
+                # With a new revision: a publication in progress has not read the data that made the hour dirty, and
+                # must not clear the marker.
                 revision = f"moved:{item['revision']}"
                 mark_dirty(table, stream, parse_hour(item["shard_id"]), revision, item["because"], now)
             own = {"stream": item["stream"], "shard_id": item["shard_id"]}

@@ -1,8 +1,6 @@
-"""Apply what the emulator's CloudFormation drops, as the template says it, and read each back.
-
-MiniStack 1.5.33 answers CREATE_COMPLETE and silently leaves out lifecycle rules and stack tags of buckets, the time to
-live, point-in-time recovery and encryption of tables, and the encryption of streams and topics. What is wanted comes
-from the template, not from here.
+"""Apply properties of the template that the emulator's CloudFormation drops, and verify each.  MiniStack 1.5.33 returns
+CREATE_COMPLETE and silently omits lifecycle rules and stack tags of buckets, the time to live, point-in-time recovery
+and encryption of tables, and the encryption of streams and topics. The values come from the template.
 """
 
 from __future__ import annotations
@@ -22,7 +20,7 @@ Properties = dict[str, Any]
 
 
 class RepairError(DeployError):
-    """The emulator does not keep a property even when it is applied directly; the message names it."""
+    """The emulator drops a property even if it is applied directly; the message names it."""
 
 
 @dataclass(frozen=True)
@@ -57,8 +55,8 @@ def repair(
             found = setting.read()
             if found != setting.wanted:
                 raise RepairError(
-                    f"{stack_name}: {logical_id}.{setting.name} should be {setting.wanted} and reads back as {found}. "
-                    "The emulator does not keep it: use MiniStack 1.5.33, or change the template."
+                    f"{stack_name}: {logical_id}.{setting.name} should be {setting.wanted} and is {found}.  "
+                    "The emulator drops it: use MiniStack 1.5.33, or change the template."
                 )
             repaired.append(f"Restore {logical_id}.{setting.name}")
     return repaired
@@ -109,7 +107,7 @@ def lifecycle_rule(rule: Properties) -> dict[str, Any]:
             case "Status" | "NoncurrentVersionExpiration" | "AbortIncompleteMultipartUpload":
                 translated[name] = value
             case _:
-                raise KeyError(f"{name} of a lifecycle rule is not known to the repair of the embedded AWS")
+                raise KeyError(f"{name} of a lifecycle rule is not supported by the repair of the embedded AWS")
     return translated
 
 
@@ -185,7 +183,7 @@ def _topic_settings(settings: Settings, properties: Properties, _tags: dict[str,
 
 
 def _unless(code: str, read: Callable[[], Any]) -> Any:
-    """What `read` returns, or None where AWS answers with this error code: nothing is configured."""
+    """The result of `read`, or None for this error code, which means that nothing is configured."""
     try:
         return read()
     except ClientError as error:

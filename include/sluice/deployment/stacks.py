@@ -20,7 +20,7 @@ UPDATABLE = (
     "IMPORT_COMPLETE",
     "IMPORT_ROLLBACK_COMPLETE",
 )
-"""States of a stack that takes an update."""
+"""States of a stack that can be updated."""
 
 DEADLINE_SECONDS = 1800.0
 
@@ -38,21 +38,21 @@ def deploy_stack(
     tags: dict[str, str],
     poll_seconds: float,
 ) -> list[str]:
-    """Create or update one stack by a change set; the changes made, none where there was nothing to change.
+    """Create or update one stack by a change set; returns the changes, none for an unchanged stack.
 
     Raises:
         DeployError: the stack or its change set failed, or is in a state that needs a decision.
     """
     status = settled_status(cloudformation, stack_name, poll_seconds)
     if status == "ROLLBACK_COMPLETE":
-        # Only a stack whose creation failed gets there, and there is no other way on; it holds no resources.
+        # Only after a failed creation; such a stack has no resources and can only be deleted.
         cloudformation.delete_stack(StackName=stack_name)
         status = settled_status(cloudformation, stack_name, poll_seconds)
     is_new = status in (None, "REVIEW_IN_PROGRESS")
     if not is_new and status not in UPDATABLE:
         command = "continue-update-rollback" if status == "UPDATE_ROLLBACK_FAILED" else "delete-stack"
         raise DeployError(
-            f"Stack {stack_name} is in state {status} and takes no update. Look at its events in the CloudFormation "
+            f"Stack {stack_name} is in state {status} and cannot be updated. Check its events in the CloudFormation "
             f"console, run `aws cloudformation {command} --stack-name {stack_name}`, then deploy again."
         )
     token = f"deploy-{uuid.uuid4()}"
@@ -72,7 +72,7 @@ def deploy_stack(
         cloudformation.execute_change_set(ChangeSetName=token, StackName=stack_name, ClientRequestToken=token)
     except ClientError as error:
         raise DeployError(
-            f"Stack {stack_name}: {error}. If someone else is deploying it, deploy again when they are done."
+            f"Stack {stack_name}: {error}. If another deployment is in progress, deploy again when it has ended."
         ) from None
     status = settled_status(cloudformation, stack_name, poll_seconds)
     if status not in ("CREATE_COMPLETE", "UPDATE_COMPLETE"):
@@ -83,10 +83,10 @@ def deploy_stack(
 
 
 def settled_status(cloudformation: CloudFormationClient, stack_name: str, poll_seconds: float) -> str | None:
-    """State of a stack once nothing is under way in it, None where there is no such stack.
+    """State of a stack after its operation in progress has ended; None if it does not exist.
 
     Raises:
-        DeployError: something is still under way after `DEADLINE_SECONDS`.
+        DeployError: an operation is still in progress after `DEADLINE_SECONDS`.
     """
     deadline = time.monotonic() + DEADLINE_SECONDS
     while True:
@@ -98,7 +98,7 @@ def settled_status(cloudformation: CloudFormationClient, stack_name: str, poll_s
             raise
         if status == "DELETE_COMPLETE":
             return None
-        # A stack under review is one that has a change set and nothing else: no one is working on it.
+        # A stack in review has only a change set: no operation is in progress.
         if status == "REVIEW_IN_PROGRESS" or not status.endswith("_IN_PROGRESS"):
             return status
         if time.monotonic() > deadline:
@@ -111,7 +111,7 @@ def settled_status(cloudformation: CloudFormationClient, stack_name: str, poll_s
 def await_change_set(
     cloudformation: CloudFormationClient, stack_name: str, name: str, poll_seconds: float
 ) -> list[str]:
-    """The changes of a change set once it is complete; none, and the change set deleted, where there are none.
+    """The changes of a complete change set; if there are none, the change set is deleted.
 
     Raises:
         DeployError: it failed.
@@ -128,7 +128,7 @@ def await_change_set(
         if described["Status"] == "FAILED" or time.monotonic() > deadline:
             reason = described.get("StatusReason", described["Status"])
             cloudformation.delete_change_set(ChangeSetName=name, StackName=stack_name)
-            # There is no code for it: these are the two sentences in which AWS says that nothing changes.
+            # Without an error code: these are the two messages of AWS for an empty change set.
             if "didn't contain changes" in reason or "No updates are to be performed" in reason:
                 return []
             errors = validation_errors(cloudformation, stack_name)
@@ -151,9 +151,9 @@ def failures(cloudformation: CloudFormationClient, stack_name: str, token: str) 
 
 
 def validation_errors(cloudformation: CloudFormationClient, stack_name: str) -> list[str]:
-    """What CloudFormation found before it touched anything (a taken name, ...), of the latest operation that has some.
+    """Validation errors of CloudFormation before any change (a taken name, ...), of the latest operation that has some.
 
-    Stack events only say how many there are.
+    Stack events only have their number.
     """
     pages = cloudformation.get_paginator("describe_events").paginate(
         StackName=stack_name, Filters={"FailedEvents": True}

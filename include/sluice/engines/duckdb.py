@@ -26,23 +26,22 @@ RFC 8259 does not."""
 
 
 class MemoryLimitReached(TerminalError):
-    """DuckDB could not do its work within its memory limit, although it spills to disk."""
+    """A query of DuckDB exceeded the memory limit, although it spills to disk."""
 
 
 @contextmanager
 def duckdb_connection(
     memory_limit_mb: int, spill_dir: Path, threads: int | None = None
 ) -> Iterator[DuckDBPyConnection]:
-    """An in-memory DuckDB that works in UTC and spills to disk.
+    """An in-memory DuckDB in UTC that spills to disk.
 
     Args:
-        memory_limit_mb: what it may hold before it spills, MiB; the process needs about a third more.
-        spill_dir: folder for what it spills; emptied and removed at the end.
-        threads: worker threads; None for one a core.
+        memory_limit_mb: memory before it spills, MiB; the process needs about a third more.
+        spill_dir: folder for spilled data; removed at the end.
+        threads: worker threads; None for one per core.
 
     Raises:
-        MemoryLimitReached: what is done with it does not fit, although it spills: rows of many kilobytes do not sort in
-            little memory.
+        MemoryLimitReached: a query exceeds the limit, although it spills: sorting large rows needs memory.
     """
     import duckdb
 
@@ -62,7 +61,7 @@ def duckdb_connection(
         what = str(error).partition("\n")[0].removeprefix("Out of Memory Error: ")
         raise MemoryLimitReached(
             f"{memory_limit_mb} MiB are not enough for this batch ({what}): raise SLUICE_<pipeline>_MEMORY_LIMIT_MB, or"
-            " let a run take less at a time"
+            " lower the limits of a run"
         ) from error
     finally:
         connection.close()
@@ -72,6 +71,6 @@ def duckdb_connection(
 def create_is_json(connection: DuckDBPyConnection) -> None:
     """Create the macro `is_json(text)`: whether a text is JSON as RFC 8259 defines it; false for null.
 
-    Half of a surrogate pair (`"\\ud800"`), which no UTF-8 can hold, is not JSON.
+    A lone surrogate (`"\\ud800"`), which has no UTF-8 encoding, is not JSON.
     """
     connection.execute(_IS_JSON)

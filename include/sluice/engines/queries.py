@@ -10,7 +10,7 @@ _NAME_LINE = re.compile(r"^-- name: *(\w+) *$", re.MULTILINE)
 
 
 def read_queries(path: Traversable) -> dict[str, str]:
-    """Name -> query of one `.sql` file, which may lie in a zip, as it does in a Glue job.
+    """Name -> query of one `.sql` file, which may be in a zip, as in a Glue job.
 
     Raises:
         ValueError: the file names no query, or one twice.
@@ -23,7 +23,7 @@ def read_queries(path: Traversable) -> dict[str, str]:
 
 
 def fill(query: str, **fragments: str) -> str:
-    """A query with each comment `/* <name> */` replaced by its fragment; without fragments it is complete SQL already.
+    """A query with each comment `/* <name> */` replaced by its fragment; without fragments it is complete SQL.
 
     Raises:
         ValueError: the query has no such comment.

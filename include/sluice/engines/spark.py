@@ -1,4 +1,4 @@
-"""Spark, for the deduplication of an hour that outgrows a worker: sqlglot translates the query that DuckDB runs."""
+"""Spark, for the deduplication of an hour too large for a worker: sqlglot translates the query of DuckDB."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 JAVA_MAX = 21
-"""Spark 3.5 is made for 8, 11 and 17 and runs on 21; it does not start on 24, which has no security manager."""
+"""Spark 3.5 supports 8, 11 and 17 and runs on 21; it does not start on 24, which has no security manager."""
 
 
 class EngineError(TerminalError):
-    """Spark cannot run here; the message says what is missing and how to get it."""
+    """Spark cannot run here; the message says what is missing and how to install it."""
 
 
 def to_spark(query: str) -> str:
     """The query in the dialect of Spark 3.5.
 
     Raises:
-        sqlglot.errors.UnsupportedError: it uses what Spark has not.
+        sqlglot.errors.UnsupportedError: it uses features that Spark does not have.
     """
     import sqlglot
     from sqlglot.errors import ErrorLevel
@@ -62,7 +62,7 @@ def find_java() -> Path:
 
 
 def _java_version(home: Path) -> int:
-    """Major version by the file `release` of a Java; 0 where it does not say."""
+    """Major version from the file `release` of a Java; 0 if unknown."""
     release = home / "release"
     found = re.search(r'^JAVA_VERSION="(?:1\.)?(\d+)', release.read_text() if release.is_file() else "", re.MULTILINE)
     return int(found[1]) if found else 0
@@ -70,11 +70,11 @@ def _java_version(home: Path) -> int:
 
 @contextmanager
 def local_spark(name: str, work_dir: Path, memory_mb: int = 2048) -> Iterator[SparkSession]:
-    """A Spark in this machine's processes, in UTC; it listens on 127.0.0.1 only and ends with the block.
+    """A local Spark, in UTC; it listens on 127.0.0.1 only and ends with the block.
 
     Args:
         name: shown in its logs.
-        work_dir: folder for what it spills and its warehouse.
+        work_dir: folder for spilled data and its warehouse.
         memory_mb: heap of its JVM, MiB.
 
     Raises:
@@ -84,7 +84,7 @@ def local_spark(name: str, work_dir: Path, memory_mb: int = 2048) -> Iterator[Sp
         from pyspark.sql import SparkSession
     except ImportError:
         raise EngineError("PySpark is not installed: `uv sync --group spark`") from None
-    # It tells of every connection that it closes, also when the interpreter ends and there is nothing to tell it to.
+    # It logs every closed connection, also at the end of the interpreter when the log is closed.
     logging.getLogger("py4j").setLevel(logging.WARNING)
     os.environ["JAVA_HOME"] = str(find_java())
     os.environ["SPARK_LOCAL_IP"] = "127.0.0.1"

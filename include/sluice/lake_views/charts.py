@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 ROWS_READ = 200_000
-"""Rows of a table that charts read, in no order; of a larger one a chart says that it shows a part."""
+"""Maximum rows of a table that charts read, unordered; for a larger one a chart says that it shows a part."""
 
 POINTS = 200
-"""Points of a line, at the most."""
+"""Maximum points of a line."""
 
 EVENT_HOURS = 48
 TYPES_SHOWN = 8
@@ -31,7 +31,7 @@ BINS = 20
 def read_charts(settings: Settings, name: str, now: datetime) -> list[dict[str, Any]]:
     """The charts of a table: `title`, `kind` (`line` or `bar`), `unit`, `labels` and `series` (name -> values).
 
-    One that reads rows of the table has `is_whole`, whether those are all that it should show, and `rows_read`.
+    A chart of rows of the table also has `is_whole`, whether it shows all of them, and `rows_read`.
 
     Raises:
         TableMissing: there is no such table.
@@ -48,7 +48,7 @@ def read_charts(settings: Settings, name: str, now: datetime) -> list[dict[str, 
 def _scan(settings: Settings, name: str, columns: Iterable[str], where: str = "") -> Any:
     row_filter: Any = {"row_filter": where} if where else {}
     table = definitions.load(settings, name)
-    # One more than is drawn tells whether there are more.
+    # One more than is drawn, to know whether there are more.
     return table.scan(**row_filter, selected_fields=tuple(columns), limit=ROWS_READ + 1).to_arrow()
 
 
@@ -59,7 +59,7 @@ def _rows(settings: Settings, name: str, columns: Iterable[str], where: str = ""
 
 
 def of_rows(charts: Iterable[dict[str, Any]], *, is_whole: bool) -> list[dict[str, Any]]:
-    """Charts that say whether they show all rows of their table, or how many of them."""
+    """Charts with whether they show all rows of their table, or how many of them."""
     return [each | {"is_whole": is_whole, "rows_read": ROWS_READ} for each in charts]
 
 
@@ -76,7 +76,7 @@ def _pulls(settings: Settings, now: datetime) -> list[dict[str, Any]]:
 
 
 def popularity(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Stars and pulls over time, a line each repository; of many points every n-th one and the last."""
+    """Stars and pulls over time, a line for each repository; of many points every n-th one and the last."""
     ordered = sorted(rows, key=lambda row: row["observed_at"])
     times = list(dict.fromkeys(row["observed_at"] for row in ordered))
     step = max(1, -(-len(times) // POINTS))
@@ -192,7 +192,7 @@ def _accommodations(settings: Settings, now: datetime) -> list[dict[str, Any]]: 
 
 
 def by_partner(partners: Iterable[str]) -> dict[str, Any]:
-    """Accommodations of the current catalogue by the partner that wins them."""
+    """Accommodations of the current catalogue by winning partner."""
     counted = Counter(partners).most_common(BINS)
     labels = [name for name, _ in counted]
     series = {"accommodations": [count for _, count in counted]}

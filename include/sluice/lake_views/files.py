@@ -69,8 +69,8 @@ def preview(settings: Settings, key: str) -> dict[str, Any]:
     """An object's size, times and beginning.
 
     Returns:
-        `kind` is `rows` (with `columns` and `rows`), `text`, `html` (both with `text`) or `none`; `is_whole` tells
-        whether that is all of it.
+        `kind` is `rows` (with `columns` and `rows`), `text`, `html` (both with `text`) or `none`; `is_whole` is whether
+        that is all of it.
 
     Raises:
         ObjectMissing: there is no such object.
@@ -116,7 +116,7 @@ def _pretty(text: str) -> str:
 
 
 def whole_lines(text: str, *, is_whole: bool) -> Iterator[str]:
-    """Lines of the beginning of a text, without the last one where it may be cut."""
+    """Lines of the beginning of a text, without the last one if it may be cut."""
     lines = text.split("\n")
     yield from (line for line in (lines if is_whole else lines[:-1]) if line)
 
@@ -156,7 +156,8 @@ def _parquet(settings: Settings, key: str, size_bytes: int) -> dict[str, Any]:
 
 
 def cell(value: Any) -> Any:
-    """A value as JSON has it: numbers that a browser keeps exactly, texts cut at some length, all else as text."""
+    """A value for JSON: numbers that a browser represents exactly, texts up to a maximum length, other values as
+    text."""
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, int):
@@ -174,7 +175,7 @@ def _json(value: Any) -> str:
 
 
 class RangedObject(io.RawIOBase):
-    """An object of S3 as a file that can be read anywhere, by ranges: a part of a large file costs that part only.
+    """An object of S3 as a seekable file, read by ranges: reading a part of a large file transfers only that part.
 
     Args:
         bucket: of the object.
@@ -196,17 +197,17 @@ class RangedObject(io.RawIOBase):
         return True
 
     def tell(self) -> int:
-        """The place of the next read."""
+        """The position of the next read."""
         return self._at
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Go to a place."""
+        """Seek to a position."""
         start = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
         self._at = max(0, start + offset)
         return self._at
 
     def read(self, size: int = -1) -> bytes:
-        """Bytes from here on, fewer at the end."""
+        """Bytes from the position, fewer at the end."""
         size = self._size - self._at if size < 0 else min(size, self._size - self._at)
         if size <= 0:
             return b""

@@ -1,4 +1,4 @@
-"""The overview: what is wrong, and a row for each pipeline with its freshness, its last 24 hours and its queues."""
+"""The overview: problems, and a row for each pipeline with its freshness, its last 24 hours and its queues."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from sluice.settings import Settings
 
 HOURS = 24
 RUNS_READ = 1000
-"""Newest runs of a Dag that are counted, at the most."""
+"""Maximum number of newest runs of a Dag that are counted."""
 
 ORDER = ("failing", "missing", "stale", "dead-letters", "queue-age", "stream-lag", "first run", "ok", "never ran")
 """States from the worst to the best."""
 
 
 def readable_pipelines(settings: Settings, dag_ids: Container[str]) -> tuple[Pipeline, ...]:
-    """The pipelines with those of their Dags that a person may read; a pipeline without any is left out."""
+    """The pipelines with those of their Dags that a user may read; a pipeline without any is omitted."""
     kept = (
         replace(pipeline, dags=tuple(dag for dag in pipeline.dags if dag.dag_id in dag_ids))
         for pipeline in pipelines(settings)
@@ -37,11 +37,11 @@ def readable_pipelines(settings: Settings, dag_ids: Container[str]) -> tuple[Pip
 
 
 def read_overview(settings: Settings, dag_ids: Container[str], now: datetime, web_url: str) -> dict[str, Any]:
-    """Look at everything, and describe it as plain values: times in ISO 8601 (UTC), durations in seconds.
+    """State of everything as plain values: times in ISO 8601 (UTC), durations in seconds.
 
     Args:
         settings: the settings of this process.
-        dag_ids: Dags that the person may read.
+        dag_ids: Dags that the user may read.
         now: the time (UTC).
         web_url: address of Airflow's web UI.
 
@@ -71,7 +71,7 @@ def read_overview(settings: Settings, dag_ids: Container[str], now: datetime, we
 
 
 def read_verdict(settings: Settings, dag_ids: Container[str], now: datetime, web_url: str) -> dict[str, Any]:
-    """What is wrong of what a person may read, and where the data is."""
+    """Problems of the pipelines that a user may read, and where the data is."""
     watched = readable_pipelines(settings, dag_ids)
     problems = find_problems(watched, look(settings, watched, now), web_url)
     return {"target": target(settings), "problems": [problem_document(problem) for problem in problems]}
@@ -110,10 +110,10 @@ def pipeline_document(
     runs: Mapping[str, Sequence[RunRecord]],
     gates: Iterable[GateRecord],
 ) -> dict[str, Any]:
-    """One pipeline as plain values; counts are None where nothing is known."""
+    """One pipeline as plain values; unknown counts are None."""
     dags = [dag_document(dag, seen, problems) for dag in pipeline.dags]
     states = sorted((each["state"] for each in dags), key=ORDER.index)
-    # Dags that only a person starts may never have run, which says nothing of their pipeline.
+    # Dags that are only started by hand may never have run, which does not affect the state of their pipeline.
     known = [state for state in states if state != "never ran"]
     tables = dict.fromkeys(table for dag in pipeline.dags for table in dag.tables)
     ages = {table: seen.freshness_seconds(pipeline.dags, table) for table in tables}
@@ -156,7 +156,7 @@ def dag_document(dag: Dag, seen: Observation, problems: Sequence[Problem]) -> di
         "last_run": last.success_run,
         "due_by": due.isoformat() if due else None,
         "is_overdue": overdue(dag, seen) is not None,
-        # A run that ends with a skipped task is noted as running until the next one begins.
+        # A run that ends with a skipped task is recorded as running until the next one begins.
         "running": running.run_id if running and running.run_id != last.success_run else None,
     }
 
@@ -186,7 +186,7 @@ def gate_document(gate: GateRecord) -> dict[str, str]:
 
 
 def first_hour(now: datetime) -> datetime:
-    """Begin of the first of the last 24 hours that are shown; the last one is the hour that is under way (UTC)."""
+    """Start of the first of the last 24 hours that are shown; the last one is the current hour (UTC)."""
     return now.astimezone(UTC).replace(minute=0, second=0, microsecond=0) - timedelta(hours=HOURS - 1)
 
 

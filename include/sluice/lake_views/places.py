@@ -1,4 +1,4 @@
-"""Zones of the lake bucket: how long each is kept, and to which pipeline a key belongs."""
+"""Zones of the lake bucket: their retention, and the pipeline of a key."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ ZONES: dict[str, int | None] = {
     "quarantine/": 90,
     "quality/": 90,
 }
-"""Prefix -> days that its objects are kept (infra/lake.yaml); None for ever."""
+"""Prefix -> retention of its objects in days (infra/lake.yaml); None for ever."""
 
 
 class OutsideTheLake(TerminalError):
-    """A key or prefix that is in no zone of the lake, or of no pipeline."""
+    """A key or prefix outside of the zones of the lake, or of no pipeline."""
 
 
 def zone_of(key: str) -> str:
@@ -62,7 +62,7 @@ def pipeline_of_object(settings: Settings, key: str) -> str:
     """
     owner = pipeline_of(settings, key)
     if not owner or key.count("/") < 2 or key.endswith("/"):
-        raise OutsideTheLake(f"{key!r} is no object of a pipeline")
+        raise OutsideTheLake(f"{key!r} is not an object of a pipeline")
     return owner
 
 
@@ -77,6 +77,6 @@ def table_owners(settings: Settings) -> dict[str, str]:
 
 
 def expires_at(key: str, stored_at: datetime) -> datetime | None:
-    """When the lifecycle rule of its zone deletes an object, at the earliest; None where it is kept for ever."""
+    """Earliest time at which the lifecycle rule of its zone deletes an object; None for ever."""
     days = ZONES[zone_of(key)]
     return stored_at + timedelta(days=days) if days else None

@@ -16,13 +16,13 @@ from sluice.monitoring.history import GateRecord
 from sluice.settings import Settings
 
 RUNS_SHOWN = 20
-"""Runs of a gate in its grid."""
+"""Number of runs in the grid of a gate."""
 
 ORDER = (history.FAILED, history.WARNED, history.PASSED)
 
 
 class GateUnknown(TerminalError):
-    """No run of a gate of this name is known."""
+    """No result of a gate of this name exists."""
 
 
 def read_newest(settings: Settings, dag_ids: Container[str]) -> list[GateRecord]:
@@ -32,14 +32,15 @@ def read_newest(settings: Settings, dag_ids: Container[str]) -> list[GateRecord]
 
 
 def read_newest_documents(settings: Settings, dag_ids: Container[str]) -> list[dict[str, Any]]:
-    """What `read_newest` finds as plain values, with what does not hold in words (`broken`: `expected`, `found`)."""
+    """The result of `read_newest` as plain values, with failed expectations in words (`broken`: `expected`,
+    `found`)."""
     found = read_newest(settings, dag_ids)
     reports = in_parallel(lambda gate: None if gate.outcome == history.PASSED else read_report(settings, gate), found)
     return [gate_document(gate) | {"broken": broken(report)} for gate, report in zip(found, reports, strict=True)]
 
 
 def broken(report: dict[str, Any] | None) -> list[dict[str, str]]:
-    """Expectations of a report that do not hold, each in words and with what was found."""
+    """Failed expectations of a report, each in words and with its finding."""
     return [
         {
             "expected": each.get("expected") or each["expectation"],
@@ -57,15 +58,17 @@ def read_gate(settings: Settings, gate: str, run_id: str = "", limit: int = RUNS
     Args:
         settings: the settings of this process.
         gate: `<pipeline>/<step>`.
-        run_id: the run whose report is wanted; the newest one if "".
-        limit: runs to read, the newest.
+        run_id: the run of the report; the newest one if "".
+        limit: number of newest runs to read.
 
     Raises:
-        GateUnknown: there is no result of such a gate, or none of that run among the newest.
+        GateUnknown: the gate has no result, or none of that run among the newest.
     """
     records = history.read_gate_history(settings.runs_table, gate, limit)
     if not records:
-        raise GateUnknown(f"gate {gate!r} has not run in the last 90 days: `sluice quality list` names those that have")
+        raise GateUnknown(
+            f"gate {gate!r} has not run in the last 90 days: `sluice quality list` shows gates with results"
+        )
     chosen = next((each for each in records if run_id in ("", each.run_id)), None)
     if chosen is None:
         raise GateUnknown(f"run {run_id!r} is not among the last {len(records)} of gate {gate}")
@@ -81,7 +84,7 @@ def read_gate(settings: Settings, gate: str, run_id: str = "", limit: int = RUNS
 
 
 def read_report(settings: Settings, record: GateRecord) -> dict[str, Any] | None:
-    """The stored report of a gate's run; None once it has expired."""
+    """The stored report of a gate's run; None after its expiry."""
     try:
         body = s3.read_object(settings.lake_bucket, report_key(record, "json")).body
     except s3.ObjectMissing:
@@ -91,13 +94,13 @@ def read_report(settings: Settings, record: GateRecord) -> dict[str, Any] | None
 
 
 def report_key(record: GateRecord, suffix: str) -> str:
-    """Key of the report of a gate's run, as its address says; `suffix` is `json` or `html`."""
+    """Key of the report of a gate's run, from its address; `suffix` is `json` or `html`."""
     key = record.report.partition("://")[2].partition("/")[2]
     return key.removesuffix("html") + suffix if key else lake.quality_key(record.gate, record.run_id, suffix)
 
 
 def places(settings: Settings, record: GateRecord) -> dict[str, str]:
-    """Where the data of a gate's run is in the lake bucket: `staging`, `quarantine` and `report`."""
+    """Keys of the data of a gate's run in the lake bucket: `staging`, `quarantine` and `report`."""
     run, pipeline = report_key(record, "").rpartition("/")[2].rstrip("."), record.gate.partition("/")[0]
     return {
         "bucket": settings.lake_bucket,
@@ -108,7 +111,7 @@ def places(settings: Settings, record: GateRecord) -> dict[str, str]:
 
 
 def grid(reports: Sequence[dict[str, Any] | None]) -> list[dict[str, Any]]:
-    """Expectation by expectation the outcome of each run: `passed`, `warned`, `failed`, or "" where it was not made."""
+    """For each expectation the outcome of each run: `passed`, `warned`, `failed`, or "" if it was not checked."""
     rows: dict[str, dict[str, Any]] = {}
     for place, report in enumerate(reports):
         for finding in (report or {}).get("findings", []):

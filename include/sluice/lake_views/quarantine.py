@@ -20,18 +20,18 @@ from sluice.settings import Settings
 
 PAGE_KEYS = 1000
 PAGES_LISTED = 50
-"""Files that one request lists, and requests for a pipeline, at the most. S3 lists by key, not by time: to find the
-newest files, all that the lifecycle rule keeps (90 days) are listed."""
+"""Maximum files of one list request, and requests for a pipeline. S3 lists by key, not by time: to find the newest
+files, all files of the retention (90 days) are listed."""
 
 ENDING = ".jsonl"
 
 FILES_READ = 40
 FILE_BYTES = 512 * 1024
-"""Newest files of a pipeline that are read, and bytes of each."""
+"""Maximum newest files of a pipeline that are read, and bytes of each."""
 
 RECORDS_SHOWN = 100
 RECORD_CHARACTERS = 20_000
-"""Characters of a record that are shown; a longer one is cut, and can be downloaded."""
+"""Maximum characters of a record that are shown; a longer one is cut, and can be downloaded."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class QuarantineFile:
 
 @dataclass(frozen=True)
 class Rejected:
-    """A rejected record, and where it is."""
+    """A rejected record, with its file."""
 
     file: QuarantineFile
     pipeline: str
@@ -72,8 +72,8 @@ class Newest:
     Attributes:
         records: of the files that were read, the newest file first.
         days: of all files that were listed.
-        is_whole: whether those are all records that were asked for.
-        is_listed: whether all files were listed; if not, there may be newer ones than those that were read.
+        is_whole: whether these are all matching records.
+        is_listed: whether all files were listed; if not, newer ones may exist than those that were read.
     """
 
     records: list[Rejected]
@@ -114,7 +114,7 @@ def _one_file(settings: Settings, key: str) -> Iterator[list[QuarantineFile]]:
 
 
 def _pages(settings: Settings, pipeline: str) -> Iterator[list[QuarantineFile] | None]:
-    """Files of a pipeline in the order of their keys, a page at a time; None where there are more than are listed."""
+    """Files of a pipeline in the order of their keys, a page at a time; None if there are more than the maximum."""
     pages = client("s3").get_paginator("list_objects_v2")
     found = pages.paginate(
         Bucket=settings.lake_bucket, Prefix=f"quarantine/{pipeline}/", PaginationConfig={"PageSize": PAGE_KEYS}
@@ -136,7 +136,7 @@ def _read_file(settings: Settings, pipeline: str, file: QuarantineFile) -> list[
 
 
 def parse(pipeline: str, file: QuarantineFile, lines: Iterable[str]) -> list[Rejected]:
-    """Records of the lines of a quarantine file; a line that is none is one of its own reason."""
+    """Records of the lines of a quarantine file; an invalid line becomes a record with its own reason."""
     found = []
     for line in lines:
         try:
@@ -144,7 +144,7 @@ def parse(pipeline: str, file: QuarantineFile, lines: Iterable[str]) -> list[Rej
             reason, source, detail = (str(fields.get(name) or "") for name in ("reason", "source", "detail"))
             record = fields.get("record")
         except (ValueError, AttributeError):
-            reason, source, detail = "unreadable", "", "the line of the quarantine file is no JSON object"
+            reason, source, detail = "unreadable", "", "the line of the quarantine file is not a JSON object"
             record = line
         found.append(Rejected(file, pipeline, reason, source, detail, record))
     return found
@@ -157,7 +157,7 @@ def read_quarantine(
 
     Args:
         settings: the settings of this process.
-        pipelines: those that the person may read.
+        pipelines: those that the user may read.
         pipeline: only its records; "" for all.
         reason: only records of that reason; "" for all.
         day: only records of that day (UTC); "" for all.
@@ -183,7 +183,7 @@ def read_quarantine(
 
 
 def read_dead_letters(settings: Settings, names: Sequence[str]) -> list[dict[str, Any]]:
-    """Dead-letter queues of some pipelines that hold messages, and how many."""
+    """Dead-letter queues with messages of some pipelines, and the number of messages."""
     queues = [
         (pipeline.name, queue)
         for pipeline in pipelines_of(settings)

@@ -1,7 +1,6 @@
-"""Releasing from quarantine: a corrected record or file goes back to where its pipeline takes data from.
-
-The pipeline judges it as anything that arrives: what is still wrong is rejected again. Releasing the same twice is
-safe: a file has the same name, a message and an event are known by what they hold.
+"""Release from quarantine: a corrected record or file is sent to the source of its pipeline.  The pipeline validates it
+like any other input, and rejects it again if it is still invalid. A release is idempotent: a file has the same name, a
+message and an event are identified by their content.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from sluice.pipelines.datasets.records import COLUMNS
 from sluice.settings import Settings
 
 RECORD_BYTES = 256 * 1024
-"""Size of what is released, at the most: that of a message."""
+"""Maximum size of a released record: that of a message."""
 
 DAGS = {
     "accommodations": "accommodations_consolidate",
@@ -26,18 +25,18 @@ DAGS = {
     "events": "events_ingest",
     "modules": "modules_diagnostics",
 }
-"""Pipeline -> the Dag that takes what is released; who may trigger it may release."""
+"""Pipeline -> the Dag that processes a released record; users who may trigger it may release."""
 
 _SQS_SOURCE = re.compile(r"sqs://(?P<queue>[A-Za-z0-9_-]+)/")
 
 
 class NotReleasable(TerminalError):
-    """What was given cannot go back into its pipeline."""
+    """The given record or file cannot be released."""
 
 
 @dataclass(frozen=True)
 class Released:
-    """Where a corrected record or file went, and the Dag that takes it."""
+    """Destination of a released record or file, and the Dag that processes it."""
 
     address: str
     dag_id: str
@@ -49,24 +48,24 @@ def release(settings: Settings, pipeline: str, source: str, text: str) -> Releas
     Args:
         settings: the settings of this process.
         pipeline: the pipeline.
-        source: where the rejected record came from, as its quarantine file says.
+        source: the source of the rejected record in its quarantine file.
         text: the corrected record, or for datasets the whole corrected file.
 
     Raises:
-        NotReleasable: the pipeline, the source or the size does not allow it.
+        NotReleasable: the pipeline, the source or the size is not allowed.
     """
     body = text.encode()
     if not text.strip():
         raise NotReleasable("there is nothing to release: the corrected text is empty")
     if len(body) > RECORD_BYTES:
         raise NotReleasable(
-            f"{len(body):,} bytes are too many: put the file into its bucket, up to {RECORD_BYTES:,} go here"
+            f"{len(body):,} bytes exceed the limit of {RECORD_BYTES:,}: upload the file to its bucket instead"
         )
     if pipeline not in DAGS:
         raise NotReleasable(
-            f"records of {pipeline!r} are asked for again instead: `sluice airflow dags trigger dockerhub_pull`"
+            f"records of {pipeline!r} are pulled again instead: `sluice airflow dags trigger dockerhub_pull`"
             if pipeline == "dockerhub"
-            else f"{pipeline!r} has no quarantine; those that have are {', '.join(DAGS)}"
+            else f"{pipeline!r} has no quarantine; pipelines with a quarantine are {', '.join(DAGS)}"
         )
     return Released(_SENDERS[pipeline](settings, source, text), DAGS[pipeline])
 
@@ -84,7 +83,7 @@ def _datasets(settings: Settings, source: str, text: str) -> str:
     is_csv = re.fullmatch(r"datasets/[^\x00-\x1f\\\\]+\.csv", key) and ".." not in key
     if not source.startswith(prefix) or not is_csv:
         raise NotReleasable(
-            f"{source!r} is no CSV file of {prefix}datasets/: correct it where it comes from, and run"
+            f"{source!r} is not a CSV file of {prefix}datasets/: correct it at its source, and run"
             " `sluice airflow dags trigger datasets_aggregate` with its source"
         )
     if text.lstrip("\ufeff").partition("\n")[0].strip() != ",".join(COLUMNS):
@@ -102,7 +101,7 @@ def _modules(settings: Settings, source: str, text: str) -> str:
     found = _SQS_SOURCE.match(source)
     queues = {queue for pipeline in pipelines(settings) if pipeline.name == "modules" for queue in pipeline.queues}
     if found is None or found["queue"] not in queues:
-        raise NotReleasable(f"{source!r} is no queue of modules; those are {', '.join(sorted(queues))}")
+        raise NotReleasable(f"{source!r} is not a queue of modules; those are {', '.join(sorted(queues))}")
     client("sqs").send_message(QueueUrl=sqs.queue_url(found["queue"]), MessageBody=text.strip())
     return f"sqs://{found['queue']}"
 

@@ -1,4 +1,4 @@
-"""The data of a Dag and of one of its runs: what was read, published and rejected, gates, and where the files are."""
+"""The data of a Dag and of one of its runs: counts, gates, and locations of the files."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from sluice.settings import Settings
 
 DAYS = 30
 SHOWN = 30
-"""Runs of a Dag in its tab."""
+"""Number of runs of a Dag in its tab."""
 
 GATE_RUNS_READ = 200
 
 
 def read_dag(settings: Settings, dag_id: str, now: datetime) -> dict[str, Any]:
-    """What the newest runs of a Dag counted, newest first, and its tables."""
+    """Counts of the newest runs of a Dag, newest first, and its tables."""
     pipeline, dag = find_dag(settings, dag_id)
     runs = history.read_runs_of(settings.runs_table, dag_id, now - timedelta(days=DAYS), SHOWN)
     gates = [gate for gate in history.read_newest_gates(settings.runs_table) if gate.dag_id == dag_id]
@@ -86,7 +86,7 @@ def snapshots_of_run(settings: Settings, pipeline: str, run_id: str) -> list[dic
 
 
 def run_document(run: RunRecord) -> dict[str, Any]:
-    """What a run counted, as plain values; counts are None where it failed before it counted."""
+    """Counts of a run as plain values; None if it failed before."""
     return {
         "run": run.run_id,
         "started_at": run.started_at.isoformat(),

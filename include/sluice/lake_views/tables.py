@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 
 ROWS = 10
 SAMPLE_ROWS = 5000
-"""Rows that a preview shows, and rows that a profile is made of."""
+"""Rows of a preview, and rows of a profile."""
 
 SNAPSHOTS = 50
 CALENDAR_HOURS = 24 * 30
 CALENDAR_MONTHS = 24
-"""Newest hours or months of a calendar."""
+"""Number of newest hours or months in a calendar."""
 
 RUNS_NAMED = 3
 """Runs that a cell of a calendar names."""
@@ -44,7 +44,7 @@ events; published again by a person, a backfill or a rebuild."""
 
 
 def import_readers() -> None:
-    """Import what reads tables, which takes a second: not within the time limit of a page."""
+    """Import the libraries for tables, which takes a second, outside of the time limit of a page."""
     import pyarrow.compute  # noqa: F401
     import pyiceberg.catalog.glue  # noqa: F401
 
@@ -71,7 +71,7 @@ def _summary(state: reading.TableState) -> dict[str, Any]:
 
 
 def read_table(settings: Settings, name: str, now: datetime) -> dict[str, Any]:
-    """A table as it is now, its snapshots and its calendar.
+    """Current state of a table, its snapshots and its calendar.
 
     Raises:
         TableMissing: there is no such table.
@@ -118,7 +118,7 @@ def runs_by_hour(hourly: Iterable[RunRecord], daily: Iterable[RunRecord]) -> dic
 
 
 def snapshot_document(snapshot: Snapshot) -> dict[str, Any]:
-    """A snapshot as plain values; its id as text, which a browser keeps exactly."""
+    """A snapshot as plain values; its id as text, which a browser represents exactly."""
     counts = {name: int(snapshot.summary.get(f"{name}-records", 0)) for name in ("added", "deleted", "total")}
     return {
         "snapshot": str(snapshot.snapshot_id),
@@ -164,7 +164,7 @@ def calendar(
 
 
 def partition_start(unit: str, value: int) -> datetime:
-    """Begin of a partition (UTC) by Iceberg's number of it: hours or months since 1970."""
+    """Start of a partition (UTC) by its number in Iceberg: hours or months since 1970."""
     if unit == "hour":
         return datetime(1970, 1, 1, tzinfo=UTC) + value * HOUR
     return datetime(1970 + value // 12, value % 12 + 1, 1, tzinfo=UTC)
@@ -180,7 +180,7 @@ def fill(
 
     Args:
         unit: `hour` or `month`.
-        found: begin of each partition that has rows -> what is known of it.
+        found: start of each partition with rows -> its data.
         processed_by: begin of a partition, as runs have it, -> the runs that processed it, the newest first.
         now: the time (UTC); an hour that is not over is not missing.
     """
@@ -188,7 +188,7 @@ def fill(
         return []
     last, limit = max(found), CALENDAR_HOURS if unit == "hour" else CALENDAR_MONTHS
     newest_hour = now.astimezone(UTC).replace(minute=0, second=0, microsecond=0) - HOUR
-    # A table whose hours are all long ago still shows them.
+    # A table with only old hours still shows them.
     if unit == "hour" and newest_hour - last < CALENDAR_HOURS / 2 * HOUR:
         last = max(last, newest_hour)
     starts = [last]
@@ -208,7 +208,7 @@ def state_of(run: str | None, runs: Sequence[str]) -> str:
 
     Args:
         run: the run that wrote its rows; None where it has none.
-        runs: the runs of the last 30 days that processed it, the newest first. An hour that an ingest asked for is late
+        runs: the runs of the last 30 days that processed it, the newest first. An hour requested by an ingest is late
             only if it was processed before.
     """
     if run is None:

@@ -1,4 +1,4 @@
-"""Tell people: one message to the topic when something begins, again while it lasts, and when it is over."""
+"""Alerts: one message to the topic when a problem begins, again while it lasts, and when it is over."""
 
 from __future__ import annotations
 
@@ -17,17 +17,15 @@ from sluice.settings import Settings
 log = logging.getLogger(__name__)
 
 SUBJECT_MAX_CHARACTERS = 100
-"""SNS takes a subject of fewer than a hundred characters of ASCII, in one line (API reference, Publish)."""
+"""SNS accepts a subject of fewer than a hundred characters of ASCII, in one line (API reference, Publish)."""
 
 CLAIM_DEAD_AFTER = timedelta(minutes=1)
-"""Who has not sent a message in this time after saying that he would is dead."""
+"""Lease time of a claim: a sender that has not sent its message by then has crashed."""
 
 
-def announce(settings: Settings, problem: Problem, now: datetime) -> bool:
-    """Send the message of a problem, unless that was done and it is too early to say it again.
-
-    Of several who announce the same thing at once, one sends. Where one is killed while it sends, the message is sent
-    again a minute later: rather twice than never.
+def send_alert(settings: Settings, problem: Problem, now: datetime) -> bool:
+    """Send the alert of a problem, unless it was sent already and is not due for repetition.  Of concurrent callers
+    exactly one sends. If it crashes while sending, the alert is sent again a minute later: at-least-once.
 
     Returns:
         Whether a message was sent.
@@ -43,15 +41,15 @@ def announce(settings: Settings, problem: Problem, now: datetime) -> bool:
         publish(settings, subject, body_of(settings, problem, now))
         sent = True
     finally:
-        settle_alert(settings.runs_table, problem.key, sent=sent)
+        end_claim(settings.runs_table, problem.key, sent=sent)
     return True
 
 
-def announce_end(settings: Settings, key: str, alert: Alert, now: datetime) -> None:
-    """Say that what was announced is over, and forget it."""
+def close_alert(settings: Settings, key: str, alert: Alert, now: datetime) -> None:
+    """Send a message that an alert is over, and delete the alert."""
     if alert.sent:
         subject = subject_of(settings, f"over: {alert.subject.partition('] ')[2]}")
-        body = f"It began to be announced at {at_text(alert.opened_at)} and was no longer so at {at_text(now)}.\n"
+        body = f"The first alert was sent at {at_text(alert.opened_at)}; the problem was over at {at_text(now)}.\n"
         publish(settings, subject, f"{subject}\n\n{body}")
     dynamodb.write(dynamodb.Delete(settings.runs_table, runs.item_key("alert", key)))
 
@@ -59,18 +57,18 @@ def announce_end(settings: Settings, key: str, alert: Alert, now: datetime) -> N
 def claim_alert(
     table: str, key: str, subject: str, at: datetime, *, repeat_after: timedelta, dead_after: timedelta
 ) -> bool:
-    """Take it on oneself to announce something; of several who see it, one gets it.
+    """Acquire the lease to send an alert; of concurrent callers exactly one succeeds.
 
     Args:
         table: the DynamoDB table.
-        key: what it is about.
+        key: key of the problem.
         subject: of the message.
         at: the time (UTC).
-        repeat_after: an alert that was sent is due again after this.
-        dead_after: who claimed it and has not sent it in this time is dead.
+        repeat_after: time after which a sent alert is due again.
+        dead_after: time after which an unsent claim expires.
 
     Returns:
-        Whether it is to be sent now.
+        Whether the caller must send it now.
     """
     return runs.update_item(
         table,
@@ -89,20 +87,21 @@ def claim_alert(
     )
 
 
-def settle_alert(table: str, key: str, *, sent: bool) -> None:
-    """Note that a claimed alert was sent, or give it back where that failed, so that the next one tries."""
+def end_claim(table: str, key: str, *, sent: bool) -> None:
+    """Record that a claimed alert was sent, or release the claim after a failure, so that the next caller tries
+    again."""
     update, values = ("SET sent = :yes", {":yes": True}) if sent else ("REMOVE announced_at", {})
     runs.update_item(table, "alert", key, update, "sent = :no", values | {":no": False})
 
 
 def subject_of(settings: Settings, title: str) -> str:
-    """`[sluice-dev] dockerhub_pull is stale`, as SNS takes it."""
+    """Subject such as `[sluice-dev] dockerhub_pull is stale`, within the limits of SNS."""
     text = re.sub(r"[^ -~]+", " ", f"[{settings.resource_prefix}] {title}")
     return text if len(text) < SUBJECT_MAX_CHARACTERS else text[: SUBJECT_MAX_CHARACTERS - 4] + "..."
 
 
 def body_of(settings: Settings, problem: Problem, now: datetime) -> str:
-    """The message: which Dag, which task, what, where to look, how to run it again."""
+    """Text of the message: Dag, task, problem, where to look, and how to run it again."""
     lines = {
         "Pipeline": problem.pipeline,
         "Dag": problem.dag_id,
@@ -116,11 +115,11 @@ def body_of(settings: Settings, problem: Problem, now: datetime) -> str:
     text = "".join(f"{name + ':':<15}{value}\n" for name, value in lines.items() if value)
     return (
         f"{problem.title} ({settings.resource_prefix})\n\n{text}\nAll pipelines: sluice status."
-        f" This is said again every {settings.alert_repeat_hours} hours while it lasts.\n"
+        f" This alert is repeated every {settings.alert_repeat_hours} hours while the problem lasts.\n"
     )
 
 
 def publish(settings: Settings, subject: str, body: str) -> None:
     """Publish one message to the topic of alerts."""
     hasty_client("sns").publish(TopicArn=topic_arn(settings.alerts_topic), Subject=subject, Message=body)
-    log.info("announced: %s", subject)
+    log.info("alert sent: %s", subject)

@@ -1,4 +1,4 @@
-"""What waits in the dead-letter queues of a pipeline, why, and how it goes back to the work queues."""
+"""Dead letters of a pipeline: list them with their errors, and redrive them to the work queues."""
 
 from __future__ import annotations
 
@@ -27,25 +27,25 @@ log = logging.getLogger(__name__)
 
 BODY_SHOWN_CHARACTERS = 200
 HEAD_BYTES = 4096
-"""Of an object: what is looked at to say why it cannot be read."""
+"""Bytes of an object that are read to find out why it cannot be processed."""
 
 
 class NoDeadLetters(TerminalError):
-    """There is no such pipeline, or it has no queue."""
+    """The pipeline does not exist, or has no queue."""
 
 
 @dataclass(frozen=True)
 class Letter:
-    """A dead letter and what is known of it.
+    """A dead letter and its diagnosis.
 
     Attributes:
         queue: the dead-letter queue.
         message_id: its id there.
-        first_sent_at: when it was sent to the work queue first (UTC).
-        receive_count: how often it was received, a look at it included.
-        about: the objects that it names, or the record in it.
-        exists: whether all objects that it names exist; None where it names none.
-        reason: why it failed, as far as that is known; "" where it is not.
+        first_sent_at: when it was first sent to the work queue (UTC).
+        receive_count: how often it was received, including listings.
+        about: the objects that it names, or its record.
+        exists: whether all objects that it names exist; None if it names none.
+        reason: why it failed; "" if unknown.
     """
 
     queue: str
@@ -58,15 +58,15 @@ class Letter:
 
 
 def list_letters(settings: Settings, name: str, max_messages: int) -> list[Letter]:
-    """The dead letters of a pipeline, the oldest of each queue first; all of them stay where they are.
+    """The dead letters of a pipeline, the oldest of each queue first; they stay in their queues.
 
     Args:
         settings: the settings of this process.
         name: the pipeline.
-        max_messages: how many of each queue at the most.
+        max_messages: maximum number of each queue.
 
     Raises:
-        NoDeadLetters: there is no such pipeline.
+        NoDeadLetters: the pipeline does not exist, or has no queue.
         ResourceMissing: a dead-letter queue does not exist.
     """
     pipeline = find_pipeline(settings, name)
@@ -84,7 +84,7 @@ def list_letters(settings: Settings, name: str, max_messages: int) -> list[Lette
 
 
 def log_letters(settings: Settings, name: str, max_messages: int) -> dict[str, int]:
-    """Log what `list_letters` finds; dead-letter queue -> how many were looked at."""
+    """Log the result of `list_letters`; returns dead-letter queue -> number of listed messages."""
     found = list_letters(settings, name, max_messages)
     for each in found:
         log.info("%s in %s: %s. Reason: %s", each.message_id, each.queue, each.about, each.reason or "unknown")
@@ -92,19 +92,19 @@ def log_letters(settings: Settings, name: str, max_messages: int) -> dict[str, i
 
 
 def redrive(settings: Settings, name: str, max_messages: int, *, dry_run: bool) -> dict[str, dict[str, int]]:
-    """Send the dead letters of a pipeline back to its work queues, where its next run takes them.
+    """Send the dead letters of a pipeline back to its work queues, for its next run.
 
     Args:
         settings: the settings of this process.
         name: the pipeline.
-        max_messages: how many of each queue at the most.
-        dry_run: send none.
+        max_messages: maximum number of each queue.
+        dry_run: only count.
 
     Returns:
         Work queue -> `waiting` (dead letters before), `redriven` and `refused` (by SQS: they stay dead letters).
 
     Raises:
-        NoDeadLetters: there is no such pipeline.
+        NoDeadLetters: the pipeline does not exist, or has no queue.
         ResourceMissing: a queue does not exist.
     """
     done: dict[str, dict[str, int]] = {}
@@ -123,11 +123,11 @@ def find_pipeline(settings: Settings, name: str) -> Pipeline:
     """The pipeline of that name.
 
     Raises:
-        NoDeadLetters: there is none, or it has no queue.
+        NoDeadLetters: it does not exist, or has no queue.
     """
     having = {pipeline.name: pipeline for pipeline in pipelines(settings) if pipeline.queues}
     if name not in having:
-        raise NoDeadLetters(f"{name!r} is no pipeline with a queue; those are {', '.join(having)}")
+        raise NoDeadLetters(f"{name!r} is not a pipeline with a queue; those are {', '.join(having)}")
     return having[name]
 
 
@@ -161,7 +161,7 @@ def _one_line(text: str) -> str:
 
 
 def _objects_of(body: str) -> tuple[str, bool | None]:
-    """The objects that a notification names, as they are now, and whether all exist."""
+    """The objects of a notification with their current state, and whether all exist."""
     created = parse_notification(body)
     found = [s3.find_object(each.bucket, each.key) for each in created]
     lines = [
@@ -173,7 +173,7 @@ def _objects_of(body: str) -> tuple[str, bool | None]:
 
 
 def _why_unreadable(body: str, unreadable: Callable[[Path], str]) -> str:
-    """Why an object that a notification names cannot be read, where its first bytes tell; "" where they do not."""
+    """Why an object of a notification cannot be read, if its first bytes show it; else ""."""
     for each in parse_notification(body):
         with scratch_folder("dead-letters") as folder:
             path = folder / "head"
@@ -184,7 +184,7 @@ def _why_unreadable(body: str, unreadable: Callable[[Path], str]) -> str:
 
 
 def _last_failure(failures: list[Failure]) -> str:
-    """What the last run of its Dag that failed said; "" where none has failed since the last success."""
+    """The error of the last failed run of its Dag; "" if none has failed since the last success."""
     if not failures:
         return ""
     last = max(failures, key=lambda each: each.at)

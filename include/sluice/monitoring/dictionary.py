@@ -1,4 +1,4 @@
-"""The data dictionary (docs/tables.md): what all pipelines keep about their runs and share, and what each has."""
+"""The data dictionary (docs/tables.md): shared collections about runs, and those of each pipeline."""
 
 import importlib
 
@@ -37,7 +37,7 @@ _GATE = (
     Field("run_id", "S", "the run"),
     _time("started_at", "start of the run"),
     Field("report", "S", "address of the report"),
-    Field("message", "S", "what failed or was warned of, at most 4,000 characters; empty where all holds"),
+    Field("message", "S", "failed and warned expectations, at most 4,000 characters; empty if all passed"),
 )
 
 COLLECTIONS = (
@@ -47,7 +47,7 @@ COLLECTIONS = (
         "A rejected record of any pipeline",
         "`quarantine/<pipeline>/<run>/<step>.jsonl`; of `events` `quarantine/events/<shard>/`, named as the raw file",
         (
-            Field("source", "string", "where the record came from: address, with version, line or message id"),
+            Field("source", "string", "source of the record: address, with version, line or message id"),
             Field("reason", "string", "reason code, in the table at the end of this page"),
             Field("record", "string", "the record as received"),
             Field("detail", "string", "what is wrong, one sentence"),
@@ -79,7 +79,7 @@ COLLECTIONS = (
         _time("success_at", "end of that run"),
         Field("success_run", "S", "its run id"),
         _time("started_at", "its start"),
-        Field("tally", "M", "counts of the last run that had something to do"),
+        Field("tally", "M", "counts of the last run with records"),
         _time("tally_at", "end of that run"),
         _time("published_at", "end of the last run that published a record"),
         _time("drained_at", "start of the last run that emptied its queues"),
@@ -112,7 +112,7 @@ COLLECTIONS = (
     _items(
         "alert",
         "An alert that was sent and is not over",
-        "what it is about",
+        "key of the problem",
         Field("subject", "S", "of the message"),
         _time("opened_at", "when it was sent first"),
         _time("announced_at", "when it was sent last"),
@@ -121,35 +121,33 @@ COLLECTIONS = (
     ),
     _record(
         "history",
-        "What one run counted, or that it failed",
+        "Counts or failure of one run",
         "history/<Dag>",
         _time("at", "when it counted or failed"),
         Field("outcome", "S", "`succeeded` or `failed`"),
         Field("partition", "S", "hour, day or month of the run, or empty"),
-        Field("tally", "M", "its counts; missing where it failed before it counted"),
+        Field("tally", "M", "its counts; missing if it failed before"),
         _EXPIRES,
         kept="30 days",
     ),
-    _record("gate", "What one gate found of one run", "gate/<gate>", *_GATE, _EXPIRES, kept="90 days"),
+    _record("gate", "Result of one gate in one run", "gate/<gate>", *_GATE, _EXPIRES, kept="90 days"),
     _items("gate", "The newest result of one gate", "`<pipeline>/<step>`", *_GATE, _EXPIRES, kept="90 days"),
     _items("queue", "When one queue was last seen empty", "queue", _time("empty_at", "that time")),
     _items(
         "depth",
-        "The depth of one queue at the last two looks",
+        "The last two observed depths of one queue",
         "queue",
         _time("seen_at", "last look"),
-        Field("seen", "L", "`at` and `messages` (waiting and in flight) of each look, the last one first"),
+        Field("seen", "L", "`at` and `messages` (waiting and in flight) of each, the last one first"),
     ),
     _items(
         "canary",
-        "What the last canary found of one pipeline",
+        "Result of the last canary for one pipeline",
         "pipeline",
         _time("ended_at", "end of that run"),
         Field("run_id", "S", "the run of `platform_canary`"),
-        Field(
-            "latency_seconds", "N", "from sending the record to seeing it published, seconds; missing where it failed"
-        ),
-        Field("failure", "S", "what failed and what to do; empty where nothing did"),
+        Field("latency_seconds", "N", "from sending to publication of the record, seconds; missing if it failed"),
+        Field("failure", "S", "what failed and what to do; empty for success"),
     ),
     _items(
         "canary-open",
@@ -163,7 +161,7 @@ COLLECTIONS = (
 
 
 def collections() -> dict[str, tuple[Collection, ...]]:
-    """Pipeline -> what it publishes and keeps; `platform` is what all of them share."""
+    """Pipeline -> its collections; `platform` has the shared ones."""
     found = {
         name: importlib.import_module(f"sluice.pipelines.{name}.dictionary").COLLECTIONS for name in pipelines.names()
     }

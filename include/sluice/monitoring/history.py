@@ -1,8 +1,8 @@
-"""History of runs and gates, in the table of runs: what each run counted, and what each gate found.
+"""History of runs and gates in the table of runs: counts of each run, and results of each gate.
 
 Partition key `history/<dag>` or `gate/<gate>`, sort key `<start of the run>/<run>`: the newest are read by one bounded
-query, and a task that is tried or cleared again overwrites what it noted. `gate` holds the newest result of each gate.
-DynamoDB deletes an item at its `expires_at`.
+query, and a task that is retried or cleared overwrites its items. `gate` holds the newest result of each gate. DynamoDB
+deletes an item at its `expires_at`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from sluice.monitoring.runs import time_text
 
 RUNS_KEPT = timedelta(days=30)
 GATES_KEPT = timedelta(days=90)
-"""As long as the reports themselves (infra/lake.yaml)."""
+"""Same retention as the reports (infra/lake.yaml)."""
 
 NEWEST = "gate"
 """Partition key of the newest result of each gate."""
@@ -37,10 +37,10 @@ class RunRecord:
         dag_id: its Dag.
         run_id: the run.
         started_at: when it began (UTC).
-        at: when it counted, or failed (UTC).
+        at: time of its counts or failure (UTC).
         outcome: `succeeded` or `failed`.
-        tally: counts of records; empty where it failed before it counted.
-        partition: hour, day or month of the run where each run has its own, else "".
+        tally: counts of records; empty if it failed before.
+        partition: hour, day or month of a run of a partitioned Dag, else "".
     """
 
     dag_id: str
@@ -54,7 +54,7 @@ class RunRecord:
 
 @dataclass(frozen=True)
 class GateRecord:
-    """What a gate found of one run.
+    """Result of a gate in one run.
 
     Attributes:
         gate: `<pipeline>/<step>`.
@@ -65,7 +65,7 @@ class GateRecord:
         at: when the gate ended (UTC).
         outcome: `passed`, `warned` or `failed`.
         report: address of the report (s3://).
-        message: what failed or was warned of; "" where all holds.
+        message: failed and warned expectations; "" if all passed.
     """
 
     gate: str
@@ -80,7 +80,8 @@ class GateRecord:
 
 
 def record_run(table: str, record: RunRecord) -> None:
-    """Note what a run counted, or that it failed; the same run again overwrites itself, and keeps what it counted."""
+    """Record the counts or the failure of a run; a repeated call overwrites the item, and a failure keeps the
+    counts."""
     values: dict[str, Any] = {
         ":at": time_text(record.at),
         ":outcome": record.outcome,
@@ -95,7 +96,7 @@ def record_run(table: str, record: RunRecord) -> None:
 
 
 def record_gate(table: str, record: GateRecord) -> None:
-    """Note what a gate found, in its history and as its newest result unless there is a newer one."""
+    """Record the result of a gate in its history, and as its newest result unless a newer one exists."""
     values: dict[str, Any] = {
         ":at": time_text(record.at),
         ":outcome": record.outcome,
@@ -138,7 +139,7 @@ def read_runs_of(table: str, dag_id: str, since: datetime, limit: int) -> list[R
         table: the table of runs.
         dag_id: the Dag.
         since: the time.
-        limit: how many at the most.
+        limit: maximum number of runs.
     """
     items = dynamodb.query_newest(table, "kind", f"history/{dag_id}", "name", time_text(since), limit)
     return [_run(dag_id, item) for item in items]
@@ -164,7 +165,7 @@ def read_newest_gates(table: str, limit: int = 1000) -> list[GateRecord]:
 
 
 def read_gate_history(table: str, gate: str, limit: int) -> list[GateRecord]:
-    """The newest results of a gate, the newest first; of a run whose gate ran twice, the last one."""
+    """The newest results of a gate, the newest first; if a gate ran twice in a run, the last one."""
     items = dynamodb.query_newest(table, "kind", f"{NEWEST}/{gate}", "name", "", limit)
     by_run: dict[str, GateRecord] = {}
     for item in items:

@@ -1,7 +1,5 @@
-"""CloudWatch metrics of runs and of what the watch sees, in one namespace.
-
-Dimensions: `Environment` and `Pipeline`, and for what has more than one in a pipeline also `Dag`, `Queue` or `Table`.
-What is lost with a metric is a point of a curve: it is logged and fails nothing.
+"""CloudWatch metrics of runs and of the watch, in one namespace.  Dimensions: `Environment` and `Pipeline`, and if a
+pipeline has several also `Dag`, `Queue` or `Table`. A metric that cannot be sent is logged and does not fail the run.
 """
 
 from __future__ import annotations
@@ -20,7 +18,7 @@ log = logging.getLogger(__name__)
 
 NAMESPACE = "Sluice"
 BATCH_POINTS = 1000
-"""Points of one PutMetricData at the most."""
+"""Maximum number of points of one PutMetricData."""
 
 RUN_METRICS = {
     "records_in": "RecordsIn",
@@ -39,7 +37,8 @@ UNITS = {
 
 
 def point(settings: Settings, name: str, value: float, at: datetime, **dimensions: str) -> dict[str, Any]:
-    """One point of a metric; `dimensions` beside the environment, such as `Pipeline="events", Table="events"`."""
+    """One point of a metric; `dimensions` in addition to the environment, such as `Pipeline="events",
+    Table="events"`."""
     return {
         "MetricName": name,
         "Dimensions": [
@@ -61,7 +60,7 @@ def run_points(
 
 
 def send(points: Iterable[dict[str, Any]]) -> bool:
-    """Send points; False, and a warning in the log, where CloudWatch does not take them."""
+    """Send points; returns False and logs a warning if CloudWatch refuses them."""
     waiting = list(points)
     try:
         for start in range(0, len(waiting), BATCH_POINTS):

@@ -1,4 +1,4 @@
-"""One look at everything: runs, queues, streams. Only AWS is asked, many things at once."""
+"""Observation of all runs, queues and streams, with concurrent requests to AWS only."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ class QueueState:
     """A work queue and its dead-letter queue.
 
     Attributes:
-        depth: messages that wait; None when there is no such queue.
-        in_flight: messages that someone has received and not deleted.
-        dead_letters: messages in the dead-letter queue; None when there is no such queue.
-        age_seconds: how long the oldest message may have waited at the most; 0 when the queue is empty.
-        growth_per_minute: messages that came more than went, since an earlier look; None where there was none.
+        depth: waiting messages; None if the queue does not exist.
+        in_flight: messages that were received and not deleted.
+        dead_letters: messages in the dead-letter queue; None if that queue does not exist.
+        age_seconds: upper bound of the age of the oldest message; 0 for an empty queue.
+        growth_per_minute: change of the depth since an earlier observation; None without one.
     """
 
     depth: int | None
@@ -37,25 +37,25 @@ class QueueState:
 
     @property
     def gone_in_seconds(self) -> float | None:
-        """When a backlog will be gone at its present pace; None where it does not shrink, or nothing is known."""
+        """Time until a backlog is empty at its current rate; None if it does not shrink, or is unknown."""
         if not self.growth_per_minute or self.growth_per_minute >= 0:
             return None
         return 60 * ((self.depth or 0) + self.in_flight) / -self.growth_per_minute
 
 
 TREND_SECONDS = 60
-"""Age that an earlier look must have: over less, a trend is noise."""
+"""Minimum age of an earlier observation for a trend."""
 
 
 @dataclass(frozen=True)
 class Observation:
-    """What was seen.
+    """State at one time.
 
     Attributes:
         at: when (UTC).
         runs: the table of runs.
         queues: queue -> its state.
-        lags: stream -> seconds that its oldest record has waited; None when there is no such stream.
+        lags: stream -> age of its oldest unread record, seconds; None if the stream does not exist.
     """
 
     at: datetime
@@ -64,14 +64,14 @@ class Observation:
     lags: dict[str, float | None]
 
     def freshness_seconds(self, dags: Iterable[Dag], table: str) -> float | None:
-        """Seconds since a Dag last published a record to a curated table; None when none ever did."""
+        """Seconds since a Dag last published a record to a curated table; None if never."""
         last = [self.runs.dags.get(dag.dag_id) for dag in dags if table in dag.tables]
         times = [each.published_at for each in last if each and each.published_at]
         return max(0.0, (self.at - max(times)).total_seconds()) if times else None
 
 
 def look(settings: Settings, watched: Sequence[Pipeline], now: datetime) -> Observation:
-    """Look at every Dag, queue and stream of the pipelines.
+    """Observe every Dag, queue and stream of the pipelines.
 
     Raises:
         ResourceMissing: the platform's stack is not deployed.
@@ -79,7 +79,7 @@ def look(settings: Settings, watched: Sequence[Pipeline], now: datetime) -> Obse
     dags = [dag for pipeline in watched for dag in pipeline.dags]
     queues = [queue for dag in dags for queue in dag.queues]
     streams = [stream for dag in dags for stream in dag.streams]
-    # The table first: where nothing is deployed, its error is the one to raise.
+    # The table first: if nothing is deployed, its error is raised.
     asked: list[Callable[[], Any]] = [
         partial(read_runs, settings.runs_table, now),
         *(partial(_counts, name) for queue in queues for name in (queue, queue + sqs.DEAD_LETTERS)),
@@ -111,7 +111,7 @@ def _state(
 
 
 def growth_per_minute(messages: int, now: datetime, earlier: Iterable[Depth]) -> float | None:
-    """Messages that came more than went in a minute, since the latest look that is long enough ago."""
+    """Change of the depth per minute since the latest observation that is old enough."""
     for depth in earlier:
         seconds = (now - depth.at).total_seconds()
         if seconds >= TREND_SECONDS:
@@ -127,10 +127,9 @@ def _counts(queue: str) -> tuple[int, int] | None:
 
 
 def _last_empty(runs: Runs, dags: Iterable[Dag], queue: str) -> datetime:
-    """A time at which no message of the queue had arrived that is still there.
-
-    It was seen empty, or a run began that emptied it and succeeded. SQS tells the age of its oldest message to
-    CloudWatch only, and a receive to look at a message counts as one of its receives.
+    """A time before the arrival of all current messages of the queue.  The queue was observed empty then, or a
+    successful run that emptied it began. SQS reports the age of its oldest message to CloudWatch only, and receiving a
+    message to read its age would count as a receive.
     """
     times = [runs.empty_at.get(queue, runs.created_at)]
     for dag in dags:
@@ -141,7 +140,7 @@ def _last_empty(runs: Runs, dags: Iterable[Dag], queue: str) -> datetime:
 
 
 def stream_lag_seconds(stream: Stream, now: datetime) -> float | None:
-    """How long the oldest record of a stream has waited that is behind no checkpoint; None without such a stream."""
+    """Age in seconds of the oldest record after the checkpoints of a stream; None if the stream does not exist."""
     try:
         shards = kinesis.list_shards(stream.name)
     except ResourceMissing:

@@ -1,4 +1,4 @@
-"""Every pipeline of this environment, as monitoring sees them: those that are declared, and the platform itself."""
+"""All pipelines for monitoring: the declared ones, and the platform."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from sluice.lake import STAGING_PREFIX
 from sluice.settings import Settings
 
 QUEUE_AGE_MAX_SECONDS = 1800
-"""A message that waits longer than this is an alert: a work queue is drained seconds after a message came."""
+"""Age of a message that raises an alert: a work queue is normally drained within seconds."""
 
 STREAM_LAG_MAX_SECONDS = 1800
-"""A record that waits longer than this in a stream is an alert; streams are drained every few minutes."""
+"""Age of a record in a stream that raises an alert; streams are read every few minutes."""
 
 WATCH_DAG = "platform_watch"
 
@@ -24,7 +24,7 @@ def pipelines(settings: Settings) -> tuple[Pipeline, ...]:
 
 
 def platform(settings: Settings) -> Pipeline:
-    """The Dags that look after the pipelines."""
+    """The platform with its Dags."""
     return Pipeline(
         "platform",
         dags=(
@@ -42,7 +42,7 @@ def platform(settings: Settings) -> Pipeline:
 
 
 def find_dag(settings: Settings, dag_id: str) -> tuple[str, Dag]:
-    """The name of the pipeline of a Dag, and what is expected of it; nothing of one that no pipeline declares."""
+    """The pipeline of a Dag, and its declaration; an empty declaration if no pipeline declares it."""
     for pipeline in pipelines(settings):
         for dag in pipeline.dags:
             if dag.dag_id == dag_id:
@@ -51,7 +51,7 @@ def find_dag(settings: Settings, dag_id: str) -> tuple[str, Dag]:
 
 
 def instead_of_expired(settings: Settings, key: str) -> str:
-    """What to run instead of a task whose object of staging has expired.
+    """The command that replaces a task whose staged object has expired.
 
     Args:
         settings: the settings of this process.

@@ -1,4 +1,4 @@
-"""What is wrong in what was seen, and what to do about it; pure."""
+"""Finds problems in an observation, with what to do; pure."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from sluice.monitoring.runs import Failure, failure_name
 
 @dataclass(frozen=True)
 class Problem:
-    """Something that a person must look at.
+    """A problem that a person must resolve.
 
     Attributes:
-        key: what it is about, the same while it lasts: `stale/dockerhub_pull`.
-        pipeline: of which pipeline.
-        dag_id: of which Dag.
-        title: it in a few words.
+        key: stable identifier while it lasts, such as `stale/dockerhub_pull`.
+        pipeline: its pipeline.
+        dag_id: its Dag.
+        title: short description.
         what: what happened.
         where: where to look.
-        again: what to do then, a command where there is one.
-        task_id: the task, where one failed.
-        run_id: the run, where one failed.
+        again: what to do then, if possible a command.
+        task_id: the failed task, if any.
+        run_id: the failed run, if any.
     """
 
     key: str
@@ -46,11 +46,11 @@ class Problem:
 
 
 def find_problems(watched: Sequence[Pipeline], seen: Observation, web_url: str) -> list[Problem]:
-    """Everything that is wrong, pipeline by pipeline.
+    """All problems, pipeline by pipeline.
 
     Args:
         watched: the pipelines.
-        seen: what was seen of them.
+        seen: their observed state.
         web_url: address of Airflow's web UI.
     """
     return [
@@ -77,7 +77,7 @@ def _of_dag(pipeline: str, dag: Dag, seen: Observation, page: str) -> Iterator[P
     for failure in failures:
         yield failing(pipeline, failure)
     due = overdue(dag, seen)
-    # A Dag that runs and fails has said so.
+    # The failures of a Dag are reported already.
     if due and not any(failure.at >= due for failure in failures):
         yield _stale(pipeline, dag, seen, due, page)
     for queue in dag.queues:
@@ -87,7 +87,7 @@ def _of_dag(pipeline: str, dag: Dag, seen: Observation, page: str) -> Iterator[P
 
 
 def overdue(dag: Dag, seen: Observation) -> datetime | None:
-    """The time of the schedule for which a run should have succeeded by now, and none did.
+    """The scheduled time for which a run should have succeeded by now, but none did; None if there is none.
 
     A Dag that never ran is measured from the deployment of the table of runs.
     """
@@ -98,7 +98,7 @@ def overdue(dag: Dag, seen: Observation) -> datetime | None:
 
 
 def failing(pipeline: str, failure: Failure) -> Problem:
-    """The problem that a failed task is."""
+    """The problem of a failed task."""
     times = "" if failure.count == 1 else f" ({failure.count} times since {at_text(failure.since)})"
     return Problem(
         "failing/" + failure_name(failure.dag_id, failure.task_id, failure.partition),
@@ -119,7 +119,7 @@ def _stale(pipeline: str, dag: Dag, seen: Observation, due: datetime, page: str)
     since = f"the last one ended {at_text(last.success_at)}" if last and last.success_at else "none ever has"
     question = "Is the Dag paused, does the scheduler run, does a run hang?"
     if running:
-        question = f"Run {running.run_id} has been at work since {at_text(running.started_at)}."
+        question = f"Run {running.run_id} has been running since {at_text(running.started_at)}."
     return Problem(
         f"stale/{dag.dag_id}",
         pipeline,
@@ -132,7 +132,7 @@ def _stale(pipeline: str, dag: Dag, seen: Observation, due: datetime, page: str)
 
 
 def _again(dag: Dag, seen: Observation) -> str:
-    """The command that starts a run, or where one is at work the one that shows it: another would only wait for it."""
+    """The command that starts a run, or shows the run in progress, for which another would only wait."""
     command = "list-runs" if dag.dag_id in seen.runs.running else "trigger"
     return f"sluice airflow dags {command} {dag.dag_id}"
 
@@ -196,7 +196,7 @@ def _missing(pipeline: str, dag: Dag, what: str, name: str) -> Problem:
 
 
 def trend_text(state: QueueState) -> str:
-    """How a backlog changes, to follow a sentence: `, shrinking by 120 a minute, gone in 5 min`; "" where not known."""
+    """Change of a backlog as the end of a sentence: `, shrinking by 120 a minute, gone in 5 min`; "" if unknown."""
     growth = state.growth_per_minute
     if growth is None:
         return ""
@@ -206,12 +206,12 @@ def trend_text(state: QueueState) -> str:
 
 
 def at_text(at: datetime) -> str:
-    """A time for people: `2026-11-21 14:05:00 UTC`."""
+    """A time in readable form: `2026-11-21 14:05:00 UTC`."""
     return f"{at:%Y-%m-%d %H:%M:%S} UTC"
 
 
 def duration_text(seconds: float) -> str:
-    """Seconds for people, the two greatest units: `3 d 4 h`, `5 min 2 s`."""
+    """A duration with its two greatest units: `3 d 4 h`, `5 min 2 s`."""
     parts: list[str] = []
     left = int(seconds)
     for unit, size in (("d", 86400), ("h", 3600), ("min", 60), ("s", 1)):

@@ -1,7 +1,6 @@
-"""The table of runs: the last success of every Dag, tasks that fail, what was announced, when queues were empty.
-
-One small DynamoDB table (infra/platform.yaml), partition key `kind`, sort key `name`. It works on any target and needs
-no database of Airflow. Runs write to it themselves; whoever is older never overwrites what is newer.
+"""The table of runs: the last success of every Dag, failing tasks, open alerts, and when queues were empty.  One small
+DynamoDB table (infra/platform.yaml), partition key `kind`, sort key `name`. It works on any target and needs no
+database of Airflow. Runs write to it directly; an older run never overwrites the items of a newer one.
 """
 
 from __future__ import annotations
@@ -17,34 +16,34 @@ from sluice.aws.sessions import client
 from sluice.aws.threads import in_parallel
 
 FORGOTTEN_AFTER = timedelta(days=7)
-"""A failure that nobody made up for in this time is no news any more; Airflow itself still has it."""
+"""Retention of a failure without a later success; Airflow still has it afterwards."""
 
 HANGING_AFTER = timedelta(hours=6)
-"""A run that began before this and has not ended was killed, without a task of its Dag running since."""
+"""Maximum duration of a run: an older one without an end was killed."""
 
 MESSAGE_MAX_CHARACTERS = 4000
 
 KINDS = ("dag", "failure", "alert", "queue", "running", "depth", "canary")
-"""Partition keys of what `read_runs` reads."""
+"""Partition keys that `read_runs` reads."""
 
 
 def time_text(at: datetime) -> str:
-    """ISO 8601 in UTC with microseconds always, so that texts sort by time."""
+    """ISO 8601 in UTC, always with microseconds, so that texts sort by time."""
     return at.astimezone(UTC).isoformat(timespec="microseconds")
 
 
 @dataclass(frozen=True)
 class LastRun:
-    """What is known of a Dag's runs.
+    """State of a Dag's runs.
 
     Attributes:
-        success_at: end of the last run that succeeded, with or without something to do.
+        success_at: end of the last run that succeeded, with or without records.
         success_run: its run id.
         started_at: when that run began.
-        tally: counts of the last run that had something to do.
-        tally_at: when that was.
+        tally: counts of the last run with records.
+        tally_at: end of that run.
         published_at: end of the last run that published a record.
-        drained_at: begin of the last run that emptied its queues and succeeded.
+        drained_at: start of the last run that emptied its queues and succeeded.
     """
 
     success_at: datetime | None = None
@@ -62,13 +61,13 @@ class Failure:
 
     Attributes:
         dag_id: the Dag.
-        task_id: the task; "" for a run whose tasks said nothing.
-        partition: hour or month of the run where each run has its own, else "".
+        task_id: the task; "" for a run that failed without an error of a task.
+        partition: hour or month of a run of a partitioned Dag, else "".
         run_id: the run that failed last.
         since: the first failure since the last success.
         at: the last one.
-        count: how many.
-        message: what was raised.
+        count: number of failures.
+        message: the error.
         log_url: its log in the web UI.
         again: command that runs it again.
     """
@@ -87,13 +86,13 @@ class Failure:
 
 @dataclass(frozen=True)
 class Alert:
-    """What was announced and is not over.
+    """An open alert.
 
     Attributes:
         subject: of the message.
-        opened_at: when it was announced first.
-        announced_at: when last.
-        sent: False while a message is under way.
+        opened_at: when it was first sent.
+        announced_at: when it was last claimed or sent.
+        sent: False while a message is being sent.
     """
 
     subject: str
@@ -104,7 +103,7 @@ class Alert:
 
 @dataclass(frozen=True)
 class Running:
-    """A run that has begun and not ended: its id, and when it began (UTC)."""
+    """A run in progress: its id, and its start (UTC)."""
 
     run_id: str
     started_at: datetime
@@ -112,7 +111,7 @@ class Running:
 
 @dataclass(frozen=True)
 class Depth:
-    """Messages that were in a queue at a time (UTC), received or not."""
+    """Messages in a queue at a time (UTC), including those in flight."""
 
     at: datetime
     messages: int
@@ -120,13 +119,13 @@ class Depth:
 
 @dataclass(frozen=True)
 class CanaryResult:
-    """What the last canary found of a pipeline.
+    """Result of the last canary for a pipeline.
 
     Attributes:
         run_id: the run of platform_canary.
         at: when it ended (UTC).
-        latency_seconds: from sending its record to seeing it published; None where that failed.
-        failure: why it failed and what to do; "" where all was right.
+        latency_seconds: from sending to publication of its record; None if it failed.
+        failure: why it failed and what to do; "" for success.
     """
 
     run_id: str
@@ -137,17 +136,17 @@ class CanaryResult:
 
 @dataclass(frozen=True)
 class Runs:
-    """All of the table.
+    """Content of the table.
 
     Attributes:
-        created_at: when the table was made: a Dag that never ran is measured from there.
+        created_at: when the table was created; the deadline of a Dag that never ran starts there.
         dags: dag id -> its last run.
-        failures: tasks that fail.
-        alerts: key -> what was announced.
-        empty_at: queue -> when it was last seen empty.
-        running: dag id -> the run that began last, while it has not ended.
-        depths: queue -> what earlier looks saw in it, the latest first.
-        canary: pipeline -> what the last canary found.
+        failures: failing tasks.
+        alerts: key -> open alert.
+        empty_at: queue -> when it was last observed empty.
+        running: dag id -> its last started run, if it has not ended.
+        depths: queue -> earlier depths, the latest first.
+        canary: pipeline -> result of the last canary.
     """
 
     created_at: datetime
@@ -161,22 +160,22 @@ class Runs:
 
 
 def record_start(table: str, dag_id: str, run_id: str, started_at: datetime) -> None:
-    """Note that a run has begun; it takes the place of what was noted of an earlier run of the Dag."""
+    """Record that a run has begun; replaces the record of an earlier run of the Dag."""
     values = {":at": time_text(started_at), ":run": run_id}
     update_unless_older(table, "running", dag_id, "SET started_at = :at, run_id = :run", "started_at", values)
 
 
 def record_drain(table: str, dag_id: str, run_id: str) -> None:
-    """Note that a run that has begun has emptied its queues."""
+    """Record that a run in progress has emptied its queues."""
     values = {":run": run_id, ":yes": True}
     update_item(table, "running", dag_id, "SET is_drained = :yes", "run_id = :run", values)
 
 
 def record_end(table: str, dag_id: str, run_id: str) -> bool:
-    """Forget that a run has begun, now that it has ended, well or not; safe to repeat.
+    """Remove the record of a run in progress after its success or failure; idempotent.
 
     Returns:
-        Whether it had emptied its queues; False where its end was noted before.
+        Whether it had emptied its queues; False if its end was recorded before.
     """
     own = dynamodb.Delete(table, item_key("running", dag_id), condition="run_id = :run", values={":run": run_id})
     ended = dynamodb.write(own, hasty=True)
@@ -193,7 +192,7 @@ def record_success(
     tally: Mapping[str, int] | None,
     is_drained: bool = False,
 ) -> bool:
-    """Note that a run came to its end well.
+    """Record the success of a run.
 
     Args:
         table: the DynamoDB table.
@@ -201,11 +200,11 @@ def record_success(
         run_id: the run.
         started_at: when it began (UTC).
         at: when it ended (UTC).
-        tally: its counts, None where it found nothing to do or counts nothing.
-        is_drained: it emptied its queues: what waits there now has come since it began.
+        tally: its counts; None without records or counts.
+        is_drained: whether it emptied its queues: messages in them now arrived after its start.
 
     Returns:
-        False when a later one was noted already.
+        False if a later one was recorded already.
     """
     values: dict[str, Any] = {
         ":at": time_text(at),
@@ -224,10 +223,10 @@ def record_success(
 
 
 def record_failure(table: str, failure: Failure) -> bool:
-    """Note that a task failed for good; `since` and `count` of what was noted before are kept and counted on.
+    """Record that a task failed after its last retry; keeps `since` and increments `count` of an earlier failure.
 
     Returns:
-        False when a later failure was noted already.
+        False if a later failure was recorded already.
     """
     values = {
         ":at": time_text(failure.at),
@@ -257,12 +256,12 @@ def failure_name(dag_id: str, task_id: str, partition: str) -> str:
 
 
 def clear_failures(table: str, dag_id: str, names: Container[str], at: datetime) -> None:
-    """Forget what failed before `at`, now that it succeeded; nearly always there is nothing, which is one request.
+    """Delete failures before `at` of tasks that succeeded; usually there are none, which takes one request.
 
     Args:
         table: the DynamoDB table.
         dag_id: the Dag.
-        names: what succeeded, as `failure_name` says it; all of that Dag.
+        names: names (`failure_name`) of the tasks that succeeded, of that Dag.
         at: the time (UTC).
     """
     condition, values = "attribute_not_exists(#at) OR #at <= :at", {":at": time_text(at)}
@@ -280,19 +279,19 @@ def clear_failures(table: str, dag_id: str, names: Container[str], at: datetime)
 
 
 def record_empty(table: str, queue: str, at: datetime) -> None:
-    """Note that a queue was seen empty."""
+    """Record that a queue was observed empty."""
     update_unless_older(table, "queue", queue, "SET empty_at = :at", "empty_at", {":at": time_text(at)})
 
 
 def record_depth(table: str, queue: str, depth: Depth, earlier: Sequence[Depth]) -> None:
-    """Note how many messages a queue has, beside the latest of what was noted before."""
+    """Record the depth of a queue, together with the latest earlier one."""
     seen = [{"at": time_text(each.at), "messages": each.messages} for each in (depth, *earlier[:1])]
     values = {":at": time_text(depth.at), ":seen": seen}
     update_unless_older(table, "depth", queue, "SET seen_at = :at, seen = :seen", "seen_at", values)
 
 
 def read_runs(table: str, now: datetime) -> Runs:
-    """All of the table but the history, as of now: a few items for each Dag.
+    """The table without the history (consistent read): a few items for each Dag.
 
     Raises:
         ResourceMissing: it is not deployed.
@@ -382,7 +381,7 @@ def update_unless_older(
     values: dict[str, Any],
     names: dict[str, str] | None = None,
 ) -> bool:
-    """Update an item unless it has a later time under `time_name`; False then. `:at` is the time of this update."""
+    """Update an item unless its `time_name` is later; returns False then. `:at` is the time of this update."""
     condition = f"attribute_not_exists({time_name}) OR {time_name} <= :at"
     return update_item(table, kind, name, update, condition, values, names)
 
@@ -396,6 +395,6 @@ def update_item(
     values: dict[str, Any],
     names: dict[str, str] | None = None,
 ) -> bool:
-    """Update an item on a condition; False where that does not hold."""
+    """Update an item on a condition; returns False if it fails."""
     what = dynamodb.Update(table, item_key(kind, name), update, condition=condition, values=values, names=names or {})
     return dynamodb.write(what, hasty=True).is_written

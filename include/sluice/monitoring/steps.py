@@ -1,4 +1,4 @@
-"""What the Dag `platform_watch` calls, and what every task of every Dag calls when it ends."""
+"""Functions of the Dag `platform_watch`, and the callbacks of every task of every Dag."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 
 def run_started(dag_id: str, run_id: str, started_at: datetime) -> None:
-    """Note that a run has begun: its first task calls this."""
+    """Record that a run has begun; called by its first task."""
     runs.record_start(load_settings().runs_table, dag_id, run_id, started_at)
 
 
@@ -41,22 +41,22 @@ def task_succeeded(
     result: object,
     ends_run: bool,
 ) -> None:
-    """Note what a task that succeeded says of its run: it no longer fails, and perhaps the run is done.
+    """Record the success of a task: clears its failure, and if it ends the run records the success of the run.
 
     Args:
         dag_id: the Dag.
         task_id: the task.
         run_id: the run.
-        partition: hour or month that the run is for; counts only where the Dag's runs own one.
+        partition: hour or month of the run; used for partitioned Dags only.
         started_at: when the run began (UTC).
         at: the time (UTC).
-        result: what the task returned; a tally has the counts of the run.
-        ends_run: no task of the run comes after this one.
+        result: result of the task; a tally has the counts of the run.
+        ends_run: whether it is the last task of the run.
     """
     settings = load_settings()
     pipeline, dag = find_dag(settings, dag_id)
     tally = tally_of(result)
-    # A run of a partitioned Dag that failed because it was for no partition is made up for by any other.
+    # A failed run of a partitioned Dag without a partition is repaired by any other run.
     partitions = (partition, "") if dag.partitioned else ("",)
     tasks = (task_id, "") if ends_run else (task_id,)
     made_up = {runs.failure_name(dag_id, of_task, each) for of_task in tasks for each in partitions}
@@ -82,14 +82,14 @@ def task_succeeded(
 
 
 def tally_of(result: object) -> dict[str, int] | None:
-    """The tally that a task returned, None where it returned something else."""
+    """The tally in the result of a task; None for another result."""
     if not isinstance(result, Mapping) or not all(name in result for name in COUNTS):
         return None
     return {name: result[name] for name in COUNTS}
 
 
 def gate_of(result: object) -> tuple[str, str, str, str] | None:
-    """Gate, outcome, report and warnings of what a gate returned; None where a task returned something else."""
+    """Gate, outcome, report and warnings of the result of a gate; None for another result."""
     if not isinstance(result, Mapping) or not result.get("gate") or not result.get("report"):
         return None
     warnings = "\n".join(result.get("warnings", []))
@@ -97,7 +97,7 @@ def gate_of(result: object) -> tuple[str, str, str, str] | None:
 
 
 def gate_failed(failure: Failure, report: str, started_at: datetime) -> None:
-    """Note that a gate failed: what its task raised, and where the report is (s3://)."""
+    """Record that a gate failed, with the error of its task and the address of the report (s3://)."""
     gate = report.partition("/quality/")[2].rpartition("/")[0]
     of_task = (failure.dag_id, failure.task_id, failure.run_id)
     record = GateRecord(gate, *of_task, started_at, failure.at, history.FAILED, report, failure.message)
@@ -105,14 +105,14 @@ def gate_failed(failure: Failure, report: str, started_at: datetime) -> None:
 
 
 def task_failed(failure: Failure, started_at: datetime | None = None) -> bool:
-    """Note that a task failed for good, and announce it.
+    """Record that a task failed after its last retry, and send an alert.
 
     Args:
-        failure: what failed.
-        started_at: when its run began (UTC); None where that is not known.
+        failure: the failure.
+        started_at: when its run began (UTC); None if unknown.
 
     Returns:
-        Whether a message was sent: not while the same task goes on failing.
+        Whether a message was sent: not while the same task keeps failing.
     """
     settings = load_settings()
     pipeline, dag = find_dag(settings, failure.dag_id)
@@ -130,14 +130,14 @@ def task_failed(failure: Failure, started_at: datetime | None = None) -> bool:
         partition=failure.partition,
     )
     history.record_run(settings.runs_table, record)
-    return alerts.announce(settings, failing(pipeline, failure), failure.at)
+    return alerts.send_alert(settings, failing(pipeline, failure), failure.at)
 
 
 def run_failed(failure: Failure) -> bool:
-    """Announce a run that failed, unless one of its tasks has said so.
+    """Send an alert for a failed run, unless one of its tasks has reported its failure.
 
     Args:
-        failure: of no task.
+        failure: the failure, without a task.
 
     Returns:
         Whether a message was sent.
@@ -148,14 +148,14 @@ def run_failed(failure: Failure) -> bool:
     return task_failed(failure)
 
 
-# platform_watch: observe -> announce
+# platform_watch: observe -> announce (send_alerts)
 
 FOUND = "problems.json"
 
 
 @dataclass(frozen=True)
 class Found:
-    """What `observe` stages: when it looked (UTC), and what is wrong."""
+    """Result of `observe`: its time (UTC), and the problems."""
 
     at: datetime
     problems: list[Problem]
@@ -164,16 +164,16 @@ class Found:
 def observe(
     run_id: str, web_url: str, clock: Callable[[], datetime] = utc_now, watched: Sequence[Pipeline] | None = None
 ) -> dict[str, int]:
-    """Look at everything, send the metrics that AWS does not have, and stage what is wrong.
+    """Observe all pipelines, send the metrics that AWS does not have, and stage the problems.
 
     Args:
         run_id: of the run.
         web_url: address of Airflow's web UI, for the messages.
-        clock: tells the time (UTC).
-        watched: the pipelines; all of them unless a test says otherwise.
+        clock: returns the time (UTC).
+        watched: the pipelines; None for all.
 
     Returns:
-        `dags`, `queues`, `streams` and `problems`: how many of each were seen.
+        Numbers of `dags`, `queues`, `streams` and `problems`.
 
     Raises:
         ResourceMissing: the platform's stack is not deployed.
@@ -181,7 +181,7 @@ def observe(
     settings = load_settings()
     watched = pipelines(settings) if watched is None else watched
     seen = look(settings, watched, clock())
-    # That the watch itself was silent is told by its alarm, and is over with this run.
+    # Staleness of the watch itself is reported by its alarm, and ends with this run.
     problems = [each for each in find_problems(watched, seen, web_url) if each.key != f"stale/{WATCH_DAG}"]
     for queue, state in seen.queues.items():
         if state.depth is not None:
@@ -195,29 +195,22 @@ def observe(
     return {"dags": dags, "queues": len(seen.queues), "streams": len(seen.lags), "problems": len(problems)}
 
 
-def announce(run_id: str, clock: Callable[[], datetime] = utc_now) -> dict[str, int]:
-    """Send a message for what is newly wrong, what is still wrong after a while, and what is over.
-
-    A retry sends only what the try before it did not. The heartbeat of the watch comes last: where it fails to come,
-    an alarm of CloudWatch tells.
-
-    Args:
-        run_id: of the run, after `observe`.
-        clock: tells the time (UTC).
-
-    Returns:
-        `problems`, `announced` and `over`: how many of each.
+def send_alerts(run_id: str, clock: Callable[[], datetime] = utc_now) -> dict[str, int]:
+    """Send alerts for new and lasting problems, and close those that are over.  A retry sends only alerts that the
+    attempt before did not send. The heartbeat metric of the watch is sent last: without it, an alarm of CloudWatch is
+    raised.  Args: run_id: of the run, after `observe`. clock: returns the time (UTC).  Returns: Numbers of `problems`,
+    `announced` (alerts sent) and `over` (alerts closed).
     """
     settings = load_settings()
     found = Run.of(PIPELINE, run_id).load(FOUND, Found)
     now = clock()
-    announced = sum(alerts.announce(settings, problem, now) for problem in found.problems)
+    announced = sum(alerts.send_alert(settings, problem, now) for problem in found.problems)
     lasting = {problem.key for problem in found.problems}
     over = 0
     for key, alert in sorted(runs.read_runs(settings.runs_table, now).alerts.items()):
-        # What a task announced after the look is news to this run.
+        # The observation does not include alerts that tasks sent after it.
         if key not in lasting and alert.announced_at < found.at:
-            alerts.announce_end(settings, key, alert, now)
+            alerts.close_alert(settings, key, alert, now)
             over += 1
     metrics.send([metrics.point(settings, "WatchRuns", 1, now, Pipeline=PIPELINE)])
     return {"problems": len(found.problems), "announced": announced, "over": over}
@@ -226,7 +219,7 @@ def announce(run_id: str, clock: Callable[[], datetime] = utc_now) -> dict[str, 
 def points_of(
     settings: Settings, watched: Sequence[Pipeline], seen: Observation, problems: Sequence[Problem]
 ) -> list[dict[str, Any]]:
-    """The metrics of one look: those of a pipeline for the alarms, those of each queue and table for the dashboard."""
+    """The metrics of one observation: by pipeline for the alarms, by queue and table for the dashboard."""
     found: list[dict[str, Any]] = []
 
     def add(name: str, value: float, **dimensions: str) -> None:

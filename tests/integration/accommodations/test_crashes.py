@@ -91,8 +91,8 @@ def test_two_that_publish_one_batch_at_once_end_in_the_same(world: Any) -> None:
     steps.collect("run")
     steps.consolidate("run")
     table = world.settings.accommodations_ledger_table
-    announcement = storage.announce(table, "run", 0, 1, world.clock())
-    assert announcement
+    announced = storage.announce_batch(table, "run", 0, 1, world.clock())
+    assert announced
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(lambda run: steps.publish(run, world.clock), ["run", "run"]))
     assert world.published() == [("1", "A")]
@@ -208,6 +208,6 @@ def test_names_of_outputs_are_never_used_again_where_the_clock_stands_still(worl
 
 
 def test_an_announced_batch_whose_staging_is_gone_says_what_to_do(world: Any) -> None:
-    storage.announce(world.settings.accommodations_ledger_table, "lost", 0, 1, world.now)
+    storage.announce_batch(world.settings.accommodations_ledger_table, "lost", 0, 1, world.now)
     with pytest.raises(StagingExpired, match="remove attribute `announced`"):
         world.consolidate()

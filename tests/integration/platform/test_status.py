@@ -129,7 +129,7 @@ def test_a_first_run_that_works_is_shown_and_no_other_is_advised(watch: Watch) -
     watch.now += timedelta(minutes=20)
     found = status("--json")
     (problem,) = [each for each in json.loads(found.output)["problems"] if each["dag"] == "dockerhub_pull"]
-    assert "Run run-1 has been at work since" in problem["what"]
+    assert "Run run-1 has been running since" in problem["what"]
     assert problem["run_again"] == "sluice airflow dags list-runs dockerhub_pull"
 
 

@@ -85,7 +85,7 @@ def test_a_run_that_found_nothing_to_do_is_a_sign_of_life(watch: Watch) -> None:
 def test_a_message_is_not_sent_twice_but_repeated_while_it_lasts_and_when_it_is_over(watch: Watch) -> None:
     watch.all_ran("dockerhub_pull")
     assert watch.look("one")["announced"] == 1
-    assert steps.announce("one", lambda: watch.now)["announced"] == 0, "a retry"
+    assert steps.send_alerts("one", lambda: watch.now)["announced"] == 0, "a retry"
     watch.now += timedelta(minutes=5)
     watch.all_ran("dockerhub_pull")
     assert watch.look("two")["announced"] == 0, "the next run"
@@ -115,9 +115,9 @@ def test_a_message_that_could_not_be_sent_is_sent_by_the_retry_and_no_other_is_s
     steps.observe("two", WEB_URL, lambda: watch.now)
     account_faults.inject("error", service="sns", operation="Publish")
     with pytest.raises(ClientError):
-        steps.announce("two", lambda: watch.now)
+        steps.send_alerts("two", lambda: watch.now)
     account_faults.clear()
-    steps.announce("two", lambda: watch.now)
+    steps.send_alerts("two", lambda: watch.now)
     assert watch.subjects() == [
         "[sluice-test] dockerhub_aggregate is stale",
         "[sluice-test] dockerhub_pull is stale",
@@ -140,7 +140,7 @@ def test_of_many_who_see_it_at_once_one_tells(watch: Watch) -> None:
     watch.all_ran("dockerhub_pull")
     steps.observe("run", WEB_URL, lambda: watch.now)
     with ThreadPoolExecutor(8) as pool:
-        results = list(pool.map(lambda _: steps.announce("run", lambda: watch.now), range(8)))
+        results = list(pool.map(lambda _: steps.send_alerts("run", lambda: watch.now), range(8)))
     assert sum(result["announced"] for result in results) == 1
     assert len(watch.mail()) == 1
 
@@ -215,7 +215,7 @@ def test_a_failure_after_the_look_is_not_told_to_be_over(watch: Watch) -> None:
     steps.observe("run", WEB_URL, lambda: watch.now)
     watch.now += timedelta(seconds=1)
     failed(watch, "dockerhub_pull", "fetch")
-    assert steps.announce("run", lambda: watch.now)["over"] == 0
+    assert steps.send_alerts("run", lambda: watch.now)["over"] == 0
 
 
 def test_a_failure_that_nobody_made_up_for_is_forgotten_after_a_week(watch: Watch) -> None:

@@ -49,7 +49,7 @@ def test_two_runs_send_different_records() -> None:
             "events_hourly is paused; `sluice airflow dags unpause events_hourly`",
         ),
         ("accommodations", Observed("accommodations.put", error="the priority list is missing"), "the priority list"),
-        ("datasets", Observed("datasets.put"), "task datasets.put of platform_canary failed; its log says why"),
+        ("datasets", Observed("datasets.put"), "task datasets.put of platform_canary failed; see its log"),
     ],
 )
 def test_the_sentence_says_what_is_missing_or_what_hinders(pipeline: str, observed: Observed, expected: str) -> None:

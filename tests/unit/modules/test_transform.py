@@ -20,7 +20,7 @@ from sluice.pipelines.modules.transform import (
     find_due,
     find_resets,
     judge,
-    publication,
+    rate_message,
     success_rate,
 )
 
@@ -55,7 +55,7 @@ def test_a_rate_is_the_float_next_to_the_exact_quotient_and_survives_json(receiv
     assert abs(Fraction(rate) - exact) <= min(
         abs(Fraction(each) - exact) for each in (math.nextafter(rate, -math.inf), math.nextafter(rate, math.inf))
     )
-    assert json.loads(publication("a", 1, rate))["success_rate"] == rate
+    assert json.loads(rate_message("a", 1, rate))["success_rate"] == rate
 
 
 def test_no_attempts_and_more_messages_than_attempts_have_no_rate() -> None:
@@ -68,7 +68,7 @@ def test_no_attempts_and_more_messages_than_attempts_have_no_rate() -> None:
 
 
 def test_a_publication_has_the_fields_of_the_contract_and_a_timestamp_of_64_bits() -> None:
-    body = publication("モジュール", TIMESTAMP_MAX, 87.5)
+    body = rate_message("モジュール", TIMESTAMP_MAX, 87.5)
     assert json.loads(body) == {"moduleid": "モジュール", "timestamp": TIMESTAMP_MAX, "success_rate": 87.5}
 
 

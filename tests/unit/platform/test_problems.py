@@ -141,7 +141,7 @@ def test_a_message_answers_what_a_person_on_call_asks() -> None:
         "Run again:     run it\n"
         "Seen:          2026-11-21 12:00:00 UTC\n"
         "\n"
-        "All pipelines: sluice status. This is said again every 6 hours while it lasts.\n"
+        "All pipelines: sluice status. This alert is repeated every 6 hours while the problem lasts.\n"
     )
 
 

@@ -1,8 +1,7 @@
-"""Commits to Iceberg tables: how one is made, and replacing a part of a table; `row_commits` has those of rows.
-
-A publication is one commit, which makes one snapshot: a reader sees all of it or nothing. An answer of Glue that gets
-lost must not be taken for a refusal, as PyIceberg would then delete the manifests of a commit that took place:
-UpdateTable is sent once, and whether it took place is found by the id of its snapshot.
+"""Commits to Iceberg tables: the commit itself, and replacing a part of a table; `row_commits` has those of rows.  A
+publication is one commit, which makes one snapshot: a reader sees all of it or nothing. A lost response of Glue must
+not be treated as a refusal, as PyIceberg would then delete the manifests of a successful commit: UpdateTable is sent
+once, and its success is determined by the id of its snapshot.
 """
 
 from __future__ import annotations
@@ -35,19 +34,19 @@ COMMIT_FIRST_PAUSE_SECONDS = 0.1
 
 
 class Conflict(SluiceError):
-    """Another writer replaced the same part of a table since it was looked at."""
+    """Another writer replaced the same part of a table since it was read."""
 
 
 class TableBusy(SluiceError):
-    """A commit was refused again and again, or Glue did not answer."""
+    """A commit was refused in every attempt, or Glue did not answer."""
 
 
 @dataclass(frozen=True)
 class Contents:
-    """What a table holds now.
+    """Current state of a table.
 
     Attributes:
-        snapshot: what readers see; None before the first publication.
+        snapshot: current snapshot; None before the first publication.
         files: value of the partition -> addresses of its files, sorted.
     """
 
@@ -60,8 +59,8 @@ class Commit:
     """The outcome of a commit.
 
     Attributes:
-        snapshot: the one that holds the content; None for a table that is empty still.
-        is_new: whether this commit made it; otherwise the table held the content already.
+        snapshot: the snapshot with the content; None for an empty table.
+        is_new: whether this commit made it; otherwise the table had the content already.
     """
 
     snapshot: Snapshot | None
@@ -69,12 +68,13 @@ class Commit:
 
     @property
     def snapshot_id(self) -> str | None:
-        """The id as text: it exceeds the integers that JavaScript, and so a page of Airflow, shows exactly."""
+        """The id as text: it exceeds the integers that JavaScript, and therefore Airflow's UI, shows exactly."""
         return str(self.snapshot.snapshot_id) if self.snapshot else None
 
 
 def contents(name: str, where: str | None = None) -> Contents:
-    """The current snapshot of a table, and the files by partition; with a condition, those that may hold such rows.
+    """The current snapshot of a table, and its files by partition; with a condition, only files that may hold such
+    rows.
 
     Raises:
         TableMissing: there is no such table.
@@ -90,7 +90,7 @@ def contents(name: str, where: str | None = None) -> Contents:
 
 
 def live_files(name: str, where: str) -> list[str]:
-    """Addresses of the files that hold the rows of a part of a table now, sorted: the `expected` of `replace`.
+    """Current addresses of the files of a part of a table, sorted: the `expected` of `replace`.
 
     Args:
         name: of the table.
@@ -105,13 +105,13 @@ def _live(table: Table, where: str) -> list[DataFile]:
 
 @dataclass(frozen=True)
 class Part:
-    """A part of a table, and what it shall hold.
+    """A part of a table, and its new content.
 
     Attributes:
-        where: condition that is true of all rows of the part and of no others, and of the staged ones.
+        where: condition that is true for exactly the rows of the part, and for the staged ones.
         staged: keys of parquet files in the lake bucket; none to empty the part.
-        content: what tells one content of the part from another, a part of a file name.
-        expected: the files of the part when the content was made, as `live_files` gave them.
+        content: identifier of the content, used in file names.
+        expected: the files of the part (`live_files`) on which the new content is based.
     """
 
     where: str
@@ -133,7 +133,7 @@ def replace(
 
     Raises:
         Conflict: another writer replaced the part meanwhile.
-        TableBusy: the commit was refused again and again.
+        TableBusy: the commit was refused in every attempt.
         TableMissing: there is no such table.
     """
     part = Part(where, staged, content, expected)
@@ -147,19 +147,19 @@ def replace(
 def replace_parts(name: str, parts: Sequence[Part], *, summary: Mapping[str, object]) -> tuple[Commit, list[Part]]:
     """Replace parts of a table by staged files, all in one snapshot.
 
-    A part that holds its content already is left as it is, and so is one that another writer replaced meanwhile.
+    A part that has its content already is not changed, and neither is one that another writer replaced meanwhile.
 
     Args:
         name: of the table.
-        parts: they do not overlap.
-        summary: what the snapshot notes about itself; names get `sluice.` before them.
+        parts: disjoint parts.
+        summary: properties of the snapshot summary; names are prefixed with `sluice.`.
 
     Returns:
-        The new snapshot, or the current one where there was nothing to replace; and the parts that another writer
-        replaced since they were looked at.
+        The new snapshot, or the current one if there was nothing to replace; and the parts that another writer replaced
+        since they were read.
 
     Raises:
-        TableBusy: the commit was refused again and again.
+        TableBusy: the commit was refused in every attempt.
         TableMissing: there is no such table.
     """
     from pyiceberg.expressions.parser import parse
@@ -186,7 +186,7 @@ def replace_parts(name: str, parts: Sequence[Part], *, summary: Mapping[str, obj
             for part, _ in changed
             for n, staged in enumerate(part.staged)
         }
-        # Again by an attempt after this one, which is rare, and does no harm.
+        # Repeated by a further attempt, which is rare and harmless.
         s3.copy_objects(settings.lake_bucket, [(staged, key) for key, staged in copies.items()])
         update = transaction.update_snapshot(noted(summary)).overwrite()
         for part, live in changed:
@@ -200,7 +200,7 @@ def replace_parts(name: str, parts: Sequence[Part], *, summary: Mapping[str, obj
 
 
 def _holds(part: Part, live: Sequence[DataFile]) -> bool:
-    """Whether the files of a part are those of its content."""
+    """Whether the files of a part are those of its new content."""
     names = [file.file_path.rpartition("/")[2] for file in live]
     return len(names) == len(part.staged) and all(each.startswith(f"{part.content}-") for each in names)
 
@@ -213,7 +213,7 @@ def noted(summary: Mapping[str, object]) -> dict[str, str]:
 def add_files(
     settings: Settings, table: Table, transaction: Transaction, update: _SnapshotProducer[Any], keys: Sequence[str]
 ) -> None:
-    """Add files to a snapshot, and the columns that they bring to the schema."""
+    """Add files to a snapshot, and their new columns to the schema."""
     import pyarrow.parquet as pq
     from pyiceberg.io.pyarrow import parquet_files_to_data_files
 
@@ -235,12 +235,12 @@ def commit_change(
     name: str,
     change: Callable[[Table, Transaction], _SnapshotProducer[Any] | None],
 ) -> Commit:
-    """Make a change to the newest state of a table, again where another writer was quicker or the answer is lost.
+    """Apply a change to the newest state of a table; repeated if another writer was faster or the response is lost.
 
     Args:
         settings: the settings.
         name: of the table.
-        change: adds a snapshot to the transaction; None where there is nothing to change.
+        change: adds a snapshot to the transaction; returns None for no change.
     """
     from pyiceberg.exceptions import CommitFailedException, ValidationException
 
@@ -262,7 +262,7 @@ def commit_change(
             failures.append(refused)
             return None
         except (BotoCoreError, ClientError) as unknown:
-            # It may have taken place all the same.
+            # The commit may have succeeded nevertheless.
             table = load(settings, name)
             if table.snapshot_by_id(update.snapshot_id) is None:
                 if isinstance(unknown, ClientError) and not _is_passing(unknown):
@@ -284,6 +284,6 @@ def commit_change(
 
 
 def _is_passing(error: ClientError) -> bool:
-    """Whether a service refused for now: throttling, a conflict, an error of its own."""
+    """Whether an error is transient: throttling, a conflict, or an internal error of the service."""
     status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
     return status >= 500 or "Throttling" in error_code(error) or error_code(error) == "ConcurrentModificationException"

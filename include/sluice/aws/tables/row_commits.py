@@ -1,4 +1,4 @@
-"""Append rows to an Iceberg table, or delete some, by one commit each."""
+"""Append or delete rows of an Iceberg table, in one commit each."""
 
 from __future__ import annotations
 
@@ -27,21 +27,21 @@ def append(
     is_new: Callable[[pa.Table], list[bool]],
     summary: Mapping[str, object],
 ) -> Commit:
-    """Append rows in one snapshot, but those that the table has already.
+    """Append rows in one snapshot, except existing ones.
 
     Args:
         name: of the table.
         rows: all in one partition.
-        where: condition on the rows of the table among which the same ones may be, which are few.
-        columns: names of those that are read of them.
-        is_new: given these rows as they are now, says of each row to append whether it is not there yet.
+        where: condition on the few rows of the table that may equal the new ones.
+        columns: names of the columns to read of these rows.
+        is_new: these rows -> for each row to append, whether it does not exist yet.
         summary: as for `replace`.
 
     Returns:
-        The new snapshot, or the current one where the table had all rows already.
+        The new snapshot, or the current one if the table had all rows already.
 
     Raises:
-        TableBusy: the commit was refused again and again.
+        TableBusy: the commit was refused in every attempt.
         TableMissing: there is no such table.
     """
     settings = load_settings()
@@ -74,16 +74,16 @@ def delete_rows(
 
     Args:
         name: of the table.
-        where: condition on the rows among which those to delete may be, which lie in few files.
-        columns: names of those that decide; only files with rows to delete are read in full.
-        is_deleted: given these columns of a file, says of each row whether it is deleted.
+        where: condition on the rows, in few files, that include those to delete.
+        columns: names of the columns that decide; only files with rows to delete are read in full.
+        is_deleted: these columns of a file -> for each row, whether to delete it.
         summary: as for `replace`.
 
     Returns:
-        The new snapshot, or the current one where the table has no such row.
+        The new snapshot, or the current one if the table has no such row.
 
     Raises:
-        TableBusy: the commit was refused again and again.
+        TableBusy: the commit was refused in every attempt.
         TableMissing: there is no such table.
     """
     from pyiceberg.expressions import AlwaysTrue
@@ -110,7 +110,7 @@ def delete_rows(
         if not replaced:
             return None
         update = transaction.update_snapshot(noted(summary)).overwrite()
-        # Selects the manifests in which the files are looked for.
+        # Selects the manifests to search for the files.
         update.delete_by_predicate(parse(where))
         for file in replaced:
             update.delete_data_file(file)
@@ -121,7 +121,7 @@ def delete_rows(
 
 
 def without_keys(rows: pa.Table, key: Sequence[str]) -> Callable[[pa.Table], list[bool]]:
-    """The `is_new` of `append` for rows that are identified by the columns of a key."""
+    """The `is_new` of `append` for rows identified by key columns."""
     keys = [tuple(row.values()) for row in rows.select(list(key)).to_pylist()]
 
     def is_new(known: pa.Table) -> list[bool]:

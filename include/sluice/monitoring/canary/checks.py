@@ -1,4 +1,4 @@
-"""Comparing what a pipeline published with what the canary sent."""
+"""Compares published records with the records that the canary sent."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from sluice.settings import Settings
 
 
 def find_difference(settings: Settings, pipeline: str, sent: Mapping[str, str], messages: Sequence[str] = ()) -> str:
-    """What is not as it was sent, in a sentence; "" where all is.
+    """The difference between sent and published records in a sentence; "" for none.
 
     Args:
         settings: the settings.
-        pipeline: of which pipeline; what `dockerhub` published was compared by its sensor.
+        pipeline: the pipeline; for `dockerhub` its sensor has compared them.
         sent: its part of `records.records`.
         messages: bodies of the success rates that were received.
     """
@@ -43,12 +43,12 @@ def _compare_events(event_uuid: str) -> str:
 
 
 def _compare_rates(timestamp: int, messages: Sequence[str]) -> str:
-    """More than 1 % where messages of an earlier canary came late."""
+    """More than 1 % if messages of an earlier canary arrived late."""
     rates = [json.loads(each) for each in messages]
     for rate in rates:
         if (rate["moduleid"], rate["timestamp"]) == (NAME, timestamp) and 1 <= rate["success_rate"] <= 100:
             return ""
-    return f"success rates {rates} came instead of one of {NAME} at {timestamp}; run `sluice verify` again"
+    return f"success rates {rates} were received instead of one of {NAME} at {timestamp}; run `sluice verify` again"
 
 
 def _compare_catalogue(token: str) -> str:

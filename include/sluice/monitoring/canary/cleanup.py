@@ -1,7 +1,6 @@
-"""Removing what canaries wrote: safe to repeat, and nothing that is not named for the canary is touched.
-
-Two places are left to others: the catalogue of accommodations, which has one writer (`accommodations_consolidate` with
-`withdraw`), and what expires by itself, such as staging and the ledger of files.
+"""Removes the records of canaries; idempotent, and limited to the reserved names.  Not removed here: the catalogue of
+accommodations, which has one writer (`accommodations_consolidate` with `withdraw`), and objects and items that expire,
+such as staging and the ledger of files.
 """
 
 from __future__ import annotations
@@ -41,16 +40,16 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 CLOCKS_APART = timedelta(minutes=5)
-"""So far the clocks of two machines may be apart."""
+"""Maximum difference of the clocks of two machines."""
 
 
 def clean_up(settings: Settings, summary: Mapping[str, str], since: datetime, now: datetime) -> dict[str, int]:
-    """Remove all records of canaries; how many of each pipeline.
+    """Remove all records of canaries; returns their number by pipeline.
 
     Args:
         settings: the settings.
-        summary: `dag` and `run` that do it, for the snapshots.
-        since: when the first canary began whose records may be there (UTC).
+        summary: `dag` and `run`, for the summaries of snapshots.
+        since: start of the first canary whose records may exist (UTC).
         now: the time (UTC).
 
     Raises:
@@ -68,7 +67,7 @@ def clean_up(settings: Settings, summary: Mapping[str, str], since: datetime, no
 
 
 def _clean_dockerhub(settings: Settings) -> int:
-    """Raw objects first, so that a rebuild that begins meanwhile does not bring the items back."""
+    """Raw objects first, so that a concurrent rebuild does not create the items again."""
     bucket, table = settings.lake_bucket, settings.dockerhub_table
     raw = list(s3.list_keys(bucket, f"{RAW_PREFIX}namespace={NAME}/"))
     items = dynamodb.query_items(table, "PK = :pk", {":pk": REPOSITORY_KEY})
@@ -76,7 +75,7 @@ def _clean_dockerhub(settings: Settings) -> int:
 
 
 def _clean_events(settings: Settings, summary: Mapping[str, str]) -> int:
-    """Raw files first, so that a run of the hour that begins meanwhile does not bring the rows back."""
+    """Raw files first, so that a concurrent run of the hour does not publish the rows again."""
     bucket = settings.lake_bucket
     raw = [file.key for file in events_storage.list_raw(bucket, EVENT_HOUR)]
     own = [
@@ -87,13 +86,13 @@ def _clean_events(settings: Settings, summary: Mapping[str, str]) -> int:
     rows = _delete_rows(events_storage.EVENTS.name, where, "event_type", summary)
     if len(own) == len(raw):
         _delete_partition(settings)
-    # Its number of raw files is no longer right.
+    # Its number of raw files has changed.
     forget_hour(settings.events_hours_table, settings.events_stream, EVENT_HOUR)
     return removed + rows
 
 
 def _is_own_raw(bucket: str, key: str) -> bool:
-    """Whether a raw file has the canary's events only; a wrong clock may have put others beside them."""
+    """Whether a raw file has only events of the canary; a wrong clock may have added others."""
     import pyarrow.parquet as pq
 
     types = pq.read_table(io.BytesIO(s3.read_object(bucket, key).body), columns=["event_type"])["event_type"]
@@ -126,7 +125,7 @@ def _clean_modules(settings: Settings, summary: Mapping[str, str], since: dateti
 
 
 def _clean_accommodations(settings: Settings, since: datetime, now: datetime) -> int:
-    """The partner's file, and its line in the output files: one of nothing else is deleted, others lose that line."""
+    """Delete the partner's file, and its line in the output files; a file without other lines is deleted."""
     removed = _delete(settings.landing_bucket, [PARTNER_FILE])
     bucket = settings.lake_bucket
     return removed + sum(
@@ -135,7 +134,7 @@ def _clean_accommodations(settings: Settings, since: datetime, now: datetime) ->
 
 
 def _outputs(bucket: str, since: datetime, now: datetime) -> Iterator[str]:
-    """Output files that were written since a time."""
+    """Output files written since a time."""
     pages = client("s3").get_paginator("list_objects_v2")
     for days in range((now.date() - since.date()).days + 1):
         prefix = f"{CURATED_PREFIX}{lake.day_partition(since + timedelta(days=days))}/"
@@ -144,7 +143,7 @@ def _outputs(bucket: str, since: datetime, now: datetime) -> Iterator[str]:
 
 
 def _remove_line(bucket: str, key: str) -> bool:
-    """Whether the file held the canary's line; written only if it is still the one that was read."""
+    """Remove the canary's line from a file, on condition that it is unchanged; returns whether it had the line."""
     found = client("s3").get_object(Bucket=bucket, Key=key)
     lines = found["Body"].read().splitlines(keepends=True)
     kept = [line for line in lines if not (NAME.encode() in line and json.loads(line)["accommodation_id"] == NAME)]
@@ -171,7 +170,7 @@ def _delete_rows(table: str, where: str, column: str, summary: Mapping[str, str]
 
 
 def _delete(bucket: str, keys: list[str]) -> int:
-    """Delete objects, if there are any; how many there were."""
+    """Delete objects, if any; returns their number."""
     found = [key for key in keys if s3.object_exists(bucket, key)]
     s3.delete_objects(bucket, found)
     return len(found)

@@ -1,4 +1,4 @@
-"""What the canary sends through each pipeline, under names that are reserved for it. Pure."""
+"""Records of the canary for each pipeline, with reserved names. Pure."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ NAME = CANARY
 """User, repository, module, accommodation, partner and dataset of the canary; also the type of its event."""
 
 EVENT_HOUR = datetime(2001, 2, 3, 4, tzinfo=UTC)
-"""Hour of the canary's events: long over, so that it is published at once, and no default of a clock."""
+"""Hour of the canary's events: long over, so that it is published at once, and not a default time of a clock."""
 
 ATTEMPTS = 100
-"""Of the diagnostic: rates stay below 100 % also where messages of earlier canaries are processed late."""
+"""Attempts of the diagnostic: rates stay below 100 % even if messages of earlier canaries are processed late."""
 
 REPOSITORY_KEY = partition_key(Stats(NAME, NAME, NAME, 0, 0, "", EVENT_HOUR))
-"""PK of its items in the table of the aggregates."""
+"""Partition key of its items in the table of aggregates."""
 
 PARTNER_FILE = f"{PARTNER_FILES_PREFIX}{EVENT_HOUR:year=%Y/month=%m/day=%d}/{NAME}.jsonl"
 DATASET_FILE = f"{SOURCE_PREFIX}{NAME}.csv"
@@ -48,20 +48,20 @@ AWAITED = {
     "accommodations.published": f"s3://.../{PARTNER_FILE} is not published",
     "datasets.output": f"no {DATASET_OUTPUT}",
 }
-"""Sensors of the Dag, and what it means when one times out."""
+"""Sensors of the Dag, and the message if one times out."""
 
 
 @dataclass(frozen=True)
 class Observed:
-    """What the Dag saw of one pipeline.
+    """State of one pipeline observed by the Dag.
 
     Attributes:
-        failed_task: the first of its tasks that did not succeed; "" where all did.
+        failed_task: the first of its tasks that did not succeed; "" for none.
         paused: Dags of the pipeline that are paused now.
-        error: why nothing was sent, where that was refused.
+        error: reason if no record was sent.
         sent_at: when its record was sent.
-        arrived_at: when it was seen published.
-        messages: bodies of the messages that were received.
+        arrived_at: when it was published.
+        messages: bodies of the received messages.
     """
 
     failed_task: str = ""
@@ -73,22 +73,22 @@ class Observed:
 
     @property
     def may_come_late(self) -> bool:
-        """Whether the pipeline may publish the record after this: it was sent, perhaps, and not seen published."""
+        """Whether the pipeline may still publish the record: it may have been sent, and was not published yet."""
         return bool(self.failed_task) and not self.error
 
     @property
     def latency_seconds(self) -> float | None:
-        """From sending to seeing; None where one of both did not happen."""
+        """From sending to publication; None without both times."""
         if self.failed_task or not (self.sent_at and self.arrived_at):
             return None
         return (self.arrived_at - self.sent_at).total_seconds()
 
 
 def records(now: datetime) -> dict[str, dict[str, str]]:
-    """What one run sends, by pipeline: bodies, keys, and what identifies them.
+    """Records of one run by pipeline: bodies, keys, and identifiers.
 
     Args:
-        now: the time (UTC), which tells the records of one run from those of another.
+        now: the time (UTC), which distinguishes the records of runs.
     """
     created_at = EVENT_HOUR + timedelta(seconds=int(now.timestamp()) % 3600)
     milliseconds, token = int(now.timestamp() * 1000), f"{NAME} {now:%Y-%m-%dT%H:%M:%S.%fZ}"
@@ -128,7 +128,7 @@ def records(now: datetime) -> dict[str, dict[str, str]]:
 
 
 def sentence(pipeline: str, observed: Observed, timeout_seconds: int) -> str:
-    """Why a pipeline failed and what to do, after its name; "" where all of its tasks succeeded."""
+    """Why a pipeline failed and what to do, after its name; "" if all of its tasks succeeded."""
     if not observed.failed_task:
         return ""
     if observed.error:
@@ -137,12 +137,12 @@ def sentence(pipeline: str, observed: Observed, timeout_seconds: int) -> str:
         return paused_sentence(observed.paused)
     missing = AWAITED.get(observed.failed_task)
     if missing is None:
-        return f"task {observed.failed_task} of platform_canary failed; its log says why"
+        return f"task {observed.failed_task} of platform_canary failed; see its log"
     return f"{missing} after {timeout_seconds} s; `sluice status` shows {' and '.join(DAGS[pipeline])}"
 
 
 def paused_sentence(dag_ids: tuple[str, ...]) -> str:
-    """That Dags are paused, and the command that ends it."""
+    """Message that Dags are paused, with the command to unpause them."""
     return f"{' and '.join(dag_ids)} {'is' if len(dag_ids) == 1 else 'are'} paused; " + ", ".join(
         f"`sluice airflow dags unpause {dag_id}`" for dag_id in dag_ids
     )

@@ -1,4 +1,4 @@
-"""What is noted of canaries in the table of runs: what the last one found, and whether records of some are left."""
+"""State of canaries in the table of runs: the results of the last one, and whether records may exist."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class OpenCanary:
 
 
 def open_canary(table: str, at: datetime) -> datetime:
-    """Note that a canary begins to write (UTC); since when there may be records of canaries that were not removed."""
+    """Record that a canary begins to write; returns the time (UTC) since when records of canaries may exist."""
     update = "SET since = if_not_exists(since, :at), seen_at = :at"
     condition = "attribute_not_exists(seen_at) OR seen_at <= :at"
     key, values = runs.item_key(*OPEN_CANARY), {":at": runs.time_text(at)}
@@ -37,7 +37,7 @@ def open_canary(table: str, at: datetime) -> datetime:
 
 
 def find_open_canary(table: str) -> OpenCanary | None:
-    """What `open_canary` noted; None once `close_canary` removed it."""
+    """The state recorded by `open_canary`; None after `close_canary`."""
     item = dynamodb.get_item(table, runs.item_key(*OPEN_CANARY))
     if item is None:
         return None
@@ -45,13 +45,13 @@ def find_open_canary(table: str) -> OpenCanary | None:
 
 
 def close_canary(table: str, seen_at: datetime) -> None:
-    """Note that no record of a canary is left, unless another one began after `seen_at` (UTC)."""
+    """Record that no record of a canary exists, unless another one began after `seen_at` (UTC)."""
     values = {":at": runs.time_text(seen_at)}
     dynamodb.write(dynamodb.Delete(table, runs.item_key(*OPEN_CANARY), condition="seen_at <= :at", values=values))
 
 
 def record_canary(table: str, pipeline: str, result: CanaryResult) -> None:
-    """Note what a canary found of a pipeline."""
+    """Record the result of a canary for a pipeline."""
     values: dict[str, Any] = {
         ":at": runs.time_text(result.at),
         ":run": result.run_id,

@@ -1,4 +1,4 @@
-"""What the Dag `platform_canary` calls."""
+"""Functions of the Dag `platform_canary`."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ from sluice.settings import load_settings
 log = logging.getLogger(__name__)
 
 LATE = timedelta(days=7)
-"""So long after a canary `clean_up_late` looks for what was published late."""
+"""Time after a canary during which `clean_up_late` removes late records."""
 
 
 class CanaryFailed(TerminalError):
-    """A pipeline did not publish the canary's record, or not as it was sent; the message names each."""
+    """A pipeline did not publish the canary's record, or another value; the message names each."""
 
 
 def prepare(run_id: str, clock: Callable[[], datetime] = utc_now) -> dict[str, dict[str, str]]:
-    """Remove what earlier canaries left, and decide what this one sends.
+    """Remove records of earlier canaries, and prepare those of this one.
 
     Returns:
-        What is sent, by pipeline (`records.records`), with the addresses of queue and topics for `modules`.
+        The records to send, by pipeline (`records.records`), with the addresses of queue and topics for `modules`.
 
     Raises:
         ResourceMissing: nothing is deployed.
     """
     settings, now = load_settings(), clock()
-    # Before anything is written: where this run is killed, the next one knows since when to look.
+    # Before the first write: after a crash of this run, the next one reads since when records may exist.
     since = state.open_canary(settings.runs_table, now)
     cleanup.clean_up(settings, {"dag": "platform_canary", "run": run_id}, since, now)
     sent = records.records(now)
@@ -61,7 +61,7 @@ def put_event(sent: Mapping[str, str]) -> None:
 
 
 def require_ready(pipeline: str) -> None:
-    """Nothing is sent to a pipeline that cannot publish it.
+    """Check that the pipeline can publish the record before it is sent.
 
     Raises:
         PriorityListError: there is no priority list, without which no partner's file is published.
@@ -71,7 +71,7 @@ def require_ready(pipeline: str) -> None:
 
 
 def put_partner_file(sent: Mapping[str, str]) -> str:
-    """Drop the partner's file; the key of its item in the ledger once it is published."""
+    """Upload the partner's file; returns the key of its future item in the ledger."""
     settings = load_settings()
     s3.write_object(settings.landing_bucket, PARTNER_FILE, sent["body"].encode(), "application/x-ndjson")
     file = accommodations_storage.find_file(settings.landing_bucket, PARTNER_FILE)
@@ -86,13 +86,13 @@ def verify(
     observed: Mapping[str, Observed],
     clock: Callable[[], datetime] = utc_now,
 ) -> dict[str, float]:
-    """Compare what each pipeline published with what was sent, note the results, and send the latencies.
+    """Compare published with sent records, record the results, and send the latencies as metrics.
 
     Args:
         run_id: the run.
-        sent: what `prepare` returned; None where it failed.
-        observed: what the Dag saw of each pipeline.
-        clock: tells the time (UTC).
+        sent: result of `prepare`; None if it failed.
+        observed: observed state of each pipeline.
+        clock: returns the time (UTC).
 
     Returns:
         Pipeline -> latency in seconds.
@@ -101,7 +101,7 @@ def verify(
         CanaryFailed: naming each pipeline that failed, with what to do.
     """
     if sent is None:
-        raise CanaryFailed("nothing was sent: task prepare failed, and its log says why")
+        raise CanaryFailed("no record was sent: task prepare failed, see its log")
     settings, now = load_settings(), clock()
     latencies: dict[str, float] = {}
     failures: list[str] = []
@@ -125,20 +125,14 @@ def verify(
 
 
 def delete_partner_file() -> None:
-    """Delete the partner's file: a run of accommodations_consolidate that begins after this cannot publish it."""
+    """Delete the partner's file, so that later runs of accommodations_consolidate cannot publish it."""
     s3.delete_objects(load_settings().landing_bucket, [PARTNER_FILE])
 
 
 def clean_up(run_id: str, observed: Mapping[str, Observed], clock: Callable[[], datetime] = utc_now) -> dict[str, int]:
-    """Remove all records of canaries, also those of earlier ones that were killed.
-
-    Where a pipeline may publish its record after this, the time of the first canary stays noted, so that the next
-    canary and `clean_up_late` look from there.
-
-    Args:
-        run_id: the run.
-        observed: what the Dag saw of each pipeline.
-        clock: tells the time (UTC).
+    """Remove all records of canaries, also those of earlier ones that were killed.  If a pipeline may still publish its
+    record, the time of the first canary stays recorded for the next canary and `clean_up_late`.  Args: run_id: the run.
+    observed: observed state of each pipeline. clock: returns the time (UTC).
 
     Returns:
         Pipeline -> number of records.
@@ -158,21 +152,21 @@ def clean_up(run_id: str, observed: Mapping[str, Observed], clock: Callable[[], 
 
 
 def clean_up_late(run_id: str, clock: Callable[[], datetime] = utc_now) -> dict[str, int]:
-    """Remove what pipelines published after the cleanup of their canary, for `LATE` after it began.
+    """Remove records that pipelines published after the cleanup of their canary, until `LATE` after its start.
 
     Args:
         run_id: the run of platform_maintain.
-        clock: tells the time (UTC).
+        clock: returns the time (UTC).
 
     Returns:
-        Pipeline -> number of records; {} where nothing can be left, or a canary may be running.
+        Pipeline -> number of records; {} if none can exist, or a canary may be running.
 
     Raises:
         TableBusy: see `sluice.aws.tables.commits`.
     """
     settings, now = load_settings(), clock()
     found = state.find_open_canary(settings.runs_table)
-    # Events are waited for twice.
+    # The Dag waits for events twice.
     if not found or now - found.seen_at < timedelta(hours=1, seconds=2 * settings.canary_timeout_seconds):
         return {}
     removed = cleanup.clean_up(settings, {"dag": "platform_maintain", "run": run_id}, found.since, now)
@@ -182,5 +176,5 @@ def clean_up_late(run_id: str, clock: Callable[[], datetime] = utc_now) -> dict[
 
 
 def withdrawal() -> dict[str, list[str]]:
-    """`conf` of the run of accommodations_consolidate that takes the canary out of the catalogue."""
+    """`conf` of the run of accommodations_consolidate that removes the canary from the catalogue."""
     return {"withdraw": [NAME]}

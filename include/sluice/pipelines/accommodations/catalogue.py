@@ -81,7 +81,7 @@ class Tables:
         """Whether all of `current` must be computed anew: the lists changed, a table was rolled back, or a batch was
         abandoned between its two commits.
         """
-        return self.candidates.snapshot is not None and found.settled_state != self.state
+        return self.candidates.snapshot is not None and found.committed_state != self.state
 
 
 def read_tables(lists: str) -> Tables:

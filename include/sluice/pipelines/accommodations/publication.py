@@ -14,7 +14,7 @@ from sluice.pipelines.accommodations import PIPELINE, storage
 from sluice.pipelines.accommodations.batch import BATCH, Batch, CatalogueChange
 from sluice.pipelines.accommodations.catalogue import CANDIDATES, CURRENT, read_tables
 from sluice.pipelines.accommodations.records import output_key
-from sluice.pipelines.accommodations.storage import Announcement
+from sluice.pipelines.accommodations.storage import AnnouncedBatch
 from sluice.settings import Settings
 
 TASK = "publish"
@@ -38,7 +38,7 @@ class TablesChanged(TerminalError):
         )
 
 
-def finish(settings: Settings, announcement: Announcement) -> Summary:
+def finish(settings: Settings, announced: AnnouncedBatch) -> Summary:
     """Complete the publication of an announced batch; idempotent.  Order: curated files, candidates, current catalogue,
     ledger, and deletion of the messages last. If it is interrupted, the batch stays announced, and the next run repeats
     all of it.
@@ -52,35 +52,35 @@ def finish(settings: Settings, announcement: Announcement) -> Summary:
         TablesChanged: the tables were changed since the batch was merged, for example by a rollback.
     """
     table = settings.accommodations_ledger_table
-    run = Run.of(PIPELINE, announcement.run)
+    run = Run.of(PIPELINE, announced.run)
     try:
         batch = run.load(BATCH, Batch)
-        first = announcement.first_microsecond
+        first = announced.first_microsecond
         outputs = [(key, output_key(first + place)) for place, key in enumerate(batch.outputs)]
         _quarantine(run, batch)
         s3.copy_objects(run.bucket, outputs)
-        snapshots = _commit_tables(announcement, batch.catalogue)
+        snapshots = _commit_tables(announced, batch.catalogue)
     except lake.StagingExpired as expired:
-        raise lake.StagingExpired(run.bucket, expired.key, _way_out(settings, announcement), expired.why) from None
+        raise lake.StagingExpired(run.bucket, expired.key, _way_out(settings, announced), expired.why) from None
     except commits.Conflict as conflict:
-        if storage.read_catalogue(table).announced != announcement:
+        if storage.read_catalogue(table).announced != announced:
             # Another worker completed the batch, and the next one may be published already.
             return tally_of(batch)
-        raise TablesChanged(conflict, announcement.run) from None
-    storage.record_published(table, batch.sources, announcement.number, announcement.at)
+        raise TablesChanged(conflict, announced.run) from None
+    storage.record_published(table, batch.sources, announced.number, announced.at)
     batch.receipts.delete()
-    storage.settle(table, announcement, read_tables(batch.catalogue.lists).state)
+    storage.commit_batch(table, announced, read_tables(batch.catalogue.lists).state)
     tally = tally_of(batch) | {"snapshots": snapshots}
     record_published(run, TASK, documents.digest(batch.collected), tally)
     return tally
 
 
-def _commit_tables(announcement: Announcement, change: CatalogueChange) -> dict[str, str | None]:
+def _commit_tables(announced: AnnouncedBatch, change: CatalogueChange) -> dict[str, str | None]:
     """Commit the changes of the batch to the candidates, then to the catalogue; returns the ids of the snapshots."""
     summary = {
         "dag": "accommodations_consolidate",
-        "run": announcement.run,
-        "batch": announcement.number,
+        "run": announced.run,
+        "batch": announced.number,
         "buckets": change.buckets,
         "candidate-bytes": change.candidate_bytes,
         "lists": change.lists,
@@ -104,9 +104,9 @@ def _quarantine(run: Run, batch: Batch) -> None:
         s3.copy_objects(run.bucket, [(batch.rejected, run.quarantine_key("records"))])
 
 
-def _way_out(settings: Settings, announcement: Announcement) -> str:
+def _way_out(settings: Settings, announced: AnnouncedBatch) -> str:
     return (
-        f"to give up batch {announcement.number}, which that run announced at {announcement.at:%Y-%m-%dT%H:%MZ} and"
+        f"to give up batch {announced.number}, which that run announced at {announced.at:%Y-%m-%dT%H:%MZ} and"
         " did not finish, remove attribute `announced` of item #catalogue of table"
         f" {settings.accommodations_ledger_table} and upload the files of that day again"
     )

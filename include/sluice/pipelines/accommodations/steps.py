@@ -138,11 +138,11 @@ def publish(run_id: str, clock: Callable[[], datetime] = utc_now) -> Summary:
 def _publish(run: Run, batch: Batch) -> Summary:
     settings = load_settings()
     if batch.sources or batch.catalogue.is_outdated or batch.catalogue.candidates:
-        announcement = storage.announce(
+        announced = storage.announce_batch(
             settings.accommodations_ledger_table, run.slug, batch.base, len(batch.outputs), run.clock()
         )
-        if announcement:
-            return publication.finish(settings, announcement)
+        if announced:
+            return publication.finish(settings, announced)
     else:
         publication.finish_events(run, batch)
     return publication.tally_of(batch)

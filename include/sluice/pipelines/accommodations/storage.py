@@ -153,7 +153,7 @@ def ledger_key(source: str) -> str:
 
 
 @dataclass(frozen=True)
-class Announcement:
+class AnnouncedBatch:
     """An announced batch: any run that reads it completes its publication, under the same names.
 
     Attributes:
@@ -176,15 +176,15 @@ class Catalogue:
     Attributes:
         number: of the last published batch; 0 before the first.
         announced: the announced batch, if any.
-        settled_run: the run of the last published batch.
-        settled_state: state of the two tables and of the lists after it (`catalogue.Tables.state`).
+        committed_run: the run of the last published batch.
+        committed_state: state of the two tables and of the lists after it (`catalogue.Tables.state`).
         last_microsecond: the greatest reserved name of an output file.
     """
 
     number: int = 0
-    announced: Announcement | None = None
-    settled_run: str | None = None
-    settled_state: str | None = None
+    announced: AnnouncedBatch | None = None
+    committed_run: str | None = None
+    committed_state: str | None = None
     last_microsecond: int = 0
 
 
@@ -198,7 +198,7 @@ def _catalogue(item: dynamodb.Item) -> Catalogue:
     announced = None
     if "announced" in item:
         found = item["announced"]
-        announced = Announcement(
+        announced = AnnouncedBatch(
             found["run"],
             found["number"],
             found["first_microsecond"],
@@ -213,7 +213,7 @@ def _catalogue(item: dynamodb.Item) -> Catalogue:
     )
 
 
-def announce(table: str, run: str, base: int, outputs: int, now: datetime) -> Announcement | None:
+def announce_batch(table: str, run: str, base: int, outputs: int, now: datetime) -> AnnouncedBatch | None:
     """Announce a batch: reserve its number and the names of its output files, before its first write.
 
     Args:
@@ -233,7 +233,7 @@ def announce(table: str, run: str, base: int, outputs: int, now: datetime) -> An
     if found.announced and found.announced.run == run:
         return found.announced
     # Not a new batch of that run, which would be based on its own previous one.
-    if found.settled_run == run and base < found.number:
+    if found.committed_run == run and base < found.number:
         return None
     if found.number != base or found.announced:
         raise _taken(run, found)
@@ -272,14 +272,14 @@ def _taken(run: str, found: Catalogue) -> BatchTaken:
     )
 
 
-def settle(table: str, announcement: Announcement, state: str) -> None:
+def commit_batch(table: str, announced: AnnouncedBatch, state: str) -> None:
     """Mark the announced batch as published, after its last write and the deletion of its messages.
 
     No change if another worker has done so already.
 
     Args:
         table: the ledger table.
-        announcement: of the batch.
+        announced: the announced batch.
         state: of the two tables and the lists after it (`catalogue.Tables.state`).
     """
     dynamodb.write(
@@ -288,7 +288,7 @@ def settle(table: str, announcement: Announcement, state: str) -> None:
             CATALOGUE,
             "SET #number = :number, settled_run = :run, settled_state = :state REMOVE announced",
             condition="announced.run = :run AND announced.#number = :number",
-            values={":number": announcement.number, ":run": announcement.run, ":state": state},
+            values={":number": announced.number, ":run": announced.run, ":state": state},
             names={"#number": "number"},
         )
     )

@@ -20,7 +20,7 @@ from sluice.errors import TerminalError
 from sluice.pipelines.modules import PIPELINE, expectations, storage
 from sluice.pipelines.modules.batch import Collected, Outcome, StagedDiagnostic, StagedVerdict
 from sluice.pipelines.modules.records import MessageKey, ReceivedDiagnostic, parse_diagnostic, parse_message
-from sluice.pipelines.modules.transform import RULE_VERSION, Verdict, find_due, judge, publication
+from sluice.pipelines.modules.transform import RULE_VERSION, Verdict, find_due, judge, rate_message
 from sluice.settings import Settings, load_settings
 
 log = logging.getLogger(__name__)
@@ -316,7 +316,7 @@ def _publish_batch(table: str, arn: str, batch: Sequence[Verdict], run: str, at:
     for verdict in batch:
         rate = verdict.judgement.success_rate
         assert rate is not None
-        bodies.append(publication(verdict.due.diagnostic.module_id, verdict.due.diagnostic.timestamp, rate))
+        bodies.append(rate_message(verdict.due.diagnostic.module_id, verdict.due.diagnostic.timestamp, rate))
     sns.publish_batch(arn, bodies)
     outdated = _note(table, batch, run, at)
     for key in outdated:

@@ -142,6 +142,6 @@ def success_rate(received: int, attempts: int) -> float:
     return 100 * received / attempts
 
 
-def publication(module_id: str, timestamp: int, rate: float) -> str:
+def rate_message(module_id: str, timestamp: int, rate: float) -> str:
     """The message on the topic `success_rate`."""
     return json.dumps({"moduleid": module_id, "timestamp": timestamp, "success_rate": rate})
