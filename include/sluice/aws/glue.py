@@ -151,8 +151,10 @@ def _columns(found: TableTypeDef) -> dict[str, str]:
 
 
 def add_columns(database: str, table: str, columns: dict[str, str], settings: Settings | None = None) -> list[str]:
-    """Append missing columns to a table; older files read as null there.  Glue accepts an update only for the current
-    version of the table (compare-and-set), so concurrent writers both succeed.
+    """Append missing columns to a table; older files read as null there.
+
+    Glue accepts an update only for the current version of the table (compare-and-set), so concurrent writers both
+    succeed.
 
     Returns:
         Names of the columns added.

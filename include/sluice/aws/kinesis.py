@@ -145,8 +145,10 @@ def list_shards(stream: str) -> list[Shard]:
 def read_pages(
     stream: str, shard_id: str, *, after: str | None, until: str | None = None, budget: Budget | None = None
 ) -> Iterator[Page]:
-    """Records of a shard, from a sequence number (exclusive) to the newest one.  An expired iterator is renewed after
-    the last record read. If `after` was trimmed, reading starts at the oldest record available, with a warning.
+    """Records of a shard, from a sequence number (exclusive) to the newest one.
+
+    An expired iterator is renewed after the last record read. If `after` was trimmed, reading starts at the oldest
+    record available, with a warning.
 
     Args:
         stream: name of the stream.

@@ -155,8 +155,9 @@ class _Clients:
         return made
 
     def make_before_fork(self, settings: Settings) -> None:
-        """Create the clients that most tasks use, in a process that sends no requests itself and forks the tasks.  This
-        saves each child 0.15 s of CPU. On an account, only if the credentials come from the machine or container:
+        """Create the clients that most tasks use, in a process that sends no requests itself and forks the tasks.
+
+        This saves each child 0.15 s of CPU. On an account, only if the credentials come from the machine or container:
         others (a key, a profile, SSO) may change, and children would keep those that the parent read at its start. Then
         only the parsed models are shared.
         """

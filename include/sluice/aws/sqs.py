@@ -109,10 +109,11 @@ def address(name: str, message: Message) -> str:
 
 
 def requests_at_once(most: int = THREADS) -> int:
-    """Number of concurrent requests to one queue, up to `most`.  One on the embedded AWS: it iterates over the whole
-    queue for each request and answers one at a time, so that more are not faster and delay every other client (measured
-    with 50,000 messages: 16 receivers receive as many messages a second as one, and an unrelated request waits 2.8 s
-    instead of 0.1 s).
+    """Number of concurrent requests to one queue, up to `most`.
+
+    One on the embedded AWS: it iterates over the whole queue for each request and answers one at a time, so that more
+    are not faster and delay every other client (measured with 50,000 messages: 16 receivers receive as many messages a
+    second as one, and an unrelated request waits 2.8 s instead of 0.1 s).
     """
     return 1 if load_settings().target == "embedded" else most
 

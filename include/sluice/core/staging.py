@@ -33,9 +33,10 @@ class PublicationRecord:
 
 
 def publish_once(run: Run, task: str, staged: object, publish: Callable[[], Returned]) -> Returned:
-    """Publish, unless the same task published the same documents before; then nothing is written.  The record of it is
-    in the staging of the run and expires with it. An attempt that crashed before the record was written publishes
-    again, which is idempotent in each pipeline; the record protects the results of later runs.
+    """Publish, unless the same task published the same documents before; then nothing is written.
+
+    The record of it is in the staging of the run and expires with it. An attempt that crashed before the record was
+    written publishes again, which is idempotent in each pipeline; the record protects the results of later runs.
 
     Args:
         run: the run.

@@ -153,8 +153,10 @@ def restore(
     settings: Settings, cloudformation: CloudFormationClient, stack_name: str, tags: dict[str, str], poll_seconds: float
 ) -> tuple[list[str], list[str]]:
     """Create resources again that were deleted by hand; returns `Restore RawQueue` for each, and the names of those
-    with data.  The stack is updated with its current template, first without the missing resources, then with them.
-    Existing resources are not changed. After an interruption in between, the next deployment creates them.
+    with data.
+
+    The stack is updated with its current template, first without the missing resources, then with them. Existing
+    resources are not changed. After an interruption in between, the next deployment creates them.
     """
     if settled_status(cloudformation, stack_name, poll_seconds) not in UPDATABLE:
         return [], []

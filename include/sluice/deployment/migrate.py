@@ -110,7 +110,9 @@ def _stage_events(settings: Settings, hour_text: str, key: str) -> str:
 
 def migrate_accommodations(settings: Settings) -> tuple[int, int]:
     """Commit the candidates of the newest manifest, unless the table has some; returns the numbers of buckets and of
-    committed ones.  The next run of accommodations_consolidate computes the current catalogue from them.
+    committed ones.
+
+    The next run of accommodations_consolidate computes the current catalogue from them.
     """
     import pyarrow as pa
 

@@ -1,6 +1,8 @@
-"""Apply properties of the template that the emulator's CloudFormation drops, and verify each.  MiniStack 1.5.33 returns
-CREATE_COMPLETE and silently omits lifecycle rules and stack tags of buckets, the time to live, point-in-time recovery
-and encryption of tables, and the encryption of streams and topics. The values come from the template.
+"""Apply properties of the template that the emulator's CloudFormation drops, and verify each.
+
+MiniStack 1.5.33 returns CREATE_COMPLETE and silently omits lifecycle rules and stack tags of buckets, the time to live,
+point-in-time recovery and encryption of tables, and the encryption of streams and topics. The values come from the
+template.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
-"""Release from quarantine: a corrected record or file is sent to the source of its pipeline.  The pipeline validates it
-like any other input, and rejects it again if it is still invalid. A release is idempotent: a file has the same name, a
-message and an event are identified by their content.
+"""Release from quarantine: a corrected record or file is sent to the source of its pipeline.
+
+The pipeline validates it like any other input, and rejects it again if it is still invalid. A release is idempotent: a
+file has the same name, a message and an event are identified by their content.
 """
 
 from __future__ import annotations

@@ -24,8 +24,10 @@ CLAIM_DEAD_AFTER = timedelta(minutes=1)
 
 
 def send_alert(settings: Settings, problem: Problem, now: datetime) -> bool:
-    """Send the alert of a problem, unless it was sent already and is not due for repetition.  Of concurrent callers
-    exactly one sends. If it crashes while sending, the alert is sent again a minute later: at-least-once.
+    """Send the alert of a problem, unless it was sent already and is not due for repetition.
+
+    Of concurrent callers exactly one sends. If it crashes while sending, the alert is sent again a minute later:
+    at-least-once.
 
     Returns:
         Whether a message was sent.

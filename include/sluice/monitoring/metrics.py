@@ -1,5 +1,7 @@
-"""CloudWatch metrics of runs and of the watch, in one namespace.  Dimensions: `Environment` and `Pipeline`, and if a
-pipeline has several also `Dag`, `Queue` or `Table`. A metric that cannot be sent is logged and does not fail the run.
+"""CloudWatch metrics of runs and of the watch, in one namespace.
+
+Dimensions: `Environment` and `Pipeline`, and if a pipeline has several also `Dag`, `Queue` or `Table`. A metric that
+cannot be sent is logged and does not fail the run.
 """
 
 from __future__ import annotations

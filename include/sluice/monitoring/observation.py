@@ -127,9 +127,10 @@ def _counts(queue: str) -> tuple[int, int] | None:
 
 
 def _last_empty(runs: Runs, dags: Iterable[Dag], queue: str) -> datetime:
-    """A time before the arrival of all current messages of the queue.  The queue was observed empty then, or a
-    successful run that emptied it began. SQS reports the age of its oldest message to CloudWatch only, and receiving a
-    message to read its age would count as a receive.
+    """A time before the arrival of all current messages of the queue.
+
+    The queue was observed empty then, or a successful run that emptied it began. SQS reports the age of its oldest
+    message to CloudWatch only, and receiving a message to read its age would count as a receive.
     """
     times = [runs.empty_at.get(queue, runs.created_at)]
     for dag in dags:

@@ -1,6 +1,7 @@
-"""The table of runs: the last success of every Dag, failing tasks, open alerts, and when queues were empty.  One small
-DynamoDB table (infra/platform.yaml), partition key `kind`, sort key `name`. It works on any target and needs no
-database of Airflow. Runs write to it directly; an older run never overwrites the items of a newer one.
+"""The table of runs: the last success of every Dag, failing tasks, open alerts, and when queues were empty.
+
+One small DynamoDB table (infra/platform.yaml), partition key `kind`, sort key `name`. It works on any target and needs
+no database of Airflow. Runs write to it directly; an older run never overwrites the items of a newer one.
 """
 
 from __future__ import annotations

@@ -196,10 +196,17 @@ def observe(
 
 
 def send_alerts(run_id: str, clock: Callable[[], datetime] = utc_now) -> dict[str, int]:
-    """Send alerts for new and lasting problems, and close those that are over.  A retry sends only alerts that the
-    attempt before did not send. The heartbeat metric of the watch is sent last: without it, an alarm of CloudWatch is
-    raised.  Args: run_id: of the run, after `observe`. clock: returns the time (UTC).  Returns: Numbers of `problems`,
-    `announced` (alerts sent) and `over` (alerts closed).
+    """Send alerts for new and lasting problems, and close those that are over.
+
+    A retry sends only alerts that the attempt before did not send. The heartbeat metric of the watch is sent last:
+    without it, an alarm of CloudWatch is raised.
+
+    Args:
+        run_id: of the run, after `observe`.
+        clock: returns the time (UTC).
+
+    Returns:
+        Numbers of `problems`, `announced` (alerts sent) and `over` (alerts closed).
     """
     settings = load_settings()
     found = Run.of(PIPELINE, run_id).load(FOUND, Found)

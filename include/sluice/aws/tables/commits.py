@@ -1,5 +1,6 @@
-"""Commits to Iceberg tables: the commit itself, and replacing a part of a table; `row_commits` has those of rows.  A
-publication is one commit, which makes one snapshot: a reader sees all of it or nothing. A lost response of Glue must
+"""Commits to Iceberg tables: the commit itself, and replacing a part of a table; `row_commits` has those of rows.
+
+A publication is one commit, which makes one snapshot: a reader sees all of it or nothing. A lost response of Glue must
 not be treated as a refusal, as PyIceberg would then delete the manifests of a successful commit: UpdateTable is sent
 once, and its success is determined by the id of its snapshot.
 """

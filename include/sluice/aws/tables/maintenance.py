@@ -1,6 +1,7 @@
-"""Maintenance of Iceberg tables: expire snapshots, merge small files (compaction), and delete orphan files.  Nothing
-that a reader may use is deleted: a snapshot is kept for the retention after it was replaced, and a file without a
-snapshot for the retention and `WRITE_HOURS` after it was written, as it may belong to a commit in progress.
+"""Maintenance of Iceberg tables: expire snapshots, merge small files (compaction), and delete orphan files.
+
+Nothing that a reader may use is deleted: a snapshot is kept for the retention after it was replaced, and a file without
+a snapshot for the retention and `WRITE_HOURS` after it was written, as it may belong to a commit in progress.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
-"""Removes the records of canaries; idempotent, and limited to the reserved names.  Not removed here: the catalogue of
-accommodations, which has one writer (`accommodations_consolidate` with `withdraw`), and objects and items that expire,
-such as staging and the ledger of files.
+"""Removes the records of canaries; idempotent, and limited to the reserved names.
+
+Not removed here: the catalogue of accommodations, which has one writer (`accommodations_consolidate` with `withdraw`),
+and objects and items that expire, such as staging and the ledger of files.
 """
 
 from __future__ import annotations

@@ -130,9 +130,15 @@ def delete_partner_file() -> None:
 
 
 def clean_up(run_id: str, observed: Mapping[str, Observed], clock: Callable[[], datetime] = utc_now) -> dict[str, int]:
-    """Remove all records of canaries, also those of earlier ones that were killed.  If a pipeline may still publish its
-    record, the time of the first canary stays recorded for the next canary and `clean_up_late`.  Args: run_id: the run.
-    observed: observed state of each pipeline. clock: returns the time (UTC).
+    """Remove all records of canaries, also those of earlier ones that were killed.
+
+    If a pipeline may still publish its record, the time of the first canary stays recorded for the next canary and
+    `clean_up_late`.
+
+    Args:
+        run_id: the run.
+        observed: observed state of each pipeline.
+        clock: returns the time (UTC).
 
     Returns:
         Pipeline -> number of records.

@@ -1,6 +1,7 @@
-"""The two Iceberg tables of the pipeline: candidates, and the current catalogue derived from them and the lists.  Both
-are partitioned by buckets of accommodations. Iceberg commits one table at a time: candidates first. The ledger stores
-the ids of both snapshots, which show whether the current catalogue is up to date.
+"""The two Iceberg tables of the pipeline: candidates, and the current catalogue derived from them and the lists.
+
+Both are partitioned by buckets of accommodations. Iceberg commits one table at a time: candidates first. The ledger
+stores the ids of both snapshots, which show whether the current catalogue is up to date.
 """
 
 from __future__ import annotations

@@ -43,9 +43,10 @@ log = logging.getLogger(__name__)
 
 
 def find_files(settings: Settings, events: Sequence[Received[str]]) -> tuple[list[PartnerFile], list[Rejection]]:
-    """The current versions of the files of the events, each once; and the events of deleted files.  For an object
-    overwritten since its event, the current version is used; the event of that version is a duplicate. A deleted object
-    can never be read, so its event is rejected instead of retried until it is a dead letter.
+    """The current versions of the files of the events, each once; and the events of deleted files.
+
+    For an object overwritten since its event, the current version is used; the event of that version is a duplicate. A
+    deleted object can never be read, so its event is rejected instead of retried until it is a dead letter.
     """
     distinct = list(dict.fromkeys(event.record for event in events))
     found = in_parallel(lambda key: storage.find_file(settings.landing_bucket, key), distinct)

@@ -32,8 +32,10 @@ BATCH_COLUMNS = (
 
 
 def batch_expectations() -> list[Expectation]:
-    """Expectations on a batch before it is published.  Each record and each event accounted for, each accommodation
-    once, none of a blocked or unlisted partner, no file empty or too large. Unlisted partners only warn.
+    """Expectations on a batch before it is published.
+
+    Each record and each event accounted for, each accommodation once, none of a blocked or unlisted partner, no file
+    empty or too large. Unlisted partners only warn.
     """
     from great_expectations import expectations as gxe
     from great_expectations.expectations.metadata_types import FailureSeverity

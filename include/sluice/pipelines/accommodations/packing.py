@@ -16,8 +16,10 @@ if TYPE_CHECKING:
 
 def pack_lines(lines: Iterator[pa.Array], out_dir: Path) -> tuple[list[Path], int]:
     """Write lines to files of at most `MAX_BYTES`, each as full as its lines allow; returns the files and the number of
-    lines.  The lines of a batch are contiguous in memory, so a file is a slice of it. A batch is written while the next
-    one is fetched.
+    lines.
+
+    The lines of a batch are contiguous in memory, so a file is a slice of it. A batch is written while the next one is
+    fetched.
     """
     import numpy as np
 

@@ -39,9 +39,10 @@ class TablesChanged(TerminalError):
 
 
 def finish(settings: Settings, announced: AnnouncedBatch) -> Summary:
-    """Complete the publication of an announced batch; idempotent.  Order: curated files, candidates, current catalogue,
-    ledger, and deletion of the messages last. If it is interrupted, the batch stays announced, and the next run repeats
-    all of it.
+    """Complete the publication of an announced batch; idempotent.
+
+    Order: curated files, candidates, current catalogue, ledger, and deletion of the messages last. If it is
+    interrupted, the batch stays announced, and the next run repeats all of it.
 
     Returns:
         The tally of the batch, and `snapshots`: name of a changed table -> id of its snapshot; the tally alone if

@@ -1,6 +1,7 @@
-"""Parses the records of a CSV file; a bad record does not affect the others.  A block in which each line is a record is
-parsed by Arrow; any other one record by record. Both use the definition of a record in
-`sluice.pipelines.datasets.framing`.
+"""Parses the records of a CSV file; a bad record does not affect the others.
+
+A block in which each line is a record is parsed by Arrow; any other one record by record. Both use the definition of a
+record in `sluice.pipelines.datasets.framing`.
 """
 
 from __future__ import annotations

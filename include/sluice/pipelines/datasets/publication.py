@@ -34,6 +34,7 @@ def publish_output(
     settings: Settings, source: Source, file: FileResult, output: StagedOutput, *, take_over: bool
 ) -> bool:
     """Publish one file in one conditional request; returns whether it was published, not superseded by a newer version.
+
     The output must be the one that existed before the source was read. If it is another one, the source is checked
     again after the output: if it is still the same version, no newer one can have been published.
     (docs/decisions/0011.)

@@ -75,9 +75,13 @@ class BadSource(TerminalError):
 
 @dataclass(frozen=True)
 class Source:
-    """Address of one source file.  Attributes: address: identifies the file in messages and as the owner of an output:
-    `s3://bucket/key`, or the URL without its query, which may hold a signature. location: where to read it: the key, or
-    the whole URL. is_url: an https URL and not an object of the landing bucket.
+    """Address of one source file.
+
+    Attributes:
+        address: identifies the file in messages and as the owner of an output: `s3://bucket/key`, or the URL without
+            its query, which may hold a signature.
+        location: where to read it: the key, or the whole URL.
+        is_url: an https URL and not an object of the landing bucket.
     """
 
     address: str

@@ -57,8 +57,10 @@ class Published:
 
 
 def output_metadata(source: Source, version: Version, records: int | None = None) -> dict[str, str]:
-    """Metadata about the source, for the S3 object; without `records`, for the parquet file.  It is in the parquet file
-    as well, so that outputs of two versions have different ETags even if their rows are equal.
+    """Metadata about the source, for the S3 object; without `records`, for the parquet file.
+
+    It is in the parquet file as well, so that outputs of two versions have different ETags even if their rows are
+    equal.
     """
     found = {"source": source.encoded_address, "source-etag": version.etag, "source-version": version.version_id}
     return found if records is None else found | {"records": str(records)}

@@ -79,6 +79,7 @@ def fetch_all(
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
 ) -> list[Answer]:
     """Request every repository; returns one answer each, in the order given. Errors of Docker Hub raise nothing.
+
     Transport errors, timeouts, truncated bodies, 429 and 5xx are retried, with exponential backoff and full jitter;
     other responses are final. A `Retry-After` delays every request, since Docker Hub limits by IP address (Docker Hub
     API reference, "Rate limiting").

@@ -304,9 +304,10 @@ def publish_aggregates(
 def _write_repository(
     settings: Settings, pk: str, objects: Sequence[RawObject], *, now: datetime, rebuild: bool
 ) -> None:
-    """Write all items of one repository, in an order that tolerates a crash at any point and a concurrent writer.  The
-    monthly state is updated first and copied to the pushes; the marker moves only to an existing push; the last copy is
-    read after the marker moved, so that of two writers the later reader sees the changes of both.
+    """Write all items of one repository, in an order that tolerates a crash at any point and a concurrent writer.
+
+    The monthly state is updated first and copied to the pushes; the marker moves only to an existing push; the last
+    copy is read after the marker moved, so that of two writers the later reader sees the changes of both.
     """
     table = settings.dockerhub_table
 

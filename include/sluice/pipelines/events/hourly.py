@@ -181,9 +181,10 @@ def _job_result(run: Run, folder: Path) -> DedupResult:
 
 
 def publish(dag_id: str, run: Run, prepared: Sequence[PreparedHour]) -> Summary:
-    """Replace hours by staged files in one commit, and record their publication.  An hour that another run published
-    since its raw files were listed is skipped, and processed again. All hours stay dirty until their publication is
-    recorded, so that an interrupted publication is repeated.
+    """Replace hours by staged files in one commit, and record their publication.
+
+    An hour that another run published since its raw files were listed is skipped, and processed again. All hours stay
+    dirty until their publication is recorded, so that an interrupted publication is repeated.
 
     Args:
         dag_id: the Dag that publishes.

@@ -1,6 +1,7 @@
-"""Distributes the additional fields of a record to columns and `rescued_data` (docs/decisions/0015). Pure.  The
-transform reads plain records in SQL. Others are processed here one by one: each is split into its fields and the text
-of their values as received, so a number is never rewritten.
+"""Distributes the additional fields of a record to columns and `rescued_data` (docs/decisions/0015). Pure.
+
+The transform reads plain records in SQL. Others are processed here one by one: each is split into its fields and the
+text of their values as received, so a number is never rewritten.
 """
 
 from __future__ import annotations

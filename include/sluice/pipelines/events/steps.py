@@ -41,8 +41,10 @@ class NoHour(TerminalError):
 
 
 def drain(run_id: str) -> dict[str, int]:
-    """Read every shard from its checkpoint, transform the records, and stage the results.  A batch that was announced
-    and not committed is drained again up to exactly the same records. Writes to staging only.
+    """Read every shard from its checkpoint, transform the records, and stage the results.
+
+    A batch that was announced and not committed is drained again up to exactly the same records. Writes to staging
+    only.
 
     Args:
         run_id: of the run.
@@ -125,10 +127,11 @@ def _publish_batch(run: str, batch: IngestBatch, now: datetime) -> dict[str, int
 def find_late_hours(
     run_id: str, has_run: Callable[[str, datetime], bool], clock: Callable[[], datetime] = utc_now
 ) -> list[dict[str, Any]]:
-    """Hours to process again: they are over, and their raw data changed after publication.  Includes hours that are
-    over for long and were never published, because their scheduled run is missing. The request is recorded on the
-    marker, so that the next ingest does not request an hour again that was not marked since. An hour is skipped while a
-    queued or running run processes it or its day; if that run fails, the marker is still set.
+    """Hours to process again: they are over, and their raw data changed after publication.
+
+    Includes hours that are over for long and were never published, because their scheduled run is missing. The request
+    is recorded on the marker, so that the next ingest does not request an hour again that was not marked since. An hour
+    is skipped while a queued or running run processes it or its day; if that run fails, the marker is still set.
 
     Args:
         run_id: of the run.
@@ -240,8 +243,10 @@ def check_hour(run_id: str) -> GateResult:
 
 
 def publish_hour(run_id: str, clock: Callable[[], datetime] = utc_now) -> Summary:
-    """Replace the hour in the table `events` by the staged files in one commit.  On condition that no other run
-    published the hour since its raw files were listed. The hour stays dirty until the publication is recorded.
+    """Replace the hour in the table `events` by the staged files in one commit.
+
+    On condition that no other run published the hour since its raw files were listed. The hour stays dirty until the
+    publication is recorded.
 
     Args:
         run_id: of the run, after `dedup` and its gate.

@@ -41,10 +41,11 @@ class RatesOutdated(TerminalError):
 
 
 def collect(run_id: str, *, rebuild: bool = False) -> dict[str, int]:
-    """Drain both queues and stage their content; all messages stay in their queues.  A diagnostic is judged by the
-    messages that were queued before it. So messages are drained first. Diagnostics are drained only if no message
-    remains (because of the limits of a drain) and none is in flight (of a crashed run, until its visibility timeout
-    ends); then further messages are drained until a long poll returns none.
+    """Drain both queues and stage their content; all messages stay in their queues.
+
+    A diagnostic is judged by the messages that were queued before it. So messages are drained first. Diagnostics are
+    drained only if no message remains (because of the limits of a drain) and none is in flight (of a crashed run, until
+    its visibility timeout ends); then further messages are drained until a long poll returns none.
 
     Args:
         run_id: of the run.
@@ -230,9 +231,10 @@ def check_rates(run_id: str) -> GateResult:
 
 
 def publish_rates(run_id: str, counts: dict[str, int], clock: Callable[[], datetime] = utc_now) -> Summary:
-    """Publish new rates, record the judgements, and delete the diagnostics from their queue last.  Rows of the table
-    are appended first, as a diagnostic with a recorded judgement is not due again. A judgement is recorded after its
-    publication: a crash in between republishes at most one batch (10) of the same rates.
+    """Publish new rates, record the judgements, and delete the diagnostics from their queue last.
+
+    Rows of the table are appended first, as a diagnostic with a recorded judgement is not due again. A judgement is
+    recorded after its publication: a crash in between republishes at most one batch (10) of the same rates.
 
     Args:
         run_id: of the run.
