@@ -74,7 +74,7 @@ def rows_of(hour: datetime) -> pa.Table:
 def stage(number: int) -> tuple[str, str]:
     """Stage the rows of an hour; condition on them, and their key."""
     from sluice.aws import s3
-    from sluice.aws.tables.commits import parquet_bytes
+    from sluice.aws.tables.row_commits import parquet_bytes
     from sluice.settings import load_settings
 
     hour = START + timedelta(hours=number)
@@ -117,7 +117,7 @@ def put_and_update() -> None:
     """Put the same rows, and update an entry of the catalog on condition."""
     from sluice.aws import s3
     from sluice.aws.sessions import client
-    from sluice.aws.tables.commits import parquet_bytes
+    from sluice.aws.tables.row_commits import parquet_bytes
     from sluice.settings import load_settings
 
     settings = load_settings()

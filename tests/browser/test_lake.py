@@ -28,6 +28,7 @@ PAGES = (
     "",
     "/tables",
     "/tables/accommodations_current",
+    "/tables/datasets",
     "/quality",
     "/quality/datasets/aggregate",
     "/quarantine",
@@ -177,6 +178,9 @@ def test_the_graph_leads_from_a_source_through_its_dag_to_the_table(filled: Runn
     expect(graph.get_by_title("0 waiting")).to_be_visible()
     expect(graph.get_by_test_id("node-events")).to_have_count(0)
     graph.get_by_test_id("node-datasets").get_by_role("link").click()
+    viewer.get_by_role("link", name="rejects", exact=True).click()
+    expect(viewer.get_by_role("heading", name="rejects")).to_be_visible()
+    expect(viewer.get_by_role("img", name="Rows by dp: rows; 2 points")).to_be_visible()
     expect(viewer.get_by_role("link", name="rejects.parquet")).to_be_visible()
 
 
@@ -263,6 +267,7 @@ def test_only_a_signed_in_user_who_may_read_dags_gets_an_answer(filled: RunningS
         "tables/events",
         "tables/events/rows",
         "tables/events/charts",
+        "datasets?key=curated/datasets/x.parquet",
         "files/preview?key=raw/events/x",
         "files/download?key=raw/events/x",
     )

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 from sluice.core.pipeline import Asset, Dag, Pipeline
 from sluice.lake_views import overview
+from sluice.lake_views.places import table_pages
 from sluice.monitoring.pipelines import pipelines
 from sluice.settings import Settings
 
@@ -82,7 +83,10 @@ def paths(settings: Settings, flows: Mapping[str, Flow]) -> dict[str, list[Path]
     every = [flow for mine in drawn.values() for _, flow in mine]
     published = {name for flow in every for name in flow.publishes}
     read = {name for flow in every for name in flow.reads}
-    nodes = {name: _asset_node(settings, asset, name in published) for name, asset in assets.items()}
+    pages = table_pages(settings)
+    nodes = {
+        name: _asset_node(settings, asset, pages, is_published=name in published) for name, asset in assets.items()
+    }
     order = {name: place for place, name in enumerate(assets)}
 
     def ways(pipeline: Pipeline) -> Iterator[Path]:
@@ -107,12 +111,12 @@ def _drawn(pipeline: Pipeline, flows: Mapping[str, Flow]) -> list[tuple[Dag, Flo
     return found
 
 
-def _asset_node(settings: Settings, asset: Asset, is_published: bool) -> Node:
+def _asset_node(settings: Settings, asset: Asset, pages: Container[str], *, is_published: bool) -> Node:
     address = urlsplit(asset.uri)
     prefix = f"{address.path.strip('/')}/" if address.netloc == settings.lake_bucket else ""
     table = address.netloc if asset.format == "dynamodb" else asset.name
     kind = KINDS.get(asset.format, FILES) if is_published else SOURCE
-    return Node(asset.name, kind, asset.description, prefix, table, has_page=asset.format == "iceberg")
+    return Node(asset.name, kind, asset.description, prefix, table, has_page=asset.name in pages)
 
 
 def _carrier(settings: Settings, pipeline: Pipeline, dag: Dag, asset: Asset) -> list[Node]:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
+from sluice.core.pipeline import Asset
 from sluice.errors import TerminalError
 from sluice.lake import STAGING_DAYS
 from sluice.monitoring.pipelines import pipelines
+from sluice.pipelines.datasets.records import OUTPUT_PREFIX
 from sluice.settings import Settings
 
 ZONES: dict[str, int | None] = {
@@ -74,6 +76,13 @@ def table_owners(settings: Settings) -> dict[str, str]:
         defined = (table.name for table in pipeline.tables())
         owners |= dict.fromkeys((*published, *defined), pipeline.name)
     return owners
+
+
+def table_pages(settings: Settings) -> dict[str, Asset]:
+    """Name of each table that has a page of its own -> its asset: Iceberg tables, and the folder of datasets."""
+    datasets = f"s3://{settings.lake_bucket}/{OUTPUT_PREFIX}".removesuffix("/")
+    assets = (asset for pipeline in pipelines(settings) for asset in pipeline.assets)
+    return {asset.name: asset for asset in assets if asset.format == "iceberg" or asset.uri == datasets}
 
 
 def expires_at(key: str, stored_at: datetime) -> datetime | None:

@@ -9,9 +9,11 @@ from typing import Any
 
 from sluice.aws.tables import definitions
 from sluice.aws.threads import in_parallel
+from sluice.core.pipeline import Dag
 from sluice.core.tally import COUNTS
 from sluice.lake import run_slug
 from sluice.lake_views.overview import RUNS_READ, gate_document
+from sluice.lake_views.places import table_pages
 from sluice.lake_views.quality import RUNS_SHOWN
 from sluice.lake_views.tables import snapshot_document
 from sluice.monitoring import history
@@ -34,7 +36,7 @@ def read_dag(settings: Settings, dag_id: str, now: datetime) -> dict[str, Any]:
     return {
         "dag": dag_id,
         "pipeline": pipeline,
-        "tables": list(dag.tables),
+        "tables": table_documents(settings, dag),
         "runs": [run_document(run) for run in runs],
         "gates": [gate_document(gate) for gate in gates],
     }
@@ -57,7 +59,7 @@ def read_run(settings: Settings, dag_id: str, run_id: str, now: datetime) -> dic
         "dag": dag_id,
         "run": run_id,
         "pipeline": pipeline,
-        "tables": list(dag.tables),
+        "tables": table_documents(settings, dag),
         "counted": run_document(run) if run else None,
         "gates": [gate_document(gate) for gate in gates[:RUNS_SHOWN]],
         "snapshots": snapshots,
@@ -66,6 +68,12 @@ def read_run(settings: Settings, dag_id: str, run_id: str, now: datetime) -> dic
             "quarantine": f"quarantine/{pipeline}/{slug}/",
         },
     }
+
+
+def table_documents(settings: Settings, dag: Dag) -> list[dict[str, Any]]:
+    """Tables that a Dag publishes to, and whether each has a page."""
+    pages = table_pages(settings)
+    return [{"table": table, "has_page": table in pages} for table in dag.tables]
 
 
 def snapshots_of_run(settings: Settings, pipeline: str, run_id: str) -> list[dict[str, Any]]:

@@ -12,7 +12,7 @@ from sluice.aws.tables import definitions, reading
 from sluice.aws.tables.definitions import Snapshot
 from sluice.aws.threads import in_parallel
 from sluice.lake_views.files import cell
-from sluice.lake_views.places import table_owners
+from sluice.lake_views.places import table_owners, table_pages
 from sluice.monitoring import history
 from sluice.monitoring.history import RunRecord
 from sluice.settings import Settings
@@ -49,11 +49,21 @@ def import_readers() -> None:
     import pyiceberg.catalog.glue  # noqa: F401
 
 
-def list_tables(settings: Settings, pipelines: Container[str]) -> list[dict[str, Any]]:
+def list_tables(settings: Settings, of: Container[str]) -> list[dict[str, Any]]:
     """Every Iceberg table of some pipelines: rows, files, bytes, and when it was last published."""
     owners = table_owners(settings)
-    names = [name for name in reading.names() if owners.get(name, "") in pipelines]
+    names = [name for name in reading.names() if owners.get(name, "") in of]
     return [_summary(state) | {"pipeline": owners[state.name]} for state in in_parallel(reading.describe, names)]
+
+
+def list_folders(settings: Settings, of: Container[str]) -> list[dict[str, str]]:
+    """Tables of some pipelines that are folders of parquet files, and no Iceberg tables."""
+    owners = table_owners(settings)
+    return [
+        {"table": name, "description": asset.description, "pipeline": owners[name]}
+        for name, asset in table_pages(settings).items()
+        if asset.format != "iceberg" and owners[name] in of
+    ]
 
 
 def _summary(state: reading.TableState) -> dict[str, Any]:

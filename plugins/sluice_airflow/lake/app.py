@@ -33,9 +33,10 @@ from sluice.core.commands import explain
 from sluice.core.run import utc_now
 from sluice.environment import web_url
 from sluice.errors import SluiceError
-from sluice.lake_views import charts, files, lineage, overview, quality, quarantine, release, runs, tables
+from sluice.lake_views import charts, datasets, files, lineage, overview, quality, quarantine, release, runs, tables
 from sluice.lake_views.places import ZONES, OutsideTheLake, pipeline_of, pipeline_of_object, table_owners
 from sluice.monitoring.pipelines import pipelines
+from sluice.pipelines.datasets.records import OUTPUT_PREFIX
 from sluice.settings import Settings, load_settings
 from sluice_airflow.lake.deadline import within
 
@@ -168,7 +169,20 @@ def get_tables(dag_ids: Readable) -> Any:
     settings = load_settings()
     tables.import_readers()
     names = {each.name for each in overview.readable_pipelines(settings, dag_ids)}
-    return {"at": utc_now().isoformat(), "tables": within(partial(tables.list_tables, settings, names))}
+    return {
+        "at": utc_now().isoformat(),
+        "tables": within(partial(tables.list_tables, settings, names)),
+        "folders": tables.list_folders(settings, names),
+    }
+
+
+@api.get("/datasets")
+def get_dataset(key: str, dag_ids: Readable) -> Any:
+    """Charts of a published dataset."""
+    settings = load_settings()
+    require_object(settings, key, dag_ids, zone=OUTPUT_PREFIX)
+    tables.import_readers()
+    return within(partial(datasets.read_dataset, settings, key))
 
 
 @api.get("/tables/{table}")

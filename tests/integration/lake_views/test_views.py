@@ -20,7 +20,7 @@ from sluice.core.quality import GateFailed
 from sluice.core.quality.gate import run_gate
 from sluice.core.quarantine import Rejection
 from sluice.core.run import Run
-from sluice.lake_views import files, overview, quality, quarantine
+from sluice.lake_views import datasets, files, overview, quality, quarantine
 from sluice.lake_views.places import OutsideTheLake
 from sluice.monitoring import history, steps
 from sluice.monitoring.history import GateRecord
@@ -253,6 +253,25 @@ def test_every_kind_of_file_has_a_preview(lake: Settings, name: str, body: bytes
     s3.write_object(lake.lake_bucket, f"staging/events/{name}", body)
     found = files.preview(lake, f"staging/events/{name}")
     assert {key: found[key] for key in expected} == expected
+
+
+def test_a_dataset_has_charts_of_its_aggregates(lake: Settings) -> None:
+    rows = {
+        **{"dp": ["a", "b"], "memory_min": [-1, 2], "memory_max": [3, 4], "memory_count": [5, 6]},
+        **{"percentage_max": [0.5, 1.0], "percentage_avg": [0.25, 0.5], "ratio_max": [7.5, None]},
+    }
+    buffer = io.BytesIO()
+    pq.write_table(pa.table(rows), buffer)
+    s3.write_object(lake.lake_bucket, "curated/datasets/sales.parquet", buffer.getvalue())
+    found = datasets.read_dataset(lake, "curated/datasets/sales.parquet")
+    assert (found["name"], found["rows"]) == ("sales", 2)
+    charts = {each["title"]: each for each in found["charts"]}
+    assert charts["Rows by dp"]["labels"] == ["a", "b"]
+    assert charts["Memory by dp"]["series"] == {"least": [-1, 2], "greatest": [3, 4]}
+    assert charts["Greatest ratio by dp"]["series"] == {"ratio": [7.5, None]}
+    assert json.dumps(found)
+    with pytest.raises(s3.ObjectMissing):
+        datasets.read_dataset(lake, "curated/datasets/other.parquet")
 
 
 def test_a_missing_file_is_said_to_be_missing(lake: Settings) -> None:

@@ -6,7 +6,6 @@ import { Badge, Card, Command, DataTable, Fact, Go, html, Loaded, Nothing, page,
 const { Box, Flex, Grid, Stack } = globalThis.ChakraUI;
 
 const COUNTS = { records_in: "In", published: "Published", duplicates: "Duplicates", quarantined: "Quarantined" };
-const TABLE_PAGES = ["events", "dockerhub_history", "module_success_rates", "accommodations_current"];
 
 const Data = ({ dagId, runId }) => {
   const state = useData(`dags/${dagId}`, { run: runId ?? "" });
@@ -16,7 +15,7 @@ const Data = ({ dagId, runId }) => {
 };
 
 const Tables = ({ tables }) => (tables.length
-  ? html`<${Flex} columnGap=3 wrap="wrap">${tables.map((table) => (TABLE_PAGES.includes(table)
+  ? html`<${Flex} columnGap=3 wrap="wrap">${tables.map(({ table, has_page: hasPage }) => (hasPage
       ? html`<${Go} key=${table} to=${page(`tables/${table}`)}>${table}</${Go}>` : html`<span key=${table}>${table}</span>`))}</${Flex}>`
   : "–");
 

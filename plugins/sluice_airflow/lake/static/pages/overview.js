@@ -82,7 +82,7 @@ const Where = ({ problem }) => {
 };
 
 const COLUMNS = ["Pipeline", "State", "Freshness", "Last 24 hours", "Waiting", "Dead letters", "Newest gate"];
-const WIDTHS = "minmax(8.5rem, 1.1fr) minmax(5.5rem, 0.6fr) minmax(10rem, 1.2fr) 3.4fr minmax(4.5rem, 0.5fr) minmax(4rem, 0.4fr) minmax(8rem, 1.1fr)";
+const WIDTHS = "minmax(8.5rem, 1.1fr) minmax(6.5rem, 0.6fr) minmax(10rem, 1.2fr) 3.4fr minmax(4.5rem, 0.5fr) minmax(4rem, 0.4fr) minmax(8rem, 1.1fr)";
 
 const Pipelines = ({ found }) => html`<${Section} title="Pipelines" aside="Counts by hour, in UTC">
   <${Box} role="table" aria-label="Pipelines" borderWidth="1px" borderRadius="md" bg="bg.panel">

@@ -1,20 +1,25 @@
 // Published tables: a list, and of one its columns, charts, partitions, rows and snapshots.
 
-import { Chart } from "../charts.js";
+import { ChartCards } from "../chart-cards.js";
 import { bytes, duration, number, plural, runName, secondsBetween, time } from "../format.js";
 import {
   Badge, Card, Command, DataTable, Fact, Go, html, Loaded, Nothing, page, PreviewTable, Section, Time, useData,
 } from "../ui.js";
+import { Datasets } from "./datasets.js";
 
 const { Box, Flex, Grid, Heading, Stack, Text } = globalThis.ChakraUI;
 
-export const Tables = ({ parts }) => (parts.length ? html`<${Table} name=${parts[0]} />` : html`<${List} />`);
+export const Tables = ({ parts: [name] }) => {
+  if (name === "datasets") return html`<${Datasets} />`;
+  return name ? html`<${Table} name=${name} />` : html`<${List} />`;
+};
 
 const List = () => {
   const state = useData("tables", {}, { seconds: 60 });
-  return html`<${Loaded} state=${state}>${({ tables, at }) => tables.length
+  return html`<${Loaded} state=${state}>${({ tables, folders, at }) => tables.length + folders.length
     ? html`<${Grid} as="ul" listStyleType="none" gap=4 templateColumns=${{ base: "1fr", md: "1fr 1fr", xl: "1fr 1fr 1fr" }}>
         ${tables.map((table) => html`<li key=${table.table}><${Summary} table=${table} at=${at} /></li>`)}
+        ${folders.map((each) => html`<li key=${each.table}><${Folder} folder=${each} /></li>`)}
       </${Grid}>`
     : html`<${Nothing}>There is no table yet. <${Command} text="sluice deploy" /></${Nothing}>`}
   </${Loaded}>`;
@@ -28,6 +33,15 @@ const Summary = ({ table, at }) => html`<${Card} height="100%">
     <${Fact} name="Size">${bytes(table.size_bytes)} in ${plural(table.files, "file")}</${Fact}>
     <${Fact} name="Published">${table.published_at ? `${duration(secondsBetween(table.published_at, at))} ago` : "never"}</${Fact}>
     <${Fact} name="Pipeline">${table.pipeline}</${Fact}>
+  </${Grid}>
+</${Card}>`;
+
+const Folder = ({ folder }) => html`<${Card} height="100%">
+  <${Heading} as="h2" size="md" mb=1><${Go} to=${page(`tables/${folder.table}`)}>${folder.table}</${Go}></${Heading}>
+  <${Text} fontSize="sm" color="fg.muted" mb=3>${folder.description}</${Text}>
+  <${Grid} as="dl" m=0 templateColumns="1fr 1fr" gap=2>
+    <${Fact} name="Format">a parquet file each</${Fact}>
+    <${Fact} name="Pipeline">${folder.pipeline}</${Fact}>
   </${Grid}>
 </${Card}>`;
 
@@ -59,28 +73,7 @@ const Head = ({ table }) => html`<${Card}>
 
 const Charts = ({ name }) => {
   const state = useData(`tables/${name}/charts`);
-  return html`<${Loaded} state=${state}>${({ charts }) => charts.length ? html`<${Grid} gap=4
-    templateColumns=${{ base: "1fr", xl: charts.length > 1 ? "1fr 1fr" : "1fr" }}>
-    ${charts.map((chart) => html`<${Card} key=${chart.title}>
-      <${Heading} as="h3" size="sm" mb=2>${chart.title}${chart.unit && html` <${Text} as="span" color="fg.muted" fontWeight="normal">(${chart.unit})</${Text}>`}</${Heading}>
-      ${chart.is_whole === false && html`<${Text} fontSize="xs" color="fg.warning" mb=2 data-testid="partial">A part of the data: ${number(chart.rows_read)} rows only, in no order.</${Text}>`}
-      <${Chart} option=${optionOf(chart)} height="280px"
-        label=${`${chart.title}: ${Object.keys(chart.series).join(", ")}; ${plural(chart.labels.length, "point")} from ${chart.labels[0]} to ${chart.labels[chart.labels.length - 1]}`} />
-    </${Card}>`)}
-  </${Grid}>` : null}</${Loaded}>`;
-};
-
-const optionOf = ({ kind, labels, series }) => {
-  const names = Object.keys(series);
-  return {
-    grid: { left: 8, right: 16, top: names.length > 1 ? 36 : 10, bottom: 4, containLabel: true },
-    legend: names.length > 1 ? { top: 0 } : undefined,
-    xAxis: { type: "category", data: labels },
-    yAxis: { type: "value", scale: kind === "line" },
-    series: names.map((name) => ({
-      name, type: kind, data: series[name], ...(kind === "bar" ? { stack: "all", barMaxWidth: 40 } : { showSymbol: labels.length < 40, connectNulls: true }),
-    })),
-  };
+  return html`<${Loaded} state=${state}>${({ charts }) => html`<${ChartCards} charts=${charts} />`}</${Loaded}>`;
 };
 
 const COLOURS = {
