@@ -21,7 +21,6 @@ from sluice.pipelines.accommodations.transform import Consolidated, consolidate_
 from sluice.settings import Settings
 
 PRIORITY = ["A", "T", "D", "Q", "B", "C", "X", "E", "U", "P", "Q"]
-CONSOLIDATE = ("collect", "consolidate", "publish")
 TABLES = (catalogue.CANDIDATES, catalogue.CURRENT)
 
 NAMES = ("accommodation_name", "accommodation_address", "accommodation_geocodes", "accommodation_city")
@@ -73,8 +72,6 @@ def published_by(outputs: dict[str, bytes]) -> list[tuple[str, str]]:
 
 class World:
     """The pipeline in an account of its own: what a test does to it and sees of it."""
-
-    consolidate_steps = CONSOLIDATE
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings

@@ -22,12 +22,14 @@ pytest_plugins = ["embedded_aws", "dockerhub_account", "killed_worker"]
 
 class _ByModule(LoadScopeScheduling):  # type: ignore[misc]
     """A process takes a module at a time; tests/dags is one: only one process imports Airflow and makes its database.
-    So is tests/browser: only one process runs the stack.
+    So is tests/browser: only one process runs the stack. Of tests/integration/promises a process takes a Dag at a time.
 
     As the folders are in the order of their names, the longest come first and the short unit tests fill what is left.
     """
 
     def _split_scope(self, nodeid: str) -> str:
+        if nodeid.startswith("tests/integration/promises/") and "[" in nodeid:
+            return nodeid.partition("[")[2]
         folders = ("tests/dags/", "tests/browser/")
         return next((folder for folder in folders if nodeid.startswith(folder)), nodeid.partition("::")[0])
 

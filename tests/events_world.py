@@ -18,8 +18,6 @@ from sluice.settings import Settings
 from sluice_dev.samples import events
 
 HOUR = datetime(2024, 4, 7, 17, tzinfo=UTC)
-INGEST = ("drain", "publish_batch", "find_late_hours")
-HOURLY = ("register_partition", "dedup", "publish_hour")
 
 
 class World:
@@ -27,8 +25,6 @@ class World:
 
     hour = HOUR
     day = HOUR.replace(hour=0)
-    ingest_steps = INGEST
-    hourly_steps = HOURLY
 
     def __init__(self, settings: Settings) -> None:
         client("s3").create_bucket(Bucket=settings.lake_bucket)

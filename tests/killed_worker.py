@@ -1,4 +1,4 @@
-"""Runs steps in a process that is ended by SIGKILL just before its Nth write to AWS.
+"""Runs a Dag of tests/promises in a process that is ended by SIGKILL just before its Nth write to AWS.
 
 The fixture `killed_worker` starts this file as a program, which takes one request a line on stdin. What steps import is
 imported there once, and used in forks only: a fork must not inherit the threads of an engine.
@@ -7,7 +7,6 @@ imported there once, and used in forks only: a fork must not inherit the threads
 from __future__ import annotations
 
 import importlib
-import inspect
 import json
 import os
 import signal
@@ -15,17 +14,21 @@ import subprocess
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterator, Sequence
-from datetime import datetime
-from typing import Any
+from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-WRITES = ("Put", "Copy", "Delete", "Create", "Upload", "Complete", "Transact", "Update", "BatchCreate", "BatchUpdate")
-MODULES = {"events": ("steps", "rebuild"), "accommodations": ("steps",)}
-"""Modules of a pipeline that have its steps."""
+if TYPE_CHECKING:
+    from promises.subject import Subject
 
-SERVICES = ("s3", "sqs", "kinesis", "dynamodb", "glue")
+READS = ("Get", "List", "Head", "Describe", "Query", "Scan", "BatchGet", "Receive", "Assume")
+"""All else leaves something behind that a later run could find."""
+
+LIBRARIES = ("duckdb", "numpy", "pyarrow.parquet", "pyiceberg.catalog.glue", "pyiceberg.io.pyarrow", "croniter")
+SERVICES = ("s3", "sqs", "sns", "kinesis", "dynamodb", "glue")
 
 
 class KilledWorker:
@@ -34,23 +37,22 @@ class KilledWorker:
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self._process = process
 
-    def run(
-        self, pipeline: str, write: int, steps: Sequence[str], run: str, now: datetime, hour: datetime | None = None
-    ) -> bool:
-        """Run steps of a pipeline one after another until the Nth write; whether it lived to the end."""
+    def run(self, subject: Subject, run: str, write: int) -> bool:
+        """Run the tasks of a Dag but for its gate until the Nth write; whether the process lived to the end."""
         request = {
-            "pipeline": pipeline,
-            "write": write,
-            "steps": steps,
+            "dag_id": subject.dag_id,
             "run": run,
-            "now": now.isoformat(),
-            "hour": hour.isoformat() if hour else None,
+            "write": write,
+            "journal": str(subject.journal),
+            "now": subject.clock().isoformat(),
             "environment": {name: value for name, value in os.environ.items() if name.startswith("SLUICE_")},
         }
         assert self._process.stdin
         assert self._process.stdout
         self._process.stdin.write(json.dumps(request) + "\n")
         self._process.stdin.flush()
+        # The clock of the killed process, which is not known.
+        subject.now += timedelta(minutes=1)
         code = int(self._process.stdout.readline())
         assert code in (0, -signal.SIGKILL), "the worker failed by itself"
         return code == 0
@@ -58,8 +60,13 @@ class KilledWorker:
 
 @pytest.fixture(scope="session")
 def killed_worker() -> Iterator[KilledWorker]:
+    tests = Path(__file__).parent
     with subprocess.Popen(
-        [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, __file__],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(tests)},
     ) as process:
         yield KilledWorker(process)
         assert process.stdin
@@ -86,7 +93,7 @@ def die_before(write: int) -> None:
                 os.kill(os.getpid(), signal.SIGKILL)
 
     def counted(self: Any, operation_name: str, api_params: Any) -> Any:
-        if operation_name.startswith(WRITES):
+        if not operation_name.startswith(READS):
             count()
         return call(self, operation_name, api_params)
 
@@ -103,16 +110,11 @@ def die_before(write: int) -> None:
         setattr(owner, name, dying_before(getattr(owner, name)))
 
 
-def prepare(pipeline: str, environment: dict[str, str]) -> None:
+def prepare(subject: type[Subject], environment: dict[str, str]) -> None:
     """Import, take over the settings and make the clients, which takes longer than a step; connections come in the
     fork."""
-    libraries = ("duckdb", "numpy", "pyarrow.parquet", "pyiceberg.catalog.glue", "pyiceberg.io.pyarrow")
-    for name in (
-        *libraries,
-        f"sluice.pipelines.{pipeline}.transform",
-        f"sluice.pipelines.{pipeline}.steps",
-        f"sluice.pipelines.{pipeline}.{MODULES[pipeline][-1]}",
-    ):
+    pipeline = subject.dag_id.partition("_")[0]
+    for name in (*LIBRARIES, *(f"sluice.pipelines.{pipeline}.{module}" for module in ("transform", *subject.modules))):
         importlib.import_module(name)
     if {name: value for name, value in os.environ.items() if name.startswith("SLUICE_")} == environment:
         return
@@ -124,33 +126,34 @@ def prepare(pipeline: str, environment: dict[str, str]) -> None:
     os.environ |= environment
     Settings.model_config["env_file"] = None
     load_settings.cache_clear()
+    client_of.cache_clear()
     for service in SERVICES:
         client_of(service, load_settings())
 
 
-def run(request: dict[str, Any]) -> None:
-    now = datetime.fromisoformat(request["now"])
-    hour = request["hour"] and datetime.fromisoformat(request["hour"])
-    known = {"hour": hour, "day": hour and hour.replace(hour=0), "clock": lambda: now, "has_run": lambda *_: False}
-    modules = [
-        importlib.import_module(f"sluice.pipelines.{request['pipeline']}.{name}")
-        for name in MODULES[request["pipeline"]]
-    ]
+def run(subject: type[Subject], request: dict[str, Any]) -> None:
+    from sluice.core import work_queue
+    from sluice.settings import load_settings
+
+    work_queue.LONG_POLL_SECONDS = 0
+    tested = subject(load_settings(), Path(request["journal"]))
+    tested.now = datetime.fromisoformat(request["now"])
     die_before(request["write"])
-    for name in request["steps"]:
-        step = next(getattr(module, name) for module in modules if hasattr(module, name))
-        step(request["run"], **{key: known[key] for key in inspect.signature(step).parameters if key in known})
+    tested.run(request["run"])
 
 
 def main() -> None:
+    from promises import subjects
+
     for line in sys.stdin:
         request = json.loads(line)
-        prepare(request["pipeline"], request["environment"])
+        subject = subjects()[request["dag_id"]]
+        prepare(subject, request["environment"])
         pid = os.fork()
         if pid == 0:
             status = 1
             try:
-                run(request)
+                run(subject, request)
                 status = 0
             finally:
                 if status:

@@ -1,14 +1,13 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from accommodations_world import World
 from embedded_aws import FaultInjection, use_settings
-from killed_worker import KilledWorker
 from sluice.settings import Settings
 
 
@@ -36,14 +35,6 @@ def world(accommodations_settings: dict[str, Any], monkeypatch: pytest.MonkeyPat
     world = World(use_settings(monkeypatch, **accommodations_settings))
     world.empty()
     return world
-
-
-@pytest.fixture
-def run_until_write(world: World, killed_worker: KilledWorker) -> Callable[[int, str], bool]:
-    """Run accommodations_consolidate in a worker that is killed just before its Nth write; whether it lived."""
-    return lambda write, run_id: killed_worker.run(
-        "accommodations", write, world.consolidate_steps, run_id, world.clock()
-    )
 
 
 @pytest.fixture

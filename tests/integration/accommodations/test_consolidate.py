@@ -134,18 +134,6 @@ def test_a_message_about_a_good_and_an_unreadable_file_stays_and_the_good_one_is
     assert world.unfinished() == 0
 
 
-def test_the_same_event_again_and_again_publishes_once_in_whatever_run(world: Any) -> None:
-    key = world.drop("a.jsonl", GOOD)
-    world.send(*[world.event(key, key)] * 2)
-    assert world.consolidate("one")["published"] == 2
-    world.send(*[world.event(key)] * 5)
-    assert world.consolidate("two") == dict.fromkeys(
-        ("records_in", "published", "duplicates", "quarantined", "unlisted", "blocked"), 0
-    )
-    assert len(world.outputs()) == 1
-    assert world.unfinished() == 0
-
-
 def test_an_object_overwritten_before_it_is_read_is_read_once_as_it_is_now(world: Any) -> None:
     world.drop("a.jsonl", [a_record("1", "A", "old")])
     world.drop("a.jsonl", [a_record("1", "A", "new")])

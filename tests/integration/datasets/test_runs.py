@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import gzip
-from itertools import count
-from typing import Any
 
 import pytest
 
@@ -96,15 +94,6 @@ def test_the_same_version_gives_the_same_bytes_in_the_same_key(world: World) -> 
     assert storage.read_published(world.settings.lake_bucket, OUTPUT) == etag
 
 
-def test_the_same_event_five_times_is_one_file(world: World) -> None:
-    world.put(FIRST)
-    for _ in range(4):
-        world.announce(KEY)
-    world.announce(KEY, KEY)
-    assert world.run() == {"records_in": 1, "published": 1, "duplicates": 0, "quarantined": 0}
-    assert world.unfinished() == 0
-
-
 def test_a_test_event_and_messages_of_no_dataset_do_no_harm(world: World) -> None:
     world.send('{"Service": "Amazon S3", "Event": "s3:TestEvent"}')
     world.send("not json")
@@ -126,18 +115,6 @@ def test_a_file_that_was_deleted_before_it_is_read_is_told_of(world: World) -> N
     assert world.quarantined()[0]["reason"] == "object_missing"
     with pytest.raises(steps.SourceRejected, match="deleted before it was read"):
         world.run("asked", KEY)
-
-
-def test_an_older_version_that_comes_late_never_replaces_a_newer_one(world: World) -> None:
-    world.drop(FIRST)
-    late = steps.collect("late")
-    steps.aggregate("late")
-    # While that run hangs, the file is replaced and published by another run.
-    world.drop(SECOND)
-    assert world.run("newer")["published"] == 1
-    assert steps.publish("late", late) == {"records_in": 1, "published": 0, "duplicates": 1, "quarantined": 0}
-    assert memory(world) == 2
-    assert world.unfinished() == 0
 
 
 def test_a_newer_version_is_published_over_what_an_older_run_published_meanwhile(world: World) -> None:
@@ -191,76 +168,3 @@ def test_a_file_that_nobody_of_us_published_is_not_overwritten(world: World) -> 
     assert world.run()["quarantined"] == 1
     assert "belongs to something else" in world.quarantined()[0]["detail"]
     assert world.body() == b"by hand"
-
-
-class Killed(BaseException):
-    """The worker is gone; no code of it gets to handle this."""
-
-
-WRITES = {"s3": ("PutObject", "CreateMultipartUpload"), "sqs": ("DeleteMessageBatch",)}
-
-
-def kill_at(nth: int) -> tuple[Any, list[str]]:
-    """Let the n-th write of this process be its last; gives what takes that back, and the writes."""
-    seen: list[str] = []
-    registered = []
-
-    def handler(model: Any, **_: Any) -> None:
-        seen.append(model.name)
-        if len(seen) >= nth:
-            raise Killed
-
-    for service, operations in WRITES.items():
-        events = client(service).meta.events  # type: ignore[call-overload]
-        for operation in operations:
-            events.register(f"before-call.{service}.{operation}", handler)
-            registered.append((events, f"before-call.{service}.{operation}"))
-
-    def take_back() -> None:
-        for events, name in registered:
-            events.unregister(name, handler)
-
-    return take_back, seen
-
-
-def test_a_run_that_is_killed_at_any_write_is_completed_by_the_next(world: World) -> None:
-    body = csv_of(row(memory=7), row(memory="bad"))
-    for nth in count(1):
-        key, output = f"datasets/k{nth}.csv", f"curated/datasets/k{nth}.parquet"
-        world.drop(body, key)
-        take_back, seen = kill_at(nth)
-        try:
-            world.run(f"killed-{nth}")
-            lived = True
-        except Killed:
-            lived = False
-        finally:
-            take_back()
-        # Once the message is deleted, all is published.
-        if not lived and world.unfinished():
-            if f"staging/datasets/killed-{nth}/collected.json" in world.keys("staging/"):
-                world.redeliver(f"killed-{nth}")
-            else:
-                # Received, and nobody knows its receipt handle: as when its visibility timeout ends.
-                client("sqs").purge_queue(QueueUrl=world.queue_url)
-                world.announce(key)
-            again = world.run(f"next-{nth}")
-            assert again["records_in"] == 2
-            assert again["published"] + again["duplicates"] in (1, 2)
-        assert memory(world, output) == 7
-        assert world.unfinished() == 0
-        if lived:
-            break
-    assert seen[-2:] == ["DeleteMessageBatch", "PutObject"], "the message goes last, before the record in staging"
-    assert nth > 6, "a run has more writes than this: the test does not kill it at each"
-
-
-def test_a_retry_of_each_task_gives_the_same(world: World) -> None:
-    world.drop(csv_of(row(memory=7), row(memory="bad")))
-    collected = steps.collect("run")
-    assert steps.aggregate("run") == steps.aggregate("run")
-    tally = steps.publish("run", collected)
-    assert (
-        steps.publish("run", collected) == tally == {"records_in": 2, "published": 1, "duplicates": 0, "quarantined": 1}
-    )
-    assert len(world.quarantined()) == 1

@@ -76,30 +76,6 @@ def test_the_worked_example_holds_however_its_objects_are_split_into_batches(acc
     assert {name: account.shown(name) for name in names} == dict.fromkeys(names, WORKED_RESULT)
 
 
-def test_a_message_that_comes_again_after_its_run_changes_nothing_but_the_time_to_live(
-    account: DockerHubAccount,
-) -> None:
-    keys = [account.put(*each) for each in WORKED_EXAMPLE]
-    account.aggregate()
-    before = {sort_key: item | {"TTL": 0} for sort_key, item in account.items().items()}
-    account.send(*(account.notification(key) for key in keys))
-    account.aggregate("again")
-    assert {sort_key: item | {"TTL": 0} for sort_key, item in account.items().items()} == before
-
-
-def test_a_late_object_of_an_old_month_is_counted_and_leaves_the_marker(account: DockerHubAccount) -> None:
-    account.put(*WORKED_EXAMPLE[4])
-    account.aggregate()
-    account.put(*WORKED_EXAMPLE[0])
-    account.aggregate("late")
-    shown = account.shown()
-    assert shown["latest"] == "2023-10-30T15:43:16Z"
-    assert shown["months"] == {
-        "2023-09": [{"star_count": 198, "pull_count": 178_900_000}],
-        "2023-10": [{"star_count": 230, "pull_count": 185_000_000}],
-    }
-
-
 def test_a_pull_between_two_pushes_overwrites_its_key_and_counts(account: DockerHubAccount) -> None:
     account.put(*PUSH)
     account.aggregate()
@@ -153,13 +129,6 @@ def test_the_test_event_of_s3_is_taken_from_the_queue_and_counts_as_nothing(acco
     account.send(json.dumps({"Service": "Amazon S3", "Event": "s3:TestEvent", "Bucket": "b"}))
     assert account.aggregate() == {"records_in": 0, "published": 0, "duplicates": 0, "quarantined": 0}
     assert account.unfinished() == 0
-
-
-def test_two_events_of_one_object_are_one_record_and_one_duplicate(account: DockerHubAccount) -> None:
-    key = account.put(*PUSH)
-    account.send(account.notification(key), account.notification(key, key))
-    assert account.aggregate() == {"records_in": 4, "published": 1, "duplicates": 3, "quarantined": 0}
-    assert account.shown()["pushes"] == {"2023-09-14T15:00:00Z": (198, 178_900_000, "2023-09-14T15:00:00Z")}
 
 
 def test_bad_objects_and_messages_go_to_quarantine_with_their_reason_and_the_good_ones_go_on(

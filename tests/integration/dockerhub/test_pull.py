@@ -18,7 +18,7 @@ from sluice.core.quality import GateFailed
 from sluice.core.run import Run
 from sluice.pipelines.dockerhub import expectations, steps
 from sluice.pipelines.dockerhub.batch import Answers
-from sluice.pipelines.dockerhub.records import FIELDS, Stats, parse_stats, raw_key
+from sluice.pipelines.dockerhub.records import FIELDS, parse_stats, raw_key
 from sluice.settings import Settings
 from sluice_dev.dockerhub import DockerHubStandIn, history_of
 
@@ -51,10 +51,6 @@ def pull(run: str = "run", observed_at: datetime = OBSERVED) -> dict[str, int]:
     steps.check_answers(run)
     published = steps.publish_answers(run, fetched)
     return {name: count for name, count in published.items() if isinstance(count, int)}
-
-
-def contents(account: DockerHubAccount) -> dict[str, bytes]:
-    return {key: s3.read_object(account.settings.lake_bucket, key).body for key in account.keys("")}
 
 
 def test_every_answer_is_kept_whole_under_its_raw_key_and_is_a_row_of_the_history(
@@ -161,46 +157,6 @@ def test_a_docker_hub_out_of_reach_is_a_clear_error_and_nothing_is_written(
     assert url in str(refused.value)
     assert "SLUICE_DOCKERHUB_URL" in str(refused.value)
     assert account.keys("") == []
-
-
-def test_a_retry_of_any_task_gives_the_same_bytes_in_the_same_keys(
-    account: DockerHubAccount, watch: Callable[..., None]
-) -> None:
-    watch("library/redis", "library/postgres", "faulty/html")
-    fetched = steps.fetch("run", clock=lambda: OBSERVED)
-    for task in (
-        lambda: steps.check_answers("run"),
-        lambda: steps.publish_answers("run", fetched),
-        lambda: steps.publish_answers("run", fetched),
-    ):
-        task()
-        before = contents(account), account.history()
-        task()
-        assert (contents(account), account.history()) == before
-    assert len(account.keys("raw/")) == 2
-
-
-def test_a_pull_killed_between_history_and_raw_is_completed_by_its_retry(
-    account: DockerHubAccount, watch: Callable[..., None], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    watch("library/redis", "library/postgres")
-    fetched = steps.fetch("run", clock=lambda: OBSERVED)
-
-    class Killed(BaseException):
-        """The worker is gone."""
-
-    def die(stats: Stats) -> str:
-        raise Killed
-
-    with monkeypatch.context() as dying:
-        dying.setattr(steps, "raw_key", die)
-        with pytest.raises(Killed):
-            steps.publish_answers("run", fetched)
-    assert len(account.history()) == 2
-    assert account.keys("raw/") == []
-    assert steps.publish_answers("run", fetched)["published"] == 2
-    assert len(account.history()) == 2, "not twice"
-    assert len(account.keys("raw/")) == 2
 
 
 def impossible() -> list[Any]:

@@ -18,7 +18,6 @@ from sluice.aws import glue, s3
 from sluice.aws.tables import definitions, reading
 from sluice.core.quality import GateFailed
 from sluice.core.run import Run
-from sluice.core.staging import Summary
 from sluice.pipelines.events import steps, storage
 from sluice.pipelines.events.batch import HourOutput
 from sluice.pipelines.events.hourly import RawDataGone
@@ -75,12 +74,6 @@ def test_a_late_event_has_its_hour_processed_again_and_says_why(world: Any) -> N
     world.process_late([asked])
     assert uuid_of(7) in {row["event_uuid"] for row in world.curated(world.hour)}
     assert world.ingest("fourth") == []
-
-
-def test_a_retried_search_for_late_hours_asks_for_the_same(world: Any) -> None:
-    world.put(50, seed=1)
-    asked = world.ingest("first")
-    assert steps.find_late_hours("first", lambda *_: False, lambda: world.now) == asked
 
 
 @pytest.mark.parametrize("dag_id", ["events_hourly", "events_rebuild"])
@@ -166,44 +159,6 @@ def test_a_snapshot_says_what_it_was_made_from_and_can_be_read_later(world: Any)
     world.process_late(world.ingest("second"))
     assert reading.read("events", as_of=first.snapshot_id).num_rows == len(rows)
     assert len(world.curated(world.hour)) == len(rows) + 1
-
-
-def test_two_runs_at_once_leave_one_whole_snapshot_with_every_event(world: Any) -> None:
-    world.put(40, seed=1)
-    world.process_late(world.ingest("first"))
-    world.put(20, seed=2)
-    world.ingest("second")
-    steps.register_partition("slow", world.hour)
-    steps.dedup("slow")
-    world.put(20, seed=3)
-    world.ingest("third")
-    world.process("fast", world.hour)
-    newest = world.curated(world.hour)
-    steps.publish_hour("slow", lambda: world.now)
-    assert world.curated(world.hour) == newest, "an older view of the hour took the place of a newer one"
-    (asked,) = world.ingest("fourth")
-    assert "at the same time" in asked["note"]
-    world.process_late([asked])
-    world.assert_each_event_curated_once()
-
-
-def test_two_publishes_in_the_same_moment_make_one_snapshot(world: Any) -> None:
-    world.put(40, seed=1)
-    world.ingest("first")
-    for run in ("one", "two"):
-        steps.register_partition(run, world.hour)
-        steps.dedup(run)
-    barrier = threading.Barrier(2)
-
-    def publish(run: str) -> Summary:
-        barrier.wait()
-        return steps.publish_hour(run, lambda: world.now)
-
-    with ThreadPoolExecutor(2) as pool:
-        one, two = pool.map(publish, ("one", "two"))
-    assert one == two
-    assert len(snapshots()) == 1
-    world.assert_each_event_curated_once()
 
 
 def test_readers_see_one_whole_snapshot_while_others_are_published(world: Any) -> None:

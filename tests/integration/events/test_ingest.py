@@ -122,25 +122,6 @@ def test_an_ingest_that_finds_nothing_writes_nothing(world: Any) -> None:
     assert raw_keys(world) == before
 
 
-def test_a_retried_publish_changes_nothing_and_tells_the_same(world: Any) -> None:
-    world.put(20, seed=1)
-    steps.drain("run")
-    first = steps.publish_batch("run")
-    files = s3.list_objects(world.settings.lake_bucket, storage.RAW_PREFIX)
-    assert steps.publish_batch("run") == first
-    assert s3.list_objects(world.settings.lake_bucket, storage.RAW_PREFIX) == files
-
-
-def test_of_two_runs_that_drained_the_same_records_one_publishes_and_the_other_says_so(world: Any) -> None:
-    world.put(20, seed=1)
-    steps.drain("one")
-    steps.drain("two")
-    steps.publish_batch("one")
-    with pytest.raises(checkpoints.BatchTaken, match="another run took records"):
-        steps.publish_batch("two")
-    world.assert_each_record_ingested_once()
-
-
 def test_an_abandoned_batch_is_drained_again_up_to_its_end_though_more_has_come(
     world: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

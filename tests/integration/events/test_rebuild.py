@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import timedelta
-from itertools import count
 from typing import Any
 
 import pytest
@@ -152,27 +150,3 @@ def test_the_day_of_a_run_is_that_of_its_conf_or_its_date(world: Any) -> None:
         rebuild.day_to_process(None, {"day": "soon"})
     with pytest.raises(rebuild.NoDay, match="--conf"):
         rebuild.day_to_process(None, {})
-
-
-def test_a_publication_of_two_hours_that_is_killed_is_finished_by_late_hours(
-    world: Any, run_until_write: Callable[..., bool]
-) -> None:
-    hours = [world.hour, world.hour + timedelta(hours=1)]
-    table, stream = world.settings.events_hours_table, world.settings.events_stream
-    world.now = world.hour + timedelta(hours=15)
-    # Publications of one hour, by the same code, are killed at each write in test_crashes.
-    for write in count(1, 4):
-        world.put(20, seed=write, hours=2, duplicates=0.2)
-        world.ingest(f"ingest-{write}")
-        run = f"killed-{write}"
-        rebuild.dedup_day(run, world.day, lambda: world.now)
-        lived = run_until_write(write, ("publish_day",), run, world.hour)
-        world.now += timedelta(hours=13)
-        world.process_late(world.ingest(f"next-{write}"))
-        world.assert_each_event_curated_once()
-        assert [dirty_hours.read_dirty_hour(table, stream, hour) for hour in hours] == [None, None]
-        if lived:
-            break
-    for snapshot in snapshots():
-        reading.read("events", as_of=snapshot.snapshot_id)
-    assert write > 10, "a publication of two hours has more writes than this"

@@ -82,17 +82,6 @@ def test_a_reset_between_two_diagnostics_and_another_one(world: World) -> None:
     assert sorted(world.published()) == [("a", 10, 50.0), ("a", 20, 50.0), ("a", 30, 50.0), ("a", 40, 30.0)]
 
 
-def test_an_earlier_diagnostic_that_comes_late_corrects_those_after_it(world: World) -> None:
-    world.message("a", 1, 2, 11, 12, 13)
-    world.diagnostic("a", 20, 10)
-    world.diagnostic("a", 30, 20)
-    world.run("first")
-    assert sorted(world.published()) == [("a", 20, 50.0), ("a", 30, 25.0)]
-    world.diagnostic("a", 10, 16)
-    assert world.run("second") == {"records_in": 1, "published": 1, "duplicates": 0, "quarantined": 0, "rates": 3}
-    assert sorted(world.published()) == [("a", 10, 12.5), ("a", 20, 30.0), ("a", 30, 15.0)]
-
-
 def test_an_earlier_diagnostic_that_changes_no_reset_leaves_those_after_it(world: World) -> None:
     world.message("a", 1, 11)
     world.diagnostic("a", 20, 10)
@@ -101,16 +90,6 @@ def test_an_earlier_diagnostic_that_changes_no_reset_leaves_those_after_it(world
     world.diagnostic("a", 10, 5)
     world.run("second")
     assert world.published() == [("a", 10, 20.0)]
-
-
-def test_the_same_diagnostic_again_publishes_once(world: World) -> None:
-    world.message("a", 1)
-    for number in range(3):
-        world.diagnostic("a", 10, 4)
-        world.diagnostic("a", 10, 4)
-        tally = world.run(f"run-{number}")
-        assert tally["duplicates"] == (2 if number else 1)
-    assert world.published() == [("a", 10, 25.0)]
 
 
 def test_a_correction_publishes_again_and_the_original_that_comes_back_does_not(world: World) -> None:
@@ -316,3 +295,32 @@ def test_a_diagnostic_that_nobody_accounts_for_fails_the_gate(world: World, monk
     run.save(steps.VERDICTS, run.load(steps.VERDICTS, list[StagedVerdict])[:-1])
     with pytest.raises(GateFailed, match="accounted"):
         steps.check_rates("run")
+
+
+def test_a_publication_that_crashed_publishes_no_noted_rate_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    truth = world.send_fleet(Fleet(modules=25, weeks=1, duplicates=0, seed=8))
+    collected = steps.collect("run")
+    steps.store("run")
+    steps.compute_rates("run")
+    noted = iter(range(12))
+    write = storage.write_judgement
+
+    class Crash(BaseException):
+        """No code of the worker gets to handle this."""
+
+    def crash_after_12(*arguments: Any) -> Any:
+        if next(noted, None) is None:
+            raise Crash
+        return write(*arguments)
+
+    with monkeypatch.context() as crashing:
+        crashing.setattr(storage, "write_judgement", crash_after_12)
+        with pytest.raises(Crash):
+            steps.publish_rates("run", collected)
+    assert steps.publish_rates("run", collected)["rates"] == 25
+    heard = world.published()
+    assert {(module_id, timestamp): rate for module_id, timestamp, rate in heard} == truth
+    assert len(heard) <= 2 * 25 - 12
+    assert world.unfinished() == (0, 0)

@@ -43,20 +43,6 @@ def settle(world: World) -> dict[tuple[str, int], float]:
 TRUTH = {("a", 10): 25.0, ("a", 20): 25.0}
 
 
-def test_a_run_that_was_overtaken_publishes_nothing_of_it_and_says_so(world: World, slow: dict[str, int]) -> None:
-    world.run("fast")
-    assert sorted(world.published()) == [("a", 10, 25.0), ("a", 20, 25.0)]
-    with pytest.raises(
-        steps.RatesOutdated, match=r"judged 1 of 1 .* such as \('a', 20\); the diagnostics are delivered again"
-    ):
-        steps.publish_rates("slow", slow)
-    assert world.published() == []
-    world.redeliver()
-    world.run("later")
-    assert world.rates() == TRUTH
-    assert world.published() == []
-
-
 def test_a_run_that_overtakes_leaves_it_to_the_next_run(world: World, slow: dict[str, int]) -> None:
     fast = prepare("fast")
     steps.publish_rates("slow", slow)

@@ -21,9 +21,10 @@ from sluice.aws import sessions, sqs
 from sluice.aws.sessions import client
 from sluice.cli import status as status_cli
 from sluice.core.pipeline import Stream
+from sluice.lake import StagingExpired
 from sluice.monitoring import observation, runs, steps
 from sluice.monitoring.canary.state import record_canary
-from sluice.monitoring.pipelines import pipelines
+from sluice.monitoring.pipelines import instead_of_expired, pipelines
 from sluice.monitoring.runs import CanaryResult, Failure
 from sluice.settings import Settings
 
@@ -270,3 +271,9 @@ def test_what_was_deleted_is_named_by_status_and_by_the_watch_from_cold_clients(
     assert {problem["title"] for problem in json.loads(result.stdout)["problems"]} == expected
     sessions.client_of.cache_clear()
     assert steps.observe("run", "http://airflow.test")["problems"] == len(expected)
+
+
+def test_a_watch_whose_staging_expired_names_its_command(watch: Watch) -> None:
+    with pytest.raises(StagingExpired) as raised:
+        steps.send_alerts("run", lambda: watch.now)
+    assert "dags trigger platform_watch" in instead_of_expired(watch.settings, raised.value.key)

@@ -80,9 +80,11 @@ def consolidate_files(run: Run, folder: Path) -> Batch:
     collected = run.load(COLLECTED, Collected)
     priority, blocked = storage.read_lists(settings.accommodations_priority_table)
     found = storage.read_catalogue(settings.accommodations_ledger_table)
+    # After the catalogue: what is published from here on makes the publication of this batch fail.
+    files = _left(settings, run, found, collected.files)
     tables = read_tables(digest_lists(priority, blocked))
     with transform.consolidation(folder, settings.accommodations_memory_limit_mb) as connection:
-        unreadable = _read_files(connection, collected.files, folder)
+        unreadable = _read_files(connection, files, folder)
         # Usable for its own accommodation only (`is_reserved` of the rule), without being on the list.
         usable = usable_partners([*priority, CANARY], blocked)
         result = transform.consolidate_batch(connection, usable, blocked, folder / "out")
@@ -99,12 +101,21 @@ def consolidate_files(run: Run, folder: Path) -> Batch:
         outputs=[key for _, key in outputs],
         rejected=rejected,
         rejections=collected.rejections,
-        sources=[file.source for file in collected.files if file not in unreadable],
+        sources=[file.source for file in files if file not in unreadable],
         receipts=collected.receipts.without({message_id for message_id, key in collected.events if key in kept}),
         catalogue=change,
-        counts=_counts(collected, len(unreadable), result) | counts,
+        counts=_counts(collected, len(files), len(unreadable), result) | counts,
         unknown_partners=", ".join(map(repr, unknown[:10])) + (" ..." if len(unknown) > 10 else ""),
     )
+
+
+def _left(settings: Settings, run: Run, found: Catalogue, files: list[PartnerFile]) -> list[PartnerFile]:
+    """The files that no other run published since this one collected them, while their messages were out of sight."""
+    if found.announced and found.announced.run == run.slug:
+        # Published under the names that were announced, which are as many as there were outputs.
+        return files
+    published = storage.find_published(settings.accommodations_ledger_table, files)
+    return [file for file in files if file not in published]
 
 
 def _read_files(connection: DuckDBPyConnection, files: Sequence[PartnerFile], folder: Path) -> dict[PartnerFile, str]:
@@ -209,17 +220,18 @@ def _download(bucket: str, addresses: Sequence[str], folder: Path) -> list[Path]
     return s3.download_files(bucket, [each.removeprefix(root) for each in addresses], folder)
 
 
-def _counts(collected: Collected, unreadable: int, result: Consolidated) -> dict[str, int]:
+def _counts(collected: Collected, files: int, unreadable: int, result: Consolidated) -> dict[str, int]:
     """Counts of the records and events, for the gate."""
     counts = result.counts
-    files, rejected = len(collected.files), len(collected.rejections)
+    duplicates = collected.duplicate_events + len(collected.files) - files
+    rejected = len(collected.rejections)
     return counts | {
         "accounted": sum(counts[name] for name in ("published", "duplicates", "unlisted", "blocked", "quarantined")),
         "events_in": collected.events_in,
         "files": files - unreadable,
         "unreadable": unreadable,
-        "duplicate_events": collected.duplicate_events,
+        "duplicate_events": duplicates,
         "quarantined_events": rejected,
-        "events_accounted": files + collected.duplicate_events + rejected,
+        "events_accounted": files + duplicates + rejected,
         "outputs": len(result.outputs),
     }

@@ -1,10 +1,9 @@
-"""What a run leaves when it crashes between any two writes, and what two writers at once leave."""
+"""Writers of the same items at once, request by request, and writers that AWS refuses."""
 
 from __future__ import annotations
 
 import random
 import threading
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -18,7 +17,7 @@ from dockerhub_account import WORKED_EXAMPLE, WORKED_MONTHS, WORKED_RESULT, Dock
 from embedded_aws import FaultInjection, free_port
 from sluice.aws import s3, sessions
 from sluice.aws.sessions import client
-from sluice.aws.threads import THREADS, in_parallel
+from sluice.aws.threads import in_parallel
 from sluice.core.run import epoch_microseconds
 from sluice.pipelines.dockerhub import steps, storage
 from sluice.pipelines.dockerhub.transform import RawObject, partition_key
@@ -57,79 +56,6 @@ def before_write(account: DockerHubAccount) -> Iterator[Callable[[Callable[[str,
 
 def repository(number: int) -> str:
     return f"repository-{number:02}"
-
-
-def test_a_run_killed_between_any_two_writes_leaves_what_its_next_try_completes(
-    account: DockerHubAccount, before_write: Any
-) -> None:
-    # Repository n dies at its n-th write. Fewer repositories than threads, or some would never begin.
-    names = [repository(number) for number in range(15)]
-    assert len(names) < THREADS
-    account.silence()
-    account.send(*(account.notification(account.put(*each, name=name)) for name in names for each in WORKED_EXAMPLE))
-    collected = steps.collect("killed")
-    dying = True
-    writes: Counter[str] = Counter()
-    deletes: list[str] = []
-
-    def die_at_the_nth(operation: str, pk: str) -> None:
-        if operation == "DeleteMessageBatch":
-            deletes.append(operation)
-            return
-        writes[pk] += 1
-        number = next(number for number, name in enumerate(names) if f"#{name}#" in pk)
-        if dying and writes[pk] > number:
-            raise Killed
-
-    before_write(die_at_the_nth)
-    with pytest.raises(Killed):
-        steps.publish_aggregates("killed", collected)
-    assert deletes == [], "no message may go before all is written"
-    stopped_at = dict(writes)
-
-    dying = False
-    account.redeliver("killed")
-    assert account.aggregate("again")["published"] == len(names) * len(WORKED_EXAMPLE)
-    assert {name: account.shown(name) for name in names} == dict.fromkeys(names, WORKED_RESULT)
-    assert account.unfinished() == 0
-    # The last of them were not stopped at all: every place where one can be stopped was tried.
-    longest = max(stopped_at.values())
-    assert sorted(stopped_at.values())[-2:] == [longest, longest]
-    assert sorted(set(stopped_at.values())) == list(range(1, longest + 1))
-
-
-@pytest.mark.parametrize("nth", [1, 2, 3])
-def test_a_run_killed_between_two_deletes_changes_nothing_when_the_rest_comes_again(
-    account: DockerHubAccount, before_write: Any, nth: int
-) -> None:
-    account.silence()
-    account.send(*(account.notification(account.put(*each)) for each in WORKED_EXAMPLE for _ in range(5)))
-    collected = steps.collect("killed")
-    seen: list[str] = []
-
-    def die_at_the_nth(operation: str, pk: str) -> None:
-        seen.append(operation)
-        if seen.count("DeleteMessageBatch") == nth and operation == "DeleteMessageBatch":
-            raise Killed
-
-    before_write(die_at_the_nth)
-    with pytest.raises(Killed):
-        steps.publish_aggregates("killed", collected)
-    # Batches of 10, 10 and 5 are deleted side by side: which of them are done is not known.
-    assert 5 <= account.unfinished() <= 25 - 5 * (nth - 1)
-    assert account.shown() == WORKED_RESULT
-    # A retry of the task alone deletes the rest, also what is deleted already.
-    assert steps.publish_aggregates("killed", collected)["published"] == 5
-    assert account.unfinished() == 0
-    assert account.shown() == WORKED_RESULT
-
-
-def test_a_run_killed_after_it_received_leaves_its_messages_to_the_next(account: DockerHubAccount) -> None:
-    account.put(*WORKED_EXAMPLE[0])
-    steps.collect("killed")
-    assert steps.collect("next") == {}, "they are ours until the visibility timeout ends"
-    account.redeliver("killed")
-    assert account.aggregate("next")["published"] == 1
 
 
 @pytest.fixture
