@@ -1,28 +1,28 @@
-"""Consolidate partners' catalogues: of each accommodation the record of the partner that comes first.
+"""Consolidate partners' catalogues: for each accommodation the record of the partner with the highest priority.
 
 ## What it does
 
-Takes messages about partners' files, reads each file once as it is now, judges every line, and keeps for each
-accommodation the record of the highest-priority partner, of a partner its newest. The result is packed into files of at
-most 500,000 bytes, and merged into the current catalogue of all files ever seen. After the gate the batch is announced,
-its files are copied, two Iceberg tables get one snapshot each (first the candidates, the newest record of each partner,
-then the catalogue that follows from them), and the messages are deleted last. The message of a file that cannot be read
-stays in the queue and is a dead letter after ten receives (`sluice dead-letters`).
+Receives messages about partners' files, reads the current version of each file once, validates every line, and keeps
+for each accommodation the record of the highest-priority partner, of a partner its newest. The result is packed into
+files of at most 500,000 bytes, and merged into the current catalogue of all files ever seen. After the gate the batch
+is announced, its files are copied, two Iceberg tables get one snapshot each (first the candidates, the newest record of
+each partner, then the catalogue derived from them), and the messages are deleted last. The message of a file that
+cannot be read stays in the queue and becomes a dead letter after ten receives (`sluice dead-letters`).
 
 ## Triggered by
 
-The arrival of a file (S3 event -> SQS, seen by a doorbell on the depth of the queue); every 30 minutes as a safety net,
-which also notices that the priority list or the blocked partners changed, or that a table was rolled back, and computes
-the current catalogue anew from the candidates. A run that finds nothing to do skips.
+The arrival of a file (S3 event -> SQS, seen by a doorbell on the depth of the queue); every 30 minutes as a fallback,
+which also detects changes of the priority list or the blocked partners, or a rollback of a table, and computes the
+current catalogue anew from the candidates. A run without work is skipped.
 
 ## Parameters
 
-* `withdraw` (default none): accommodations whose records of all partners are taken out of the catalogue, until a
+* `withdraw` (default none): accommodations whose records of all partners are removed from the catalogue, until a
   partner sends them again. Example:
   `airflow dags trigger accommodations_consolidate --conf '{"withdraw": ["A-17"]}'`
 
-How many messages a run takes is the setting `SLUICE_ACCOMMODATIONS_MAX_MESSAGES`, and the lists are maintained by
-`sluice partners set-priority`, `block`, `unblock` and `show`.
+The maximum number of messages of a run is the setting `SLUICE_ACCOMMODATIONS_MAX_MESSAGES`, and the lists are
+maintained by `sluice partners set-priority`, `block`, `unblock` and `show`.
 
 ## Reads and writes
 
@@ -34,9 +34,8 @@ How many messages a run takes is the setting `SLUICE_ACCOMMODATIONS_MAX_MESSAGES
 
 ## Running it again
 
-A batch that was announced is published to its end by the next run, under the same names. A file that was published is
-in the ledger, so its event counts as a duplicate whenever it comes again. Messages of a failed run come back when
-their visibility timeout ends.
+The next run completes an announced batch, under the same names. A published file is in the ledger, so a further event
+of it counts as a duplicate. Messages of a failed run are delivered again when their visibility timeout ends.
 """
 
 from __future__ import annotations
@@ -77,7 +76,7 @@ NEW_PARTNER_FILES = doorbell(QUEUE, "accommodations_consolidate", "accommodation
             type="array",
             items={"type": "string", "minLength": 1},
             title="Withdraw",
-            description="ids of accommodations whose records are taken out of the catalogue, one a line, such as A-17",
+            description="ids of accommodations whose records are removed from the catalogue, one a line, such as A-17",
         )
     },
     tags=["accommodations", "aggregate"],
@@ -86,15 +85,15 @@ NEW_PARTNER_FILES = doorbell(QUEUE, "accommodations_consolidate", "accommodation
 def accommodations_consolidate() -> None:
     @task.short_circuit
     def collect(run_id: str, dag_run: DagRunProtocol) -> object:
-        """Finish the batch that a crashed run had announced, take messages, find out which files they are about."""
+        """Complete the announced batch of a crashed run, receive messages, look up their files."""
         from sluice.pipelines.accommodations import steps
 
-        # Of its conf: `params` keep those of the run before where runs share a process.
+        # From the conf of the run: `params` may be those of an earlier run in the same process.
         return steps.collect(run_id, (dag_run.conf or {}).get("withdraw") or ())
 
     @task
     def consolidate(run_id: str) -> object:
-        """Read the files, apply the rule, merge the current catalogue, stage all of it."""
+        """Read the files, apply the rule, merge the current catalogue, stage the results."""
         from sluice.pipelines.accommodations import steps
 
         return steps.consolidate(run_id)
@@ -112,7 +111,7 @@ def accommodations_consolidate() -> None:
     check_outputs = GateOperator(
         task_id="check_outputs",
         gate="accommodations/consolidate",
-        expectations="Each record and event accounted for, each accommodation once, no partner that may not be used.",
+        expectations="Each record and event accounted for, each accommodation once, no blocked or unlisted partner.",
         check="sluice.pipelines.accommodations.steps.check_outputs",
     )
     collect() >> consolidate() >> check_outputs >> publish()

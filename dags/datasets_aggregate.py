@@ -1,17 +1,17 @@
-"""Aggregate CSV files by dp as they are dropped off, and publish each as one parquet file.
+"""Aggregate CSV files by dp when they are uploaded, and publish each as one parquet file.
 
 ## What it does
 
 Drains the queue that is notified of every `.csv` below `datasets/` of the landing bucket, or takes the one file that
 `source` names. Rows that do not parse go to quarantine with their line number and a reason, the others are aggregated
 by dp. After the gate each file becomes `curated/datasets/<file name>.parquet` in one conditional request. The messages
-are deleted last. A file that is unchanged since it was published is skipped. A file that is no such CSV at all goes to
-quarantine, and its neighbours go on; where it is that of `source`, the run fails and says why.
+are deleted last. A file that is unchanged since it was published is skipped. A file that is not such a CSV goes to
+quarantine, and the other files are published; if it is that of `source`, the run fails with the reason.
 
 ## Triggered by
 
-The arrival of a file (S3 event -> SQS, seen by a doorbell on the depth of the queue); every 30 minutes as a safety net;
-a person with a `source`. A run that finds the queue empty skips.
+The arrival of a file (S3 event -> SQS, seen by a doorbell on the depth of the queue); every 30 minutes as a fallback; a
+person with a `source`. A run with an empty queue is skipped.
 
 ## Parameters
 
@@ -32,8 +32,8 @@ a person with a `source`. A run that finds the queue empty skips.
 ## Running it again
 
 The same version of a file gives the same bytes, and is skipped when it is published already. An older version that
-comes late never replaces a newer one. Two sources of one file name: the first keeps it, the other one is quarantined.
-Messages of a failed run come back when their visibility timeout ends.
+arrives late never replaces a newer one. Two sources of one file name: the first keeps it, the other one is quarantined.
+Messages of a failed run are delivered again when their visibility timeout ends.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ NEW_FILES = doorbell(QUEUE, "datasets_aggregate", "datasets")
 
 
 def _asked(conf: dict[str, Any] | None) -> tuple[str | None, bool]:
-    """`source` and `force` of a run; nothing of the run before it, which `params` keep where runs share a process."""
+    """`source` and `force` of a run; not those of an earlier run in the same process, which `params` may have."""
     asked = conf or {}
     return asked.get("source"), bool(asked.get("force"))
 
@@ -100,7 +100,7 @@ def _asked(conf: dict[str, Any] | None) -> tuple[str | None, bool]:
 def datasets_aggregate() -> None:
     @task.short_circuit
     def collect(run_id: str, dag_run: DagRunProtocol) -> object:
-        """Drain the queue, or take the given source; note which files are processed."""
+        """Drain the queue, or use the given source; stage the list of files."""
         from sluice.pipelines.datasets import steps
 
         source, _ = _asked(dag_run.conf)
@@ -116,7 +116,7 @@ def datasets_aggregate() -> None:
 
     @task(inlets=[ASSETS["dataset_files"]], outlets=[ASSETS["datasets"]])
     def publish(collected: dict[str, int], run_id: str, dag_run: DagRunProtocol) -> object:
-        """One conditional request a file, then delete the messages."""
+        """Publish each file in one conditional request, then delete the messages."""
         from sluice.pipelines.datasets import steps
 
         source, force = _asked(dag_run.conf)

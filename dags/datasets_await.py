@@ -1,11 +1,10 @@
-"""Wait for a CSV file that was asked for before it arrived, then have `datasets_aggregate` publish it.
+"""Wait for a CSV file that has not arrived yet, then let `datasets_aggregate` publish it.
 
 ## What it does
 
-Waits until the file exists in the landing bucket, for as long as `wait_minutes` says, then triggers
-`datasets_aggregate` with the file as its `source`. It waits in the triggerer, so it occupies no worker, and files that
-arrive meanwhile are published as usual. Where the file does not arrive in time, the run fails, says so in one sentence,
-and sends an alert.
+Waits until the file exists in the landing bucket, for at most `wait_minutes`, then triggers `datasets_aggregate` with
+the file as its `source`. It waits in the triggerer, so it occupies no worker, and files that arrive meanwhile are
+published as usual. If the file does not arrive in time, the run fails with a message, and sends an alert.
 
 ## Triggered by
 
@@ -22,8 +21,8 @@ A person: `airflow dags trigger datasets_await --conf '{"source": "datasets/sale
 
 ## Running it again
 
-Waits again. Every try of its task triggers the same run. The arrival of a file starts `datasets_aggregate` too; what is
-published already is found unchanged and skipped.
+Waits again. Every attempt of its task triggers the same run. The arrival of a file starts `datasets_aggregate` too; a
+file that is published already is unchanged and skipped.
 """
 
 from __future__ import annotations

@@ -4,19 +4,19 @@
 
 Drains the queue that is notified of every object under `raw/dockerhub/`, reads each object once, and after the gate
 writes its items: one for each push, the months of the repository (the object with the greatest file name decides a
-month), and the marker of the latest push. The messages are deleted last. What one object costs does not depend on how
-many there are.
+month), and the marker of the latest push. The messages are deleted last. The cost of an object does not depend on the
+number of objects.
 
 ## Triggered by
 
 The arrival of an object (S3 event -> SNS -> SQS, seen by a doorbell on the depth of the queue); every 30 minutes as a
-safety net. A run that finds the queue empty skips.
+fallback. A run with an empty queue is skipped.
 
 ## Parameters
 
-* `rebuild` (default false): read all of `raw/dockerhub/` instead of the queue, and repair months whose object is gone.
-  Example: `airflow dags trigger dockerhub_aggregate --conf '{"rebuild": true}'`. For a past range of months see
-  `dockerhub_rebuild`.
+* `rebuild` (default false): read all of `raw/dockerhub/` instead of the queue, and repair months whose object was
+  deleted. Example: `airflow dags trigger dockerhub_aggregate --conf '{"rebuild": true}'`. For a past range of months
+  see `dockerhub_rebuild`.
 
 ## Reads and writes
 
@@ -25,8 +25,8 @@ safety net. A run that finds the queue empty skips.
 
 ## Running it again
 
-Every write is conditional on what is there, so messages delivered twice, late or out of order end in the same items.
-Messages of a failed run come back when their visibility timeout ends.
+Every write is conditional on the stored item, so messages delivered twice, late or out of order give the same items.
+Messages of a failed run are delivered again when their visibility timeout ends.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ NEW_RAW_OBJECTS = doorbell(QUEUE, "dockerhub_aggregate", "dockerhub")
 def dockerhub_aggregate() -> None:
     @task.short_circuit
     def collect(run_id: str, params: dict[str, Any]) -> object:
-        """Drain the queue (or list raw/), read the objects, stage what they say."""
+        """Drain the queue (or list raw/), read the objects, stage their content."""
         from sluice.pipelines.dockerhub import steps
 
         return (steps.collect_all if params["rebuild"] else steps.collect)(run_id)

@@ -1,19 +1,19 @@
-"""Ask Docker Hub how popular each watched repository is, and keep the answers.
+"""Pull the statistics of each watched repository from Docker Hub, and store the responses.
 
 ## What it does
 
-Asks for every repository in `SLUICE_DOCKERHUB_REPOSITORIES`, stages the good answers, and publishes them once they
-passed the gate: one row each in the table `dockerhub_history`, and the whole answer as a raw object. An answer that is
-missing, late, malformed or of another repository goes to quarantine with its reason; the others go on.
+Requests every repository in `SLUICE_DOCKERHUB_REPOSITORIES`, stages the accepted responses, and publishes them once
+they passed the gate: one row each in the table `dockerhub_history`, and the whole response as a raw object. A response
+that is missing, late, malformed or of another repository goes to quarantine with its reason; the others are published.
 
 ## Triggered by
 
-The schedule `SLUICE_DOCKERHUB_PULL_SCHEDULE`, every 5 minutes by default. It cannot observe the past, so it never
-catches up.
+The schedule `SLUICE_DOCKERHUB_PULL_SCHEDULE`, every 5 minutes by default. It cannot observe the past, so missed runs
+are not made up.
 
 ## Parameters
 
-None; what to watch is a setting.
+None; the repositories are a setting.
 
 ## Reads and writes
 
@@ -23,7 +23,8 @@ None; what to watch is a setting.
 
 ## Running it again
 
-A retry overwrites its own staging, history file and raw objects. A cleared run asks again, which is a new observation.
+A retry overwrites its own staging, history file and raw objects. A cleared run sends new requests, which are a new
+observation.
 """
 
 from __future__ import annotations
@@ -54,14 +55,14 @@ ASSETS = assets("dockerhub")
 def dockerhub_pull() -> None:
     @task
     def fetch(run_id: str) -> object:
-        """Ask for every repository; stage the good answers, quarantine the others."""
+        """Request every repository; stage the accepted responses, quarantine the others."""
         from sluice.pipelines.dockerhub import steps
 
         return steps.fetch(run_id)
 
     @task(inlets=[ASSETS["docker_hub"]], outlets=[ASSETS["dockerhub_history"], ASSETS["raw_dockerhub"]])
     def publish_answers(fetched: dict[str, int], run_id: str) -> object:
-        """History rows first, then the raw objects."""
+        """Publish history rows first, then the raw objects."""
         from sluice.pipelines.dockerhub import steps
 
         return steps.publish_answers(run_id, fetched)
@@ -69,7 +70,7 @@ def dockerhub_pull() -> None:
     check_answers = GateOperator(
         task_id="check_answers",
         gate="dockerhub/pull",
-        expectations="Fields, types, counts, the repository asked for, no push from the future.",
+        expectations="Fields, types, counts, the requested repository, no push from the future.",
         check="sluice.pipelines.dockerhub.steps.check_answers",
     )
     fetched = fetch()

@@ -3,7 +3,7 @@
 ## What it does
 
 Reads every raw object of one month, of all repositories, and writes its items again under the same rules as
-`dockerhub_aggregate`; a month that was decided by an object that is gone is decided anew.
+`dockerhub_aggregate`; a month whose winning object was deleted gets a new one.
 
 ## Triggered by
 
@@ -21,7 +21,7 @@ None; the month is that of the run's logical date: `airflow dags trigger dockerh
 
 ## Running it again
 
-Gives the same items; safe beside `dockerhub_aggregate` and beside rebuilds of other months.
+Gives the same items; safe concurrently with `dockerhub_aggregate` and with rebuilds of other months.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 
 def _run_name(run_id: str) -> str:
-    """Not that of a run of `dockerhub_aggregate`, which uses the same prefixes and may start at the same moment."""
+    """Unlike that of a run of `dockerhub_aggregate`, which uses the same prefixes and may start at the same time."""
     return run_slug(f"rebuild__{run_id}")
 
 
@@ -63,7 +63,7 @@ ASSETS = assets("dockerhub")
 def dockerhub_rebuild() -> None:
     @task.short_circuit
     def collect_month(run_id: str, logical_date: datetime | None = None) -> object:
-        """List the raw objects of the month, read them, stage what they say."""
+        """List the raw objects of the month, read them, stage their content."""
         from sluice.pipelines.dockerhub import steps
 
         return steps.collect_month(_run_name(run_id), logical_date)

@@ -1,16 +1,16 @@
-"""Publish one hour of events: each event once, in few large files, by one commit that readers see whole.
+"""Publish one hour of events: deduplicated, in few large files, in one atomic commit.
 
 ## What it does
 
 Registers the hour's raw files in the Glue catalog, keeps the earliest row of each `event_uuid` that the hours before do
-not have, and stages few large files. A crawl is started besides, but not for late and backfilled hours, nor for an hour
-without raw files: it is skipped, without a process of its own. After the gate one commit replaces the rows of the hour
-in the Iceberg table `events` by them. The snapshots before it can be read for `SLUICE_TABLE_RETENTION_HOURS`.
+not have, and stages few large files. A crawl is started too, but not for late and backfilled hours, nor for an hour
+without raw files: then it is skipped without a process. After the gate one commit replaces the rows of the hour in the
+Iceberg table `events`. The snapshots before it can be read for `SLUICE_TABLE_RETENTION_HOURS`.
 
 ## Triggered by
 
 The schedule, every hour for the hour that is over: the logical date is the start of the hour. `events_ingest`, for an
-hour touched by late events; the note of such a run, its id and its `conf` say why.
+hour with late events; the note of such a run, its id and its `conf` have the reason.
 `airflow dags test events_hourly 2024-04-07T17:00:00+00:00` makes that hour,
 `airflow backfill create --dag-id events_hourly --from-date ... --to-date ...` any range.
 
@@ -18,7 +18,7 @@ hour touched by late events; the note of such a run, its id and its `conf` say w
 
 * `hour` (default none): the hour to process, ISO 8601, where it is not the logical date.
   Example: `airflow dags trigger events_hourly --conf '{"hour": "2024-04-07T17:00:00+00:00"}'`
-* `reason` (default none): why, for who looks at the run.
+* `reason` (default none): why the hour is processed; shown with the run.
 
 ## Reads and writes
 
@@ -29,7 +29,7 @@ hour touched by late events; the note of such a run, its id and its `conf` say w
 ## Running it again
 
 The same raw files give the same rows, and publishing them again changes nothing. Hours may be processed in any order
-and side by side. A run that crashes leaves its hour dirty, and the next ingest requests it again.
+and concurrently. After a crash of a run its hour is still dirty, and the next ingest requests it again.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ JOB_MANIFEST = staging_key("events", "{{ run_slug(run_id) }}", "hourly/manifest.
 
 
 def without_crawl(ti: RuntimeTaskInstanceProtocol, dag_run: DagRunProtocol, counts: dict[str, int]) -> dict[str, int]:
-    """What the task returns; where the hour needs no crawl, that is skipped.
+    """Return the result of the task, and skip the crawl if the hour needs none.
 
     AWS bills ten minutes for each crawl, and the files of a late or backfilled hour are registered one by one.
     """
@@ -100,7 +100,7 @@ def without_crawl(ti: RuntimeTaskInstanceProtocol, dag_run: DagRunProtocol, coun
 def events_hourly() -> None:
     @task
     def register_partition(run_id: str, dag_run: DagRunProtocol, ti: RuntimeTaskInstanceProtocol) -> object:
-        """Columns and partition from the footers of the raw files; note which files are processed."""
+        """Register columns and partition from the footers of the raw files; stage the list of files."""
         from sluice.pipelines.events import steps
 
         hour = steps.hour_to_process(dag_run.logical_date, dag_run.conf)
@@ -116,12 +116,12 @@ def events_hourly() -> None:
 
     @task
     def collect_job_result(run_id: str) -> object:
-        """Take what the Glue job left in staging, and measure it."""
+        """Read the result of the Glue job in staging, and measure it."""
         from sluice.pipelines.events import steps
 
         return steps.dedup(run_id)
 
-    # Not waited for: AWS takes minutes for a crawl, and what this hour needs is registered from its footers.
+    # The run does not wait for it: a crawl takes minutes, and the files of this hour are registered from their footers.
     crawl = GlueCrawlerRunOperator(
         task_id="crawl",
         crawler_name="{{ settings().resource_prefix }}-events",
@@ -129,12 +129,12 @@ def events_hourly() -> None:
         wait_for_completion=False,
     )
 
-    # One at a time: commits to one table that meet are done again, with growing pauses.
+    # One at a time: concurrent commits to one table are retried, with growing pauses.
     @task(
         inlets=[ASSETS["raw_events"]], outlets=[ASSETS["events"]], max_active_tis_per_dag=1, trigger_rule="none_failed"
     )
     def publish_hour(run_id: str) -> object:
-        """One commit that replaces the hour in the table `events`."""
+        """Replace the hour in the table `events` in one commit."""
         from sluice.pipelines.events import steps
 
         return steps.publish_hour(run_id)

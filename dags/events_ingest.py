@@ -2,22 +2,22 @@
 
 ## What it does
 
-Reads every shard of the stream from its checkpoint, parents before children, transforms the records with one SQL
-file, and stages parquet by hour and what was rejected with its reason. Additional fields go into columns, new ones
-included; what no column holds exactly stays as received in the column `rescued_data`. After the gate the batch is
-announced in the checkpoint table, its files are copied to `raw/`, the hours they fall into are marked, and the
-checkpoints move last. Hours that are over and were published before are processed again: `events_hourly` gets a run
-`late__<hour>__<this run>` for each, whose note and `conf` say why. An hour that a queued or running run of
-`events_hourly`, or of `events_rebuild` for its day, will process is left to that run. Where nothing arrived, gate and
-publication are skipped.
+Reads every shard of the stream from its checkpoint, parents before children, transforms the records with one SQL file,
+and stages parquet by hour, and rejected records with their reason. Additional fields go into columns, including new
+ones; values that no column holds exactly stay as received in the column `rescued_data`. After the gate the batch is
+announced in the checkpoint table, its files are copied to `raw/`, their hours are marked as dirty, and the checkpoints
+move last. Hours that are over and were published before are processed again: `events_hourly` gets a run
+`late__<hour>__<this run>` for each, whose note and `conf` say why. An hour is not requested while a run of
+`events_hourly`, or of `events_rebuild` for its day, is queued or running. Without new records, gate and publication are
+skipped.
 
 ## Triggered by
 
-The schedule, every 5 minutes. It takes what is in the stream, so it never catches up on runs, only on records.
+The schedule, every 5 minutes. A run reads the records in the stream, so missed runs are not made up.
 
 ## Parameters
 
-None; how many records a run takes is the setting `SLUICE_EVENTS_MAX_RECORDS`.
+None; the maximum number of records of a run is the setting `SLUICE_EVENTS_MAX_RECORDS`.
 
 ## Reads and writes
 
@@ -28,8 +28,8 @@ None; how many records a run takes is the setting `SLUICE_EVENTS_MAX_RECORDS`.
 
 ## Running it again
 
-Files are named by the records in them. What a run announced and did not finish, the next one drains again, exactly as
-far, and overwrites. Of two runs at once, one fails and says so.
+Files are named by the records in them. A batch that was announced and not committed is drained again by the next run up
+to exactly the same records, and overwrites its files. Of two concurrent runs, one fails with a message.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ ASSETS = assets("events")
 def events_ingest() -> None:
     @task
     def drain(run_id: str, ti: RuntimeTaskInstanceProtocol) -> object:
-        """Read every shard from its checkpoint, transform the records, stage what they become."""
+        """Read every shard from its checkpoint, transform the records, stage the results."""
         from sluice.pipelines.events import steps
 
         counts = steps.drain(run_id)
@@ -84,7 +84,7 @@ def events_ingest() -> None:
 
     @task(trigger_rule="none_failed")
     def find_late_hours(run_id: str, ti: RuntimeTaskInstanceProtocol) -> list[dict[str, Any]]:
-        """Hours that are over and whose raw data changed since they were published; not those that a run waits for."""
+        """Hours that are over and dirty, without those of queued or running runs."""
         from sluice.pipelines.events import steps
 
         def has_run(dag_id: str, logical_date: datetime) -> bool:

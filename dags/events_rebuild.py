@@ -3,14 +3,14 @@
 ## What it does
 
 Does for every hour of a day what `events_hourly` does for one, by the same rules and with the same rows, in few tasks:
-registers the raw files, keeps the earliest row of each event in processes that work side by side, and replaces in one
-commit the hours whose rows changed. An hour that another run published meanwhile is left to that run, and the next
-ingest has it processed again. The day must be over. With `SLUICE_EVENTS_ENGINE=glue` hours outgrow a worker: the run
-fails and names the backfill of `events_hourly`.
+registers the raw files, keeps the earliest row of each event in parallel processes, and replaces in one commit the
+hours whose rows changed. An hour that another run published meanwhile is skipped, and the next ingest requests it
+again. The day must be over. With `SLUICE_EVENTS_ENGINE=glue` the run fails with the command of a backfill of
+`events_hourly`.
 
 ## Triggered by
 
-A person, for ranges of days; it has no runs of its own:
+A person, for ranges of days; it has no schedule:
 `airflow backfill create --dag-id events_rebuild --from-date 2024-04-01 --to-date 2024-04-30`.
 `airflow dags test events_rebuild 2024-04-07` makes one day.
 
@@ -28,8 +28,8 @@ A person, for ranges of days; it has no runs of its own:
 ## Running it again
 
 The same raw files give the same rows, and publishing them again changes nothing. Days may be processed in any order,
-side by side, and beside `events_hourly`. A run that is killed leaves its hours marked, and a later ingest has
-them processed again.
+concurrently, and concurrently with `events_hourly`. After a kill of a run its hours are still dirty, and a later ingest
+requests them again.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ ASSETS = assets("events")
     doc_md=__doc__,
 )
 def events_rebuild() -> None:
-    # All of a day's hours, which have half an hour each in events_hourly.
+    # For all hours of a day, each of which has half an hour in events_hourly.
     @task(execution_timeout=timedelta(hours=12))
     def dedup_day(run_id: str, dag_run: DagRunProtocol) -> object:
         """Register the raw files of each hour, keep the earliest row of each event, stage few large files."""
@@ -84,7 +84,7 @@ def events_rebuild() -> None:
 
     @task(inlets=[ASSETS["raw_events"]], outlets=[ASSETS["events"]])
     def publish_day(run_id: str) -> object:
-        """One commit that replaces the hours of the day in the table `events`."""
+        """Replace the hours of the day in the table `events` in one commit."""
         from sluice.pipelines.events import rebuild
 
         return rebuild.publish_day(run_id)

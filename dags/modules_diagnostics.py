@@ -1,24 +1,24 @@
-"""Store what modules send, and publish the success rate of each weekly diagnostic.
+"""Store messages and diagnostics of modules, and publish the success rate of each weekly diagnostic.
 
 ## What it does
 
 Drains the queue of diagnostics, then that of messages; stores both in DynamoDB; judges every diagnostic that is due:
 counts the messages of its module since the last reset, and after the gate publishes `100 * received / attempts`. A
-diagnostic that arrives late, or a correction, may move the reset of those after it: they are judged again, and
-published where their rate changed. What is malformed, has no attempts, or more messages than attempts, goes to
+diagnostic that arrives late, or a correction, may change the reset of later ones: they are judged again, and published
+if their rate changed. Malformed diagnostics, and those with no attempts or with more messages than attempts, go to
 quarantine.
 
 ## Triggered by
 
 The arrival of a diagnostic, or of a thousand messages (a doorbell on the depth of each queue); every 5 minutes for
-fewer. A run that finds both queues empty skips.
+fewer. A run with both queues empty is skipped.
 
 ## Parameters
 
-* `rebuild` (default false): also judge again what an older version of the rule judged, of all modules.
+* `rebuild` (default false): also judge diagnostics of all modules again that an older version of the rule judged.
   Example: `airflow dags trigger modules_diagnostics --conf '{"rebuild": true}'`
 
-How many messages a run takes is the setting `SLUICE_MODULES_MAX_MESSAGES`.
+The maximum number of messages of a run is the setting `SLUICE_MODULES_MAX_MESSAGES`.
 
 ## Reads and writes
 
@@ -29,9 +29,9 @@ How many messages a run takes is the setting `SLUICE_MODULES_MAX_MESSAGES`.
 
 ## Running it again
 
-Messages and diagnostics are items under their own key, and what was published is noted with the diagnostic: delivered
-twice, it publishes once. Messages are deleted once they are stored, diagnostics once their rates are published. While
-messages of a crashed run are in flight, diagnostics wait.
+Messages and diagnostics are items under their own key, and the published rate is stored with the diagnostic: delivered
+twice, it is published once. Messages are deleted once they are stored, diagnostics once their rates are published.
+While messages of a crashed run are in flight, diagnostics wait.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ MANY_MESSAGES = doorbell(MESSAGES, DAG_ID, "modules", ring_depth=1000)
             False,
             type="boolean",
             title="Rebuild",
-            description="judge again what an older version of the rule judged",
+            description="judge diagnostics again that an older version of the rule judged",
         )
     },
     tags=["modules", "aggregate"],
@@ -104,7 +104,7 @@ def modules_diagnostics() -> None:
         outlets=[ASSETS["module_success_rates"], ASSETS["success_rate"]],
     )
     def publish_rates(collected: dict[str, int], run_id: str) -> object:
-        """Append new rates to their table, publish and note them, then delete the diagnostics."""
+        """Append new rates to their table, publish and record them, then delete the diagnostics."""
         from sluice.pipelines.modules import steps
 
         return steps.publish_rates(run_id, collected)

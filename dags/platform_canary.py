@@ -1,13 +1,13 @@
-"""Send one record through each pipeline, and compare what comes out of it: proves a deployment end to end.
+"""Send one record through each pipeline, and compare it with the published one: proves a deployment end to end.
 
 ## What it does
 
-Sends a record of a reserved name (`sluice-canary`) to each pipeline, as others do: an object of Docker Hub, an event, a
-message and a diagnostic of a module, a partner's file, a CSV. Waits until the pipelines have published them, compares
-what was published with what was sent, notes how long each took (metric `CanaryLatency`, `sluice status`), and removes
-all of it again. A run that finds a difference, or nothing within `SLUICE_CANARY_TIMEOUT_SECONDS`, fails with a sentence
-that names the pipeline; nothing is sent to a pipeline whose Dag is paused. `sluice verify` runs it and prints a line
-for each pipeline. What is written where, and why it cannot be taken for real data: docs/decisions/0033.
+Sends a record with a reserved name (`sluice-canary`) to each pipeline: an object of Docker Hub, an event, a message and
+a diagnostic of a module, a partner's file, a CSV. Waits until the pipelines have published them, compares published
+with sent records, stores the latency of each (metric `CanaryLatency`, `sluice status`), and removes all of them again.
+If a record differs, or is not published within `SLUICE_CANARY_TIMEOUT_SECONDS`, the run fails with a message that names
+the pipeline; no record is sent to a pipeline whose Dag is paused. `sluice verify` runs it and prints a line for each
+pipeline. Which records are written where, and why they cannot be confused with real data: docs/decisions/0033.
 
 ## Triggered by
 
@@ -24,14 +24,14 @@ None.
 * reads the DynamoDB tables `dockerhub_stats`, `SLUICE_EVENTS_HOURS_TABLE` and
   `SLUICE_ACCOMMODATIONS_LEDGER_TABLE`, the Iceberg tables `events` and `accommodations_current`, the queue
   `sluice-<environment>-canary`, `curated/datasets/sluice-canary.parquet`
-* triggers `events_ingest`, which then triggers `events_hourly`; and `accommodations_consolidate`, which takes the
-  canary out of the catalogue
+* triggers `events_ingest`, which then triggers `events_hourly`; and `accommodations_consolidate`, which removes the
+  canary from the catalogue
 * writes the DynamoDB table `SLUICE_RUNS_TABLE`
 
 ## Running it again
 
-Removes what earlier runs left before it begins, also what a run that was killed left. Two runs are never at work at
-once. What a pipeline publishes after the timeout is removed by the next run, or by `platform_maintain`.
+Removes records of earlier runs first, also those of a killed run. Two runs are never active at once. Records that a
+pipeline publishes after the timeout are removed by the next run, or by `platform_maintain`.
 """
 
 from __future__ import annotations
@@ -63,18 +63,18 @@ SCHEDULE = CronTriggerTimetable(SETTINGS.canary_schedule, timezone="UTC") if SET
 
 PUT: dict[str, Any] = {"pre_execute": skip_unless_ready, "post_execute": note_time}
 SENSOR: dict[str, Any] = {
-    # The triggerer waits for all of them, and no slot of a worker is taken from the pipelines meanwhile.
+    # The triggerer waits for all of them, so that no slot of a worker is occupied meanwhile.
     "deferrable": True,
     "poke_interval": 1,
     "timeout": SETTINGS.canary_timeout_seconds,
-    # One alert: `verify` fails with a sentence.
+    # One alert: only `verify` fails.
     "soft_fail": True,
     "post_execute": note_time,
 }
 
 
 def sent(pipeline: str, name: str) -> str:
-    """Template of a part of what the task `prepare` decided to send."""
+    """Template of a value in the result of the task `prepare`."""
     return f"{{{{ ti.xcom_pull(task_ids='prepare')['{pipeline}']['{name}'] }}}}"
 
 
@@ -92,7 +92,7 @@ def sent(pipeline: str, name: str) -> str:
 def platform_canary() -> None:
     @task
     def prepare(run_id: str) -> object:
-        """Remove what earlier canaries left; decide what this one sends."""
+        """Remove records of earlier canaries; prepare those of this one."""
         return steps.prepare(run_id)
 
     @task_group
@@ -128,12 +128,12 @@ def platform_canary() -> None:
             """Put the event into the stream."""
             steps.put_event(ti.xcom_pull(task_ids="prepare")["events"])
 
-        # Its schedule would come within five minutes.
+        # Its schedule would start a run only within five minutes.
         ingest = TriggerDagRunOperator(
             task_id="ingest",
             trigger_dag_id="events_ingest",
             logical_date=None,
-            note="asked for by {{ dag.dag_id }} {{ run_id }}",
+            note="requested by {{ dag.dag_id }} {{ run_id }}",
         )
         raw = S3KeySensor(
             task_id="raw",
@@ -176,10 +176,10 @@ def platform_canary() -> None:
 
         @task(**PUT)
         def put(ti: RuntimeTaskInstanceProtocol) -> str:
-            """Drop the partner's file; the key of its item in the ledger of published files."""
+            """Upload the partner's file; returns the key of its item in the ledger of published files."""
             return steps.put_partner_file(ti.xcom_pull(task_ids="prepare")["accommodations"])
 
-        # Of Any, as the sensor renders it: its types ask for a text.
+        # Any, as the sensor renders it: its type is text.
         ledger_key: Any = put()
         published = DynamoDBValueSensor(
             task_id="published",
@@ -210,26 +210,26 @@ def platform_canary() -> None:
 
     @task(trigger_rule="all_done")
     def verify(run_id: str, ti: RuntimeTaskInstanceProtocol) -> object:
-        """Compare what was published with what was sent; note results and latencies. Fails with a sentence."""
+        """Compare published with sent records; record results and latencies."""
         return steps.verify(run_id, ti.xcom_pull(task_ids="prepare"), observe(get_current_context()))
 
     @task_group
     def cleanup(prepared: Any) -> None:
-        """Runs whatever failed after `prepare`, and fails the run where it fails."""
+        """Runs also after failures of tasks after `prepare`, and fails the run if it fails."""
 
         @task
         def delete_file() -> None:
             """Delete the partner's file, so that no later run of accommodations_consolidate publishes it."""
             steps.delete_partner_file()
 
-        # By a run of the Dag that is the only writer of the catalogue, after the run that may be publishing the file.
+        # By a run of the Dag that is the only writer of the catalogue, after the run that may publish the file.
         withdraw = TriggerDagRunOperator(
             task_id="withdraw",
             pre_execute=skip_unless_ready,
             trigger_dag_id="accommodations_consolidate",
             logical_date=None,
             conf=steps.withdrawal(),
-            note="asked for by {{ dag.dag_id }} {{ run_id }}",
+            note="requested by {{ dag.dag_id }} {{ run_id }}",
             wait_for_completion=True,
             deferrable=True,
             poke_interval=1,

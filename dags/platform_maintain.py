@@ -1,12 +1,11 @@
-"""Keep the Iceberg tables small: merge small files, expire snapshots, delete files that no snapshot names.
+"""Maintain the Iceberg tables: merge small files, expire snapshots, delete orphan files.
 
 ## What it does
 
-For each published table, one after the other: rewrites partitions that have many small files as one file each; takes
-out the snapshots that were replaced `SLUICE_TABLE_RETENTION_HOURS` ago; deletes the files that no snapshot names and
-that are older than that and 6 hours. A reader keeps what it reads for the retention, whatever is published meanwhile.
-`sluice tables maintain` does the same from a shell. Beside that, removes records of `platform_canary` that a pipeline
-published after its timeout (docs/decisions/0033).
+For each published table, one after the other: rewrites partitions that have many small files as one file each; expires
+the snapshots that were replaced `SLUICE_TABLE_RETENTION_HOURS` ago; deletes orphan files older than that and 6 hours. A
+snapshot in use by a reader stays readable for the retention. `sluice tables maintain` does the same from a shell.
+It also removes records of `platform_canary` that a pipeline published after its timeout (docs/decisions/0033).
 
 With `SLUICE_TABLE_MAINTENANCE=glue`, on an AWS account, the table optimizers of Glue do it instead, and a run of this
 Dag only removes records of `platform_canary`.
@@ -23,13 +22,13 @@ The schedule, every day at 03:00 UTC.
 
 * reads and writes the Iceberg tables of the Glue database `SLUICE_GLUE_DATABASE`, and their files below `curated/`
 * writes `staging/platform/<run>/`
-* reads the DynamoDB table `SLUICE_RUNS_TABLE`; while that says that records of a canary may be left, removes those from
-  all pipelines
+* reads the DynamoDB table `SLUICE_RUNS_TABLE`; while it shows that records of a canary may exist, removes them from all
+  pipelines
 
 ## Running it again
 
-Does what is left to do. A writer that publishes a partition while it is rewritten wins. A run that is killed leaves
-files that no snapshot names, which a later run deletes.
+Completes the remaining work. A writer that publishes a partition while it is rewritten wins. Orphan files of a killed
+run are deleted by a later one.
 """
 
 from __future__ import annotations
@@ -69,7 +68,7 @@ log = logging.getLogger(__name__)
 def platform_maintain() -> None:
     @task.short_circuit
     def list_tables() -> list[str]:
-        """Names of the published tables; none, which skips the rest, where Glue maintains them."""
+        """Names of the published tables; none if Glue maintains them, which skips the rest."""
         from sluice.aws.tables import reading
         from sluice.aws.tables.optimizers import MAINTAINED_BY_GLUE
         from sluice.settings import load_settings
@@ -82,7 +81,7 @@ def platform_maintain() -> None:
     # One after the other: each holds a partition in memory while it rewrites it.
     @task(max_active_tis_per_dagrun=1)
     def maintain(table: str, run_id: str, params: dict[str, Any]) -> object:
-        """Merge small files, expire snapshots, delete files; how many of each."""
+        """Merge small files, expire snapshots, delete orphan files; returns the numbers."""
         from dataclasses import asdict
         from datetime import UTC, datetime
 
@@ -93,7 +92,7 @@ def platform_maintain() -> None:
 
     @task
     def clean_up_canary(run_id: str, params: dict[str, Any]) -> object:
-        """Remove what pipelines published after the cleanup of their canary; how many of each."""
+        """Remove records that pipelines published after the cleanup of their canary; returns the numbers."""
         from sluice.monitoring.canary import steps
 
         return {} if params["dry_run"] else steps.clean_up_late(run_id)

@@ -2,20 +2,20 @@
 
 ## What it does
 
-Looks at the dead letters of one pipeline and logs what each is about, whether the objects that it names exist, and why
-it failed as far as that is known. Unless it is a dry run, each message is sent to its work queue again and only then
-deleted from the dead letters; the next run of the pipeline takes it from there. Attributes and the time of the first
-sending are kept. `sluice dead-letters list` and `redrive` do the same from a shell.
+Lists the dead letters of one pipeline and logs the subject of each, whether the objects that it names exist, and the
+error, if known. Unless it is a dry run, each message is sent to its work queue again and only then deleted from the
+dead letters; the next run of the pipeline receives it. Attributes and the time when it was first sent are kept.
+`sluice dead-letters list` and `redrive` do the same from a shell.
 
 ## Triggered by
 
-A person, when a dead-letter queue is not empty (`sluice status` and an alert say so).
+A person, when a dead-letter queue is not empty (reported by `sluice status` and an alert).
 
 ## Parameters
 
 * `pipeline`: whose dead letters.
-* `max_messages` (default 1000): how many of each queue at the most.
-* `dry_run` (default true): only look. Example:
+* `max_messages` (default 1000): maximum number of each queue.
+* `dry_run` (default true): only list. Example:
   `airflow dags trigger platform_redrive --conf '{"pipeline": "modules", "dry_run": false}'`
 
 ## Reads and writes
@@ -25,8 +25,8 @@ A person, when a dead-letter queue is not empty (`sluice status` and an alert sa
 
 ## Running it again
 
-Sends back what is there. A run that is killed between sending and deleting leaves a message in both queues; every
-pipeline processes a message that comes twice once.
+Sends the remaining messages. After a kill between sending and deleting, a message is in both queues; every pipeline
+processes a message delivered twice once.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ PIPELINES = [pipeline.name for pipeline in pipelines(load_settings()) if pipelin
             title="Messages at most",
             description="of each queue",
         ),
-        "dry_run": Param(True, type="boolean", title="Dry run", description="only look at the dead letters"),
+        "dry_run": Param(True, type="boolean", title="Dry run", description="only list the dead letters"),
     },
     tags=["platform", "redrive"],
     doc_md=__doc__,
@@ -74,7 +74,7 @@ PIPELINES = [pipeline.name for pipeline in pipelines(load_settings()) if pipelin
 def platform_redrive() -> None:
     @task
     def inspect(params: dict[str, Any]) -> object:
-        """Log what each dead letter is about; how many of each queue were looked at."""
+        """Log the subject of each dead letter; returns the number of each queue."""
         from sluice.monitoring import dead_letters
 
         return dead_letters.log_letters(load_settings(), params["pipeline"], params["max_messages"])

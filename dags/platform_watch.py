@@ -1,20 +1,20 @@
-"""Look at all pipelines every 5 minutes, and tell people what is stale, stuck or failing.
+"""Check all pipelines every 5 minutes, and send alerts about stale, stuck or failing ones.
 
 ## What it does
 
 Reads the last run of every Dag, the depth of every queue and dead-letter queue and how long the streams have waited,
 sends the CloudWatch metrics that AWS does not have (freshness of each curated table, age of queues, lag of streams,
-stale Dags), and publishes one message to the topic of alerts when something begins, every
+stale Dags), and publishes one message to the topic of alerts when a problem begins, every
 `SLUICE_ALERT_REPEAT_HOURS` while it lasts, and when it is over. `sluice status` shows the same at any time.
 
 ## Triggered by
 
-The schedule, every 5 minutes. It looks at what is now, so it never catches up. Where it does not come to its end for 15
-minutes, the alarm `sluice-<environment>-watch-silent` of CloudWatch tells.
+The schedule, every 5 minutes. It checks the current state, so missed runs are not made up. If no run succeeds for 15
+minutes, the alarm `sluice-<environment>-watch-silent` of CloudWatch is raised.
 
 ## Parameters
 
-None. What it looks at is one table, `include/sluice/monitoring/pipelines.py`.
+None. The checked pipelines are in `include/sluice/monitoring/pipelines.py`.
 
 ## Reads and writes
 
@@ -23,7 +23,7 @@ None. What it looks at is one table, `include/sluice/monitoring/pipelines.py`.
 
 ## Running it again
 
-What was announced is kept in the table: a retry sends only what the try before it did not.
+Sent alerts are recorded in the table: a retry sends only the others.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from sluice_airflow.tasks import task
     catchup=False,
     allowed_run_types=NO_BACKFILL,
     max_active_runs=1,
-    # Where slots are scarce, the look at all pipelines comes first.
+    # Highest priority when slots are scarce.
     default_args=TASK_DEFAULTS | {"priority_weight": 100},
     on_failure_callback=after_failed_run,
     tags=["platform", "maintenance"],
@@ -50,7 +50,7 @@ from sluice_airflow.tasks import task
 def platform_watch() -> None:
     @task
     def observe(run_id: str) -> object:
-        """Look at runs, queues and streams; send metrics, stage what is wrong."""
+        """Observe runs, queues and streams; send metrics, stage problems."""
         from airflow.sdk.configuration import conf
 
         from sluice.monitoring import steps
@@ -59,7 +59,7 @@ def platform_watch() -> None:
 
     @task
     def announce(run_id: str) -> object:
-        """Tell people what is new, what still lasts, and what is over."""
+        """Send alerts for problems that are new, lasting, or over."""
         from sluice.monitoring import steps
 
         return steps.send_alerts(run_id)

@@ -1,8 +1,7 @@
-"""What Airflow loads of this project: timetables, by which it reads the Dags back, the page Lake, and the
-formats of parameters.
+"""The Airflow plugin of this project: timetables, for deserialized Dags, the page Lake, and formats of parameters.
 
-Airflow imports every file of this folder under its bare name and looks a timetable up by the module that defines it. So
-the class is in a module that this file and the Dags import under one name.
+Airflow imports every file of this folder under its bare name and identifies a timetable by the module that defines it.
+So the class is in a module that this file and the Dags import under the same name.
 """
 
 from __future__ import annotations

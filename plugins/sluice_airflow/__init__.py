@@ -1,4 +1,4 @@
-"""What the Dags share that speaks Airflow: the doorbell trigger, and what every task starts from and does at its end.
+"""Airflow code shared by the Dags: the doorbell trigger, and defaults and callbacks of all tasks.
 
 Airflow puts this folder on `sys.path` of the dag processor, the triggerer and each worker.
 """

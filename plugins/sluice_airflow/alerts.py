@@ -1,7 +1,7 @@
-"""What every task does when it ends: note it in the table of runs, count it in CloudWatch, tell people when it failed.
+"""Callbacks of every task: record its end in the table of runs, send metrics, and send an alert after a failure.
 
-The logic is in `sluice.monitoring.steps`; this module passes on what Airflow knows. Nothing here fails a task that did
-its work, and nothing hides why one failed: where AWS does not answer, that is a warning in the task's log.
+The logic is in `sluice.monitoring.steps`; this module passes the context of Airflow. No callback fails a successful
+task or hides the error of a failed one: if AWS does not answer, that is a warning in the task's log.
 """
 
 from __future__ import annotations
@@ -34,16 +34,16 @@ KILLED = "its process was killed, ran out of memory, or lost its machine"
 
 
 RETURNED = "sluice_returned"
-"""What a task returned, in its context; not there where it ended in another way, or has a `post_execute` of its own."""
+"""Key of the result of a task in its context; missing if it ended otherwise, or has another `post_execute`."""
 
 
 def keep_returned(context: Context, returned: Any) -> None:
-    """Keep what a task returned for its callbacks, which would ask the API server for it."""
+    """Keep the result of a task for its callbacks, which would otherwise request it from the API server."""
     cast("dict[str, Any]", context)[RETURNED] = returned
 
 
 def before_task(context: Context) -> None:
-    """Note that a run has begun, with its first task: `on_execute_callback` of every task."""
+    """Record that a run has begun, with its first task: `on_execute_callback` of every task."""
     if context["task"].upstream_task_ids:
         return
     ti = context["ti"]
@@ -53,19 +53,19 @@ def before_task(context: Context) -> None:
 
         steps.run_started(ti.dag_id, ti.run_id, _started_at(context) or datetime.now(UTC))
 
-    _without_harm(note, "the start of this run was not noted")
+    _without_harm(note, "the start of this run was not recorded")
 
 
 def _started_at(context: Context) -> datetime | None:
-    # The dag processor, which calls for a killed task, knows less of both.
+    # The dag processor, which calls this for a killed task, has fewer attributes of both.
     return getattr(context.get("dag_run"), "start_date", None) or getattr(context["ti"], "start_date", None)
 
 
 def after_success(context: Context) -> None:
-    """Note that a task did its work: `on_success_callback` of every task.
+    """Record the success of a task: `on_success_callback` of every task.
 
-    Airflow has heard of the success by now: a process that is killed in between leaves no note, and the next run makes
-    up for it. `post_execute` would come before, but not for a task that cuts its run short.
+    Airflow has recorded the success before: if the process is killed in between, the record is missing until the next
+    run. `post_execute` would be called before, but not for a task that skips the rest of its run.
     """
     if RETURNED in context:
         _note_success(context, cast("dict[str, Any]", context)[RETURNED])
@@ -76,7 +76,7 @@ def after_success(context: Context) -> None:
 
 
 def after_skip(context: Context) -> None:
-    """A task that found nothing to do is a sign of life: `on_skipped_callback` of every task."""
+    """Record that a task without work was skipped, as a success: `on_skipped_callback` of every task."""
     _note_success(context, None)
 
 
@@ -99,11 +99,11 @@ def _note_success(context: Context, result: Any) -> None:
             ends_run=ends_run(context, result),
         )
 
-    _without_harm(note, "the success of this task was not noted")
+    _without_harm(note, "the success of this task was not recorded")
 
 
 def after_failure(context: Context) -> None:
-    """Tell people that a task failed for good: `on_failure_callback` of every task; a try that is retried is none."""
+    """Send an alert for a task that failed after its last retry: `on_failure_callback` of every task."""
     ti, error = context["ti"], _raised(context)
     said = _typed(error) if isinstance(error, BaseException) else str(error or KILLED)
 
@@ -116,12 +116,12 @@ def after_failure(context: Context) -> None:
             steps.gate_failed(failure, report, started_at)
         steps.task_failed(failure, started_at)
 
-    _without_harm(tell, "nobody was told that this task failed")
+    _without_harm(tell, "no alert was sent for this failed task")
     _log_last_lines(context)
 
 
 def after_retry(context: Context) -> None:
-    """End the log of a failed try that Airflow retries: `on_retry_callback` of every task; sends no alert."""
+    """End the log of a failed attempt that Airflow retries: `on_retry_callback` of every task; sends no alert."""
     _log_last_lines(context)
 
 
@@ -136,7 +136,7 @@ def last_lines(context: Context) -> list[str]:
     """The end of a failed task's log: what failed, the report or quarantine to look at, how to run it again."""
     ti, error = context["ti"], _raised(context)
     message = str(error or KILLED).strip()
-    # The messages of this project are sentences; those of other libraries often mean nothing without their type.
+    # Messages of this project are sentences; those of other libraries are often unclear without their type.
     what = (
         message
         if (isinstance(error, SluiceError) and message) or not isinstance(error, BaseException)
@@ -151,7 +151,7 @@ def last_lines(context: Context) -> list[str]:
 
 
 def _raised(context: Context) -> BaseException | str | None:
-    """What a task raised; what only a person can cure with its way out, whichever client of AWS raised it."""
+    """The error of a task; a terminal error of any AWS client with what to do."""
     from sluice.aws.sessions import as_terminal
 
     error: Any = context.get("exception")
@@ -163,13 +163,13 @@ def _typed(error: BaseException) -> str:
 
 
 def after_failed_run(context: Context) -> None:
-    """Tell people of a run that failed without a word of its tasks: `on_failure_callback` of every Dag.
+    """Send an alert for a run that failed without an alert of its tasks: `on_failure_callback` of every Dag.
 
-    Airflow calls nothing for a task whose process is killed in its last try. This one is called by the dag processor,
-    for every run that failed; where a task has told of it, it is silent.
+    Airflow calls no callback for a task whose process is killed in its last attempt. The dag processor calls this one
+    for every failed run; if a task has sent an alert, it sends none.
     """
     dag_id, run_id = context["dag"].dag_id, context["run_id"]
-    said = f"the run failed ({context.get('reason')}), and no task said why. Perhaps {KILLED}"
+    said = f"the run failed ({context.get('reason')}), and no task reported an error. Perhaps {KILLED}"
 
     def tell() -> None:
         from airflow.sdk.configuration import conf
@@ -180,7 +180,7 @@ def after_failed_run(context: Context) -> None:
         page = f"{web_url}/dags/{dag_id}/runs/{quote(run_id)}"
         steps.run_failed(_failure(context, dag_id, "", run_id, said, page))
 
-    _without_harm(tell, "nobody was told that this run failed")
+    _without_harm(tell, "no alert was sent for this failed run")
 
 
 def _failure(context: Context, dag_id: str, task_id: str, run_id: str, said: str, log_url: str) -> Failure:
@@ -217,7 +217,7 @@ def key_figures(context: Context, result: Any, at: datetime) -> str:
     if ti.start_date:
         figures["seconds"] = f"{(at - ti.start_date).total_seconds():.3f}"
     if isinstance(result, Mapping):
-        # Those of a tally first, in their order: XCom sorts them as it likes.
+        # Those of a tally first, in their order, as XCom does not keep it.
         names = sorted(result, key=lambda name: COUNTS.index(name) if name in COUNTS else len(COUNTS))
         figures |= {name: result[name] for name in names if isinstance(result[name], int | float)}
     elif isinstance(result, list):
@@ -226,7 +226,7 @@ def key_figures(context: Context, result: Any, at: datetime) -> str:
 
 
 def partition_of(context: Context) -> str:
-    """What a run is for, if a Dag has one an hour, day or month: `hour` or `day` of its conf, else its logical date."""
+    """Partition of a run of a partitioned Dag: `hour` or `day` of its conf, else its logical date."""
     run = context.get("dag_run")
     conf = getattr(run, "conf", None) or {}
     asked = conf.get("hour") or conf.get("day")
@@ -239,10 +239,10 @@ def partition_of(context: Context) -> str:
 
 
 def ends_run(context: Context, result: Any) -> bool:
-    """Whether the run is over with this task: it is a last one, or has no work for those after it.
+    """Whether the run ends with this task: it is a last one, or the tasks after it are skipped.
 
-    Airflow calls nothing for tasks that it skips: those after a task that cuts its run short, and those mapped over an
-    empty list.
+    Airflow calls no callbacks for tasks that it skips: those after a task that skips the rest of its run, and those
+    mapped over an empty list.
     """
     task: Any = context["task"]
     if not task.downstream_task_ids:
@@ -253,11 +253,11 @@ def ends_run(context: Context, result: Any) -> bool:
 
 
 def run_again(context: Context, dag_id: str, task_id: str) -> str:
-    """The command that runs a failed task and what comes after it again, or all of a run without a task.
+    """The command that runs a failed task and those after it again, or the whole run without a task.
 
-    A run with a logical date is cleared. One without (started by an event) is not found by a date: its messages are
-    back in the queue when their visibility timeout ends, and a new run takes them. The error of a task that cannot run
-    again names what does its work instead.
+    A run with a logical date is cleared. A run without one (started by an event) cannot be found by date: its messages
+    are delivered again when their visibility timeout ends, to a new run. The error of a task that cannot run again
+    names the replacing command.
     """
     error = context.get("exception")
     instead: str = getattr(error, "instead", "")
@@ -271,11 +271,11 @@ def run_again(context: Context, dag_id: str, task_id: str) -> str:
     run = context.get("dag_run")
     logical_date, conf = getattr(run, "logical_date", None), getattr(run, "conf", None)
     if logical_date is None:
-        # What stands behind the ? of an address may be a secret, and this goes out by e-mail.
+        # The query of an address may hold a secret, and this is sent by e-mail.
         given = ["--conf", QUERY_OF_URL.sub(r"\1?...", json.dumps(conf))] if conf else []
         return shlex.join(["sluice", "airflow", "dags", "trigger", dag_id, *given])
     moment = logical_date.astimezone(UTC).isoformat()
     dates = ["--start-date", moment, "--end-date", moment]
-    # Airflow takes it for a part of the task's name, and finds nothing with ^ and $ around it.
+    # Airflow treats it as a part of the task's name, and matches nothing with ^ and $ around it.
     task = ["--task-regex", task_id, "--downstream"] if task_id else []
     return shlex.join(["sluice", "airflow", "tasks", "clear", dag_id, *task, *dates, "--yes"])

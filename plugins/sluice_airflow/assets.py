@@ -1,8 +1,8 @@
 """Assets: what the Dags read and publish, as Airflow's asset graph shows it, from each pipeline's source to its table.
 
-A task that publishes has what it publishes as outlets, and as inlets what that was made from, also where a task before
-it read that: Airflow's graph and lineage go from inlet to outlet of one task. `note_publication` attaches to each event
-what was published. A Dag of another team is scheduled on one by its name: `schedule=[Asset.ref(name="events")]`.
+A task that publishes has the published assets as outlets, and their sources as inlets, even if an earlier task read
+them: Airflow's graph and lineage go from inlet to outlet of one task. `note_publication` attaches counts and snapshots
+to each event. A Dag of another team is scheduled on one by its name: `schedule=[Asset.ref(name="events")]`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 def assets(pipeline: str) -> dict[str, Asset]:
     """Name -> asset of a pipeline, as it declares them (`sluice/pipelines/<name>/pipeline.py`).
 
-    Of the settings that the process had at first: one asset has one address in the database of Airflow.
+    From the initial settings of the process: an asset has one address in the database of Airflow.
     """
     settings = load_settings()
     place = {"target": settings.target, "region": settings.aws_region}
@@ -49,10 +49,10 @@ def assets(pipeline: str) -> dict[str, Asset]:
 
 
 def note_publication(context: Context, result: Any = None) -> None:
-    """Attach to each asset event of a task what was published.
+    """Attach details of the publication to each asset event of a task.
 
-    That is the counts, the partition, the addresses of report and quarantine and, of an Iceberg table that changed, the
-    id of its snapshot, by which readers get this publication whatever comes after it.
+    These are the counts, the partition, the addresses of report and quarantine and, for a changed Iceberg table, the id
+    of its snapshot, with which readers get exactly this publication later.
     """
     outlets = context["task"].outlets
     if not outlets:
@@ -75,7 +75,7 @@ def note_publication(context: Context, result: Any = None) -> None:
 
 
 def run_of_keys(context: Context) -> str:
-    """The run as a part of the keys of a publishing task: as its gate has it, which may not be the run's id."""
+    """The run as a part of the keys of a publishing task: that of its gate, which may differ from the run's id."""
     run_id = context["ti"].run_id
     upstream: list[Any] = list(context["task"].upstream_list)
     templates = [before.run for before in upstream if hasattr(before, "gate")]

@@ -1,4 +1,4 @@
-"""What `platform_canary` asks Airflow: which Dags are paused, which of its tasks failed, and when they ended."""
+"""Queries of `platform_canary` to Airflow: paused Dags, failed tasks of its run, and their end."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ TASKS = {
     "accommodations": ("put", "published"),
     "datasets": ("put", "output"),
 }
-"""Tasks of each pipeline in order: the first sends its record, the last one sees it published."""
+"""Tasks of each pipeline in order: the first sends its record, the last one waits for its publication."""
 
 
 def skip_unless_ready(context: Context) -> None:
     """Skip a pipeline that cannot publish anything now, before anything is sent: `pre_execute` of `put` and `withdraw`.
 
-    The reason is kept for `verify`, which fails with it, so that there is one alert.
+    The reason is stored for `verify`, which fails with it, so that one alert is sent.
 
     Raises:
         AirflowSkipException: with the reason.
@@ -46,12 +46,12 @@ def skip_unless_ready(context: Context) -> None:
 
 
 def note_time(context: Context, _result: Any = None) -> None:
-    """Note when a task ended its work: `post_execute` of tasks that send and that see a record."""
+    """Record when a task ended: `post_execute` of tasks that send a record or wait for it."""
     context["ti"].xcom_push("at", datetime.now(UTC).isoformat())
 
 
 def observe(context: Context) -> dict[str, Observed]:
-    """What is known of each pipeline once all of its tasks have ended."""
+    """The observed state of each pipeline after all of its tasks have ended."""
     ti, states = context["ti"], _states(context)
 
     def pulled(task_id: str, key: str) -> Any:
@@ -78,14 +78,14 @@ def observe(context: Context) -> dict[str, Observed]:
 
 
 def require_withdrawn(context: Context) -> None:
-    """The last task of a run fails where one of the cleanup before it failed: that one is no leaf of the Dag.
+    """Fail the last task of a run if one of the cleanup tasks before it failed, which is not a leaf of the Dag.
 
     Raises:
         CanaryFailed: naming the task.
     """
     for task_id, state in _states(context).items():
         if task_id.startswith("cleanup.") and str(state) in ("failed", "upstream_failed"):
-            raise CanaryFailed(f"task {task_id} of platform_canary failed, and its log says why; `sluice verify` again")
+            raise CanaryFailed(f"task {task_id} of platform_canary failed, see its log; then run `sluice verify` again")
 
 
 def _states(context: Context) -> dict[str, Any]:

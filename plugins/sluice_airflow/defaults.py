@@ -1,4 +1,4 @@
-"""Arguments that every Dag and task of this project starts from."""
+"""Default arguments of every Dag and task of this project."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
 START = datetime(2013, 1, 1, tzinfo=UTC)
-"""Before any data that the lake may hold, so that every past partition can be backfilled: Docker Hub began in 2014, and
-there are images that nobody has pushed since. Airflow runs no task before its start date."""
+"""Before any data of the lake, so that every past partition can be backfilled: Docker Hub began in 2014, and some
+images were not pushed since. Airflow runs no task before its start date."""
 
 NO_BACKFILL: Any = ("scheduled", "manual", "operator_triggered", "asset_triggered", "asset_materialization")
-"""Types of runs of a Dag that processes what is there now, not a past interval: its trigger form offers no backfill."""
+"""Types of runs of a Dag that processes current data, not a past interval: its trigger form offers no backfill."""
 
 
 class RetryUnlessTerminal(RetryPolicy):
-    """Retry a task as it says, unless only a person can cure its error."""
+    """Retry a task, unless its error is terminal."""
 
     def evaluate(self, exception: BaseException, *_: Any, **__: Any) -> RetryDecision:
-        """Fail for a terminal error, whichever client of AWS raised it; leave all else to the number of retries."""
+        """Fail for a terminal error of any AWS client; otherwise apply the number of retries."""
         # Only a task that fails pays for boto3, not every one that reads its Dag file.
         from sluice.aws.sessions import as_terminal
 
         terminal = as_terminal(exception)
-        return RetryDecision.fail("another try would fail in the same way") if terminal else RetryDecision.default()
+        return RetryDecision.fail("a retry would fail in the same way") if terminal else RetryDecision.default()
 
 
 def after_work(context: Context, returned: Any = None) -> None:
-    """Note what was published, and what the task returned for its callbacks: `post_execute` of every task."""
+    """Attach the publication to asset events, and keep the result for callbacks: `post_execute` of every task."""
     keep_returned(context, returned)
     note_publication(context, returned)
 

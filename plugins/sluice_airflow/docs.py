@@ -1,7 +1,7 @@
 """Describe every Dag in one Markdown page, from the Dags themselves: `python -m sluice_airflow.docs FOLDER`.
 
-Started by `sluice docs` (sluice_dev.docs), which gives it a throw-away Airflow home: Dags are parsed, and no
-database is asked. The page leaves by the standard output that the process started with, since Airflow logs to it.
+Started by `sluice docs` (sluice_dev.docs), which gives it a throw-away Airflow home: Dags are parsed, and no database
+is asked. The page is written to the original standard output of the process, since Airflow logs to the current one.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ def schedule_in_words(timetable: Timetable) -> str:
 
 
 def triggers(dag: DAG, dags: list[DAG]) -> str:
-    """What starts a run of this Dag: assets and who writes them, other Dags' tasks, its schedule, or a hand."""
+    """Triggers of this Dag: assets and their writers, other Dags' tasks, its schedule, or a person."""
     timetable = core_timetable(dag)
     writers: dict[str, list[str]] = {}
     for other in dags:
@@ -200,7 +200,7 @@ def main(folder: str) -> None:
 
     from sluice.settings import Settings
 
-    # The page is about the defaults, whatever .env says here.
+    # The page shows the defaults, independent of .env.
     Settings.model_config["env_file"] = None
     bag = DagBag(folder)
     if bag.import_errors:

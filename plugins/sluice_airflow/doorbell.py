@@ -1,4 +1,4 @@
-"""The doorbell: an event trigger that looks at the depth of a work queue and never receives from it."""
+"""The doorbell: an event trigger that polls the depth of a work queue and never receives from it."""
 
 from __future__ import annotations
 
@@ -13,33 +13,33 @@ from airflow.triggers.base import BaseEventTrigger, TriggerEvent
 from sluice.settings import load_settings
 
 LOOK_SHARE = 0.05
-"""Share of its time that a trigger spends looking: the embedded AWS walks the whole queue for each look."""
+"""Maximum share of time that a trigger spends in requests: the embedded AWS iterates over the whole queue for each."""
 
 LOOK_PAUSE_MAX_SECONDS = 10.0
-"""Longest pause for that reason: a look also takes long because AWS did not answer at first, such as in a restart."""
+"""Longest pause for that reason: a request also takes long when AWS is restarting."""
 
 TROUBLE_MAX_SECONDS = 60.0
-"""Longest pause between two looks while the queue is missing or AWS does not answer."""
+"""Longest pause between two polls while the queue is missing or AWS does not answer."""
 
 
 class QueueDepthTrigger(BaseEventTrigger):
     """Fires when messages wait in a queue; the Dag that it triggers drains the queue.
 
-    It never receives, so it takes no message from the Dag and burns no receive count. After ringing it does not look
-    at the queue again until a run of the Dag has processed something (as noted in the table of runs) or the time of
-    silence is over. That time doubles with every ring that had no effect, up to a bound, and is short again once a run
-    has processed something or the queue was seen below `ring_depth`.
+    It never receives, so it takes no message from the Dag and does not increase receive counts. After firing it does
+    not poll the queue again until a run of the Dag has processed something (from the table of runs) or the time of
+    silence is over. That time doubles with every ring without effect, up to a bound, and is reset once a run has
+    processed something or the queue was below `ring_depth`.
 
-    A queue that is missing, or an AWS that does not answer, is logged once and asked again until it is back.
+    A missing queue, or an AWS that does not answer, is logged once and polled until it is available.
 
     Args:
         queue_name: name of the SQS queue.
         dag_id: the Dag that drains it.
-        poll_seconds: pause between two looks.
+        poll_seconds: pause between two polls.
         silence_seconds: first time of silence while messages wait.
         silence_max_seconds: longest time of silence.
         aws_conn_id: the Airflow connection.
-        ring_depth: messages that must wait; more than one where the Dag's schedule is soon enough for few.
+        ring_depth: messages that must wait; more than one if the Dag's schedule is sufficient for fewer.
         runs_table: DynamoDB table of runs; that of the settings when "".
     """
 
@@ -82,8 +82,8 @@ class QueueDepthTrigger(BaseEventTrigger):
         )
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Yield an event each time that the bell rings, for ever."""
-        # Only the triggerer pays for the imports, not every task of a Dag that names this class.
+        """Yield an event each time it fires, for ever."""
+        # Imported in the triggerer only, not in every task of a Dag with this class.
         from airflow.providers.amazon.aws.hooks.base_aws import AwsGenericHook
         from botocore.exceptions import BotoCoreError, ClientError
 
@@ -107,7 +107,7 @@ class QueueDepthTrigger(BaseEventTrigger):
                     said = error_code(error) or type(error).__name__
                     if said != trouble:
                         self.log.warning(
-                            "no look at queue %s (%s): %s. It is asked again until it answers; `sluice status` says"
+                            "queue %s cannot be polled (%s): %s. It is polled until it answers; `sluice status` shows"
                             " what is missing",
                             *(self.queue_name, said, error),
                         )
@@ -119,7 +119,7 @@ class QueueDepthTrigger(BaseEventTrigger):
                 await asyncio.sleep(pause)
 
     async def _look(self, sqs: Any, dynamodb: Any, bell: _Bell) -> int | None:
-        """Look at the queue unless the bell is silent; how many messages wait, when it rings."""
+        """Poll the queue unless the bell is silent; returns the number of waiting messages if it fires."""
         if bell.is_silent(time.monotonic()) and not bell.has_effect(await self._processed_at(dynamodb)):
             return None
         if not self._url:
@@ -134,7 +134,7 @@ class QueueDepthTrigger(BaseEventTrigger):
         return depth
 
     async def _processed_at(self, dynamodb: Any) -> str:
-        """When a run of the Dag last processed something, as noted in the table of runs; "" where nothing says so."""
+        """When a run of the Dag last processed something, from the table of runs; "" if unknown."""
         from botocore.exceptions import BotoCoreError, ClientError
 
         from sluice.aws.dynamodb import from_attributes, to_attributes
@@ -143,14 +143,14 @@ class QueueDepthTrigger(BaseEventTrigger):
         try:
             noted = await dynamodb.get_item(TableName=self.runs_table, Key=key, ConsistentRead=True)
         except (BotoCoreError, ClientError, OSError):
-            # The bell does without: it rings again when its silence is over.
+            # Not required: the bell fires again when its silence is over.
             return ""
         found: str = from_attributes(noted.get("Item", {})).get("tally_at", "")
         return found
 
 
 class _Bell:
-    """When to look and how long to be silent; times are seconds of a monotonic clock."""
+    """State of polling and silence; times are seconds of a monotonic clock."""
 
     def __init__(self, silence_seconds: float, silence_max_seconds: float) -> None:
         self.first_silence, self.silence_max = silence_seconds, silence_max_seconds
@@ -191,7 +191,7 @@ def doorbell(queue_name: str, dag_id: str, pipeline: str, ring_depth: int = 1) -
     """
     waiting = "messages wait" if ring_depth == 1 else f"{ring_depth:,} messages wait"
     trigger = QueueDepthTrigger(queue_name, dag_id, ring_depth=ring_depth)
-    # A name, not sqs://: for a URI Airflow looks through all providers, 0.14 s in each task.
+    # A name, not sqs://: for a URI Airflow searches all providers, 0.14 s in each task.
     return Asset(
         queue_name,
         group=pipeline,

@@ -1,4 +1,4 @@
-"""An executor whose tasks begin with what each of them would otherwise import and make again."""
+"""An executor that preloads modules and clients for its tasks."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ LIBRARIES = (
     "pyiceberg.io.pyarrow",
     "pyiceberg.table.update.validate",
 )
-"""What tasks import beside this project and what Dag files name."""
+"""Libraries that tasks import."""
 
 PLUGINS = tuple(
     f"sluice_airflow.{name}"
     for name in ("defaults", "doorbell", "forms", "gates", "sensors", "skipping", "tasks", "timetable")
 )
-"""Modules beside this one that Dag files import."""
+"""Other plugin modules that Dag files import."""
 
 NOT_OF_TASKS = re.compile(
     r"sluice\.(cli|deployment|core\.commands|core\.console)\b|.*\.(__main__|commands|spark_job|firehose)$"
@@ -70,7 +70,7 @@ def named_by_dags() -> list[str]:
 
 
 class PreloadingLocalExecutor(LocalExecutor):
-    """A LocalExecutor that does once what its workers, and the tasks that they fork, would each do again.
+    """A LocalExecutor that does once what its workers, and the tasks that they fork, would each repeat.
 
     It imports the libraries and the modules of this project, validates one row with Great Expectations, and makes the
     clients of AWS (see `aws.client_of.make_before_fork`). So an edit of `include/` counts from the next start of the
@@ -96,7 +96,7 @@ def prepare() -> None:
 
         rows = expectations.ExpectColumnValuesToNotBeNull(column="rows")
         validate("preload", [{"rows": 1}], ["rows"], lambda: [rows])
-    # A task is over before its garbage matters, and a collection touches, hence copies, the pages that it shares.
+    # Tasks are short, and a garbage collection would copy the memory pages shared with the parent.
     gc.set_threshold(20_000, 20, 20)
     with _logged("clients of AWS"):
         client_of.make_before_fork(load_settings())
@@ -106,6 +106,6 @@ def prepare() -> None:
 def _logged(what: str) -> Iterator[None]:
     try:
         yield
-    # Whatever an import raises: a scheduler that starts shows it in the task that needs it.
+    # Any error of an import: the scheduler starts nevertheless, and the task that needs it shows the error.
     except Exception as error:  # noqa: BLE001
         log.warning("%s was not prepared, each task does it anew: %s: %s", what, type(error).__name__, error)

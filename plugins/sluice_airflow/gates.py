@@ -30,11 +30,11 @@ class ReportLink(BaseOperatorLink):
 
 
 class GateOperator(BaseOperator):
-    """Let a run publish what it staged only if its gate passes.
+    """Operator of a gate: the run publishes its staged data only if it passes.
 
     Args:
         gate: its name, `<pipeline>/<step>`, as in the key of its reports.
-        expectations: what must hold, in words.
+        expectations: the expectations in words.
         check: dotted name of the function that runs the gate on a run; the task imports it.
         run: template of the run whose staging is read.
     """
@@ -61,10 +61,10 @@ class GateOperator(BaseOperator):
         """Run the gate.
 
         Returns:
-            What `sluice.core.quality.gate.run_gate` does, or `gate` and `rows` where nothing was staged to judge.
+            What `sluice.core.quality.gate.run_gate` does, or `gate` and `rows` if nothing was staged.
 
         Raises:
-            GateFailed: a critical expectation does not hold; nothing after this task runs.
+            GateFailed: a critical expectation failed; later tasks do not run.
         """
         module, _, function = self.check.rpartition(".")
         try:
@@ -77,9 +77,9 @@ class GateOperator(BaseOperator):
 
 
 def page_of(address: str) -> str:
-    """Where a browser shows an object of S3.
+    """Address of an object of S3 for a browser.
 
-    On an account that is its page in the console of S3, which asks for a login: a presigned URL grants access to
+    On an account that is its page in the console of S3, which requires a login: a presigned URL grants access to
     anyone who has it, and expires. The embedded AWS answers this machine only, and without a login.
 
     Args:

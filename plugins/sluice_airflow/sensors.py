@@ -1,4 +1,4 @@
-"""The sensor of datasets that are asked for before they arrive."""
+"""The sensor of datasets that have not arrived yet."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ class DatasetSensor(S3KeySensor):
     template_fields = (*S3KeySensor.template_fields, "source", "wait_minutes")
 
     def __init__(self, *, source: str, wait_minutes: str, **kwargs: Any) -> None:
-        # Without a limit on a try: the wait has its own.
+        # Without a timeout of an attempt: the wait has its own.
         kwargs |= {"execution_timeout": None, "poke_interval": LOOK_SECONDS, "deferrable": True}
         super().__init__(bucket_key="", **kwargs)
         self.source = source
         self.wait_minutes = wait_minutes
 
     def render_template_fields(self, context: Context, jinja_env: jinja2.Environment | None = None) -> None:
-        """Also take bucket, key and time from what was asked for."""
+        """Also set bucket, key and timeout from the parameters."""
         super().render_template_fields(context, jinja_env)
         self.bucket_name = load_settings().landing_bucket
         self.bucket_key = parse_key(self.source, self.bucket_name).location
@@ -61,5 +61,5 @@ class DatasetSensor(S3KeySensor):
             command = shlex.join(["sluice", "airflow", "dags", "trigger", "datasets_await", "--conf", again])
             raise DatasetMissing(
                 f"s3://{self.bucket_name}/{self.bucket_key} did not arrive within {self.wait_minutes} min: upload it,"
-                f" or ask who delivers it and wait again with `{command}`"
+                f" or ask its supplier and wait again with `{command}`"
             ) from None

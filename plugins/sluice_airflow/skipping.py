@@ -1,4 +1,4 @@
-"""A task that ends tasks after it which have nothing to do: they are skipped without a process."""
+"""Lets a task skip later tasks without work, without starting a process for them."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ def return_and_skip(ti: RuntimeTaskInstanceProtocol, returned: dict[str, Any], t
 
     Args:
         ti: the task that runs.
-        returned: for XCom; what is raised takes the place of what is returned.
+        returned: result for XCom, as the exception replaces the return value.
         task_ids: tasks to skip.
 
     Raises:
-        DownstreamTasksSkipped: how Airflow hears of it.
+        DownstreamTasksSkipped: makes Airflow skip the tasks.
     """
     ti.xcom_push(BaseXCom.XCOM_RETURN_KEY, returned)
     raise DownstreamTasksSkipped(tasks=list(task_ids))

@@ -1,7 +1,8 @@
-"""`task` of Airflow's SDK, typed as Airflow calls what it decorates.
+"""`task` of Airflow's SDK, typed as Airflow calls the decorated function.
 
-The types of the SDK ask a Dag for all arguments of the function, in their types. But Airflow passes those of the
-context (`run_id`, `params`) by itself, and for an XComArg what the other task returned. Bodies are checked in full.
+The types of the SDK require all arguments of the function in a Dag, in their types. But Airflow passes those of the
+context (`run_id`, `params`) by itself, and for an XComArg the result of the other task. Function bodies are fully
+checked.
 """
 
 from __future__ import annotations
@@ -19,14 +20,14 @@ class Task(Protocol):
     """A decorated function; called in a Dag, it becomes a task of it."""
 
     def __call__(self, *arguments: Any) -> XComArg:
-        """The task, as what it will return."""
+        """The task, typed as its result."""
 
     def expand(self, **arguments: Any) -> XComArg:
         """A task for each item of what another one returns."""
 
 
 class TaskDecorator(Protocol):
-    """`@task` and its kin, bare or with arguments of the operator."""
+    """`@task` and similar decorators, bare or with arguments of the operator."""
 
     @overload
     def __call__(self, function: Callable[..., object], /) -> Task: ...
@@ -40,7 +41,7 @@ class Decorators(TaskDecorator, Protocol):
 
     @property
     def short_circuit(self) -> TaskDecorator:
-        """Skip the rest of the run where the function returns nothing."""
+        """Skip the rest of the run if the function returns nothing."""
 
 
 task = cast("Decorators", _task)

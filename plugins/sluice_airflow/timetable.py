@@ -13,21 +13,21 @@ if TYPE_CHECKING:
 
 
 class StartOfIntervalTimetable(CronDataIntervalTimetable):
-    """Cron intervals where a run made by hand for an interval counts as the run of that interval.
+    """Cron intervals in which a manual run for an interval is the run of that interval.
 
-    Airflow gives a manual run with the logical date 17:00 the interval from 16:00 to 17:00. Where that run is the
-    latest, the scheduler takes 17:00 as the next one to create, finds it there, and tries again in every loop.
+    Airflow gives a manual run with the logical date 17:00 the interval from 16:00 to 17:00. If that run is the latest,
+    the scheduler would try to create 17:00 next, find it existing, and retry in every loop.
     """
 
     def infer_manual_data_interval(self, *, run_after: DateTime) -> DataInterval:
-        """The interval that starts at a logical date, or the last full one where none starts there."""
+        """The interval that starts at a logical date, or the last full one if none starts there."""
         if self._align_to_prev(run_after) == run_after:
             return DataInterval(start=run_after, end=self._get_next(run_after))
         return super().infer_manual_data_interval(run_after=run_after)
 
 
 class BackfillTimetable(StartOfIntervalTimetable):
-    """Intervals of which a backfill makes runs, and the scheduler none by itself."""
+    """Intervals for backfills only, without scheduled runs."""
 
     @property
     def summary(self) -> str:
@@ -37,7 +37,7 @@ class BackfillTimetable(StartOfIntervalTimetable):
     def next_dagrun_info(
         self, *, last_automated_data_interval: DataInterval | None, restriction: TimeRestriction
     ) -> DagRunInfo | None:
-        """The next interval for a backfill, which asks without regard to `catchup`; None for the scheduler."""
+        """The next interval for a backfill, which ignores `catchup`; None for the scheduler."""
         if not restriction.catchup:
             return None
         return super().next_dagrun_info(

@@ -202,7 +202,7 @@ def test_it_goes_on_when_a_queue_that_was_deleted_is_back(
     # Looks while it is missing: at 0, 20, 60, then every minute; the one at 120 finds it.
     assert heard == [(120.0, 1), (180.0, 1), (heard[-1][0], 1)]
     said = "".join(capfd.readouterr())
-    assert said.count("no look at queue comes-and-goes (QueueDoesNotExist)") == 2, "once each time"
+    assert said.count("queue comes-and-goes cannot be polled (QueueDoesNotExist)") == 2, "once each time"
     assert said.count("comes-and-goes answers again") == 2
 
 

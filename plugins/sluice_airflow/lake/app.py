@@ -53,7 +53,7 @@ QUARANTINE_SECONDS = 15
 HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 
 MISSING = (s3.ObjectMissing, quality.GateUnknown, OutsideTheLake, TableMissing)
-"""What a request asks for does not exist."""
+"""The requested resource does not exist."""
 
 
 def readable_dags(user: GetUserDep) -> set[str]:
@@ -91,14 +91,14 @@ api = APIRouter(prefix="/api", dependencies=[Depends(requires_access_dag("GET"))
 
 @api.get("/overview")
 def get_overview(dag_ids: Readable) -> Any:
-    """What is wrong, and a row for each pipeline."""
+    """Problems, and a row for each pipeline."""
     settings = load_settings()
     return within(partial(overview.read_overview, settings, dag_ids, utc_now(), web_url(settings)))
 
 
 @api.get("/verdict")
 def get_verdict(dag_ids: Readable) -> Any:
-    """What is wrong, for the panel on Home."""
+    """Problems, for the panel on Home."""
     settings = load_settings()
     return within(partial(overview.read_verdict, settings, dag_ids, utc_now(), web_url(settings)))
 
@@ -246,7 +246,7 @@ def require_same_site(request: Request) -> None:
     """The request comes from a page of this web UI: no other site can have a browser send it.
 
     Raises:
-        HTTPException: 403, it comes from elsewhere; 415, it is no JSON, which a form of another site cannot send.
+        HTTPException: 403, it comes from elsewhere; 415, it is not JSON, which a form of another site cannot send.
     """
     origin = request.headers.get("origin")
     # A proxy may rewrite Host; Airflow's configuration has the address that browsers use.
@@ -260,7 +260,7 @@ def require_same_site(request: Request) -> None:
 
 
 def may_release(pipeline: str, user: BaseUser) -> bool:
-    """Whether the user may trigger the Dag that takes what is released."""
+    """Whether the user may trigger the Dag that processes a released record."""
     dag_id = release.DAGS.get(pipeline, "")
     details = DagDetails(id=dag_id, team_name=DagModel.get_team_name(dag_id))
     return bool(dag_id) and get_auth_manager().is_authorized_dag(
@@ -270,7 +270,7 @@ def may_release(pipeline: str, user: BaseUser) -> bool:
 
 @api.post(
     "/quarantine/release",
-    # The last one notes who released what in Airflow's audit log.
+    # The last one records the user and the record in Airflow's audit log.
     dependencies=[Depends(require_same_site), Depends(action_logging("lake_release"))],
 )
 def post_release(body: Release, dag_ids: Readable, user: GetUserDep) -> Any:
@@ -290,10 +290,10 @@ def get_folder(dag_ids: Readable, prefix: str = "", token: str = "") -> Any:
     require_key(settings, prefix, dag_ids)
     if prefix and not prefix.endswith("/"):
         # S3 would list what begins so: folders of other pipelines, too.
-        raise OutsideTheLake(f"{prefix!r} is no folder: it ends in /")
+        raise OutsideTheLake(f"{prefix!r} is not a folder: a folder ends in /")
     found = within(partial(files.list_folder, settings, prefix, token))
     if prefix in ZONES:
-        # An object beside the folders is of no pipeline.
+        # An object outside of the folders belongs to no pipeline.
         found["objects"] = []
         found["folders"] = [each for each in found["folders"] if _may_read(settings, each["prefix"], dag_ids)]
     return found
@@ -366,7 +366,7 @@ def make_app() -> FastAPI:
     @app.get("/static/{path:path}")
     async def get_static(path: str, request: Request, user: GetUserDep) -> Response:  # noqa: ARG001
         answer = await static.get_response(path, request.scope)
-        # Asked for again each time, and answered by 304: a page is never of two versions.
+        # Revalidated each time (304), so that a page never mixes two versions.
         answer.headers.update({"Cache-Control": "no-cache", "X-Content-Type-Options": "nosniff"})
         return answer
 
@@ -376,7 +376,7 @@ def make_app() -> FastAPI:
 
 
 async def _error_state(request: Request, error: Exception) -> JSONResponse:
-    """An error as the pages show it: what, where, and a command where there is one."""
+    """An error for the pages: what, where, and a command if there is one."""
     if not isinstance(error, (SluiceError, s3.ObjectMissing, ClientError, BotoCoreError)):
         raise error
     said = str(error) if isinstance(error, s3.ObjectMissing) else explain(error)

@@ -1,4 +1,4 @@
-"""Reads of AWS with a time limit, so that a dead or slow AWS gives an error state and never stalls the API server."""
+"""Reads of AWS with a time limit, so that a slow AWS gives an error state and never stalls the API server."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ THREADS = 8
 """Reads at the same time; those that hang end by the time limits of their clients."""
 
 WAITING = 32
-"""Reads that wait for a thread, at the most; more are refused at once."""
+"""Maximum number of reads that wait for a thread; more are refused at once."""
 
 _pool = ThreadPoolExecutor(THREADS, thread_name_prefix="lake")
 _places = BoundedSemaphore(THREADS + WAITING)
@@ -38,10 +38,10 @@ def within(read: Callable[[], Read], seconds: float = ANSWER_SECONDS) -> Read:
     """What a function reads from AWS.
 
     Raises:
-        NoAnswer: it took longer, or too many wait already. A call that has begun goes on in its thread, whose
-            clients give up soon; one that still waits for a thread is never made.
+        NoAnswer: it took longer, or too many wait already. A running call continues in its thread, whose clients time
+            out soon; a call that waits for a thread is cancelled.
     """
-    # For the whole process: the API server asks AWS for these pages alone.
+    # For the whole process: only these pages send requests to AWS in the API server.
     client_of.is_hasty = True
     if not _places.acquire(blocking=False):
         raise NoAnswer(f"AWS is slow: {WAITING} reads wait for it already; try again soon")

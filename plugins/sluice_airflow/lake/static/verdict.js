@@ -12,7 +12,7 @@ const gateOf = ({ what }) => /report: s3:\/\/[^/]+\/quality\/([^/\s]+\/[^/\s]+)\
 
 const LakeVerdict = () => {
   const { data, error } = useData("verdict", {}, { seconds: 30 });
-  // Whoever may not read the Dags needs no panel about them.
+  // Users who may not read the Dags need no panel about them.
   if (error?.status === 403 || (!data && !error)) return null;
   if (error) {
     return html`<${Alert.Root} status="warning" mb=4 data-testid="lake-verdict"><${Alert.Indicator} />

@@ -93,7 +93,7 @@ const Content = ({ found }) => {
     return html`<${Section} title="Rows" aside=${total}><${PreviewTable} label="Rows" columns=${found.columns} rows=${found.rows} /></${Section}>`;
   }
   if (found.kind === "html") {
-    // Without scripts and without this page's origin, whatever the document holds.
+    // Sandboxed: without scripts and without this page's origin.
     return html`<${Section} title="Page"><${Box} borderWidth="1px" borderRadius="md" overflow="hidden">
       <iframe sandbox="" srcDoc=${found.text} title=${fileName(found.key)} style=${{ width: "100%", height: "70vh", border: 0, background: "#fff" }}></iframe>
     </${Box}></${Section}>`;

@@ -148,7 +148,7 @@ const Release = ({ record, dag }) => {
     ${error && html`<${ErrorState} error=${error} />`}
     <${Flex} gap=2 align="center" wrap="wrap">
       ${isAsking
-        ? html`<${Text} fontSize="sm">Send it back into ${record.pipeline}? ${dag} judges it again.</${Text}>
+        ? html`<${Text} fontSize="sm">Send it back into ${record.pipeline}? ${dag} validates it again.</${Text}>
             <${Button} size="sm" colorPalette="blue" onClick=${confirm}>Send</${Button}>
             <${Button} size="sm" variant="outline" onClick=${() => setAsking(false)}>Cancel</${Button}>`
         : html`<${Button} size="sm" variant="outline" disabled=${!text.trim()} onClick=${() => setAsking(true)}>Send back…</${Button}>`}
