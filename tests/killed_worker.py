@@ -60,13 +60,13 @@ class KilledWorker:
 
 @pytest.fixture(scope="session")
 def killed_worker() -> Iterator[KilledWorker]:
-    tests = Path(__file__).parent
+    path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
     with subprocess.Popen(
         [sys.executable, __file__],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        env=os.environ | {"PYTHONPATH": str(tests)},
+        env=os.environ | {"PYTHONPATH": path},
     ) as process:
         yield KilledWorker(process)
         assert process.stdin

@@ -69,7 +69,7 @@ def test_a_file_that_is_only_written_otherwise_is_read(world: Any, body: bytes, 
     assert world.unfinished() == 0
 
 
-def test_a_bad_line_is_quarantined_with_its_reason_and_place_and_its_neighbours_go_through(world: Any) -> None:
+def test_a_bad_line_is_quarantined_with_its_reason_and_place(world: Any) -> None:
     lines = [
         json.dumps(a_record("1", "A")).encode(),
         b"not json",
@@ -110,7 +110,7 @@ UNREADABLE = {
 }
 
 
-def test_the_messages_of_unreadable_files_stay_and_their_neighbours_go_through(world: Any) -> None:
+def test_messages_of_unreadable_files_stay_and_other_files_go_through(world: Any) -> None:
     for name, body in UNREADABLE.items():
         world.drop(f"{name}.jsonl", body)
     world.drop("good.jsonl", GOOD)
@@ -120,7 +120,7 @@ def test_the_messages_of_unreadable_files_stay_and_their_neighbours_go_through(w
     assert world.unfinished() == len(UNREADABLE)
 
 
-def test_a_message_about_a_good_and_an_unreadable_file_stays_and_the_good_one_is_published_once(world: Any) -> None:
+def test_the_good_file_of_a_message_with_an_unreadable_one_publishes_once(world: Any) -> None:
     keys = [world.put("good.jsonl", GOOD), world.put("bad.jsonl", UNREADABLE["no_json"])]
     world.send(world.event(*keys))
     assert world.consolidate("one")["published"] == 2
@@ -144,7 +144,7 @@ def test_an_object_overwritten_before_it_is_read_is_read_once_as_it_is_now(world
     assert world.current() == {"1": ("A", "newest")}
 
 
-def test_an_event_that_cannot_be_read_is_quarantined_and_its_neighbours_go_through(world: Any) -> None:
+def test_an_unreadable_event_is_quarantined_and_other_events_go_through(world: Any) -> None:
     world.prioritise(["p1"])
     world.drop("good.jsonl", [a_record("a", "p1")])
     world.send(world.event("accommodations/half.jsonl").replace("half", "\\ud800"))

@@ -55,7 +55,7 @@ def test_a_commit_whose_answer_is_lost_or_refused_publishes_once(
     assert world.consolidate("next") == {}
 
 
-def test_a_batch_given_up_between_its_commits_is_in_the_catalogue_after_the_next_run(
+def test_the_next_run_completes_a_batch_given_up_between_its_commits(
     world: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world.drop("before.jsonl", [a_record("1", "A", "old")])
@@ -113,7 +113,7 @@ def test_a_catalogue_that_was_rolled_back_follows_its_candidates_again(world: An
     assert world.consolidate("after") == {}
 
 
-def test_a_catalogue_without_a_usable_partner_is_not_computed_again_and_again(world: Any) -> None:
+def test_a_catalogue_without_a_usable_partner_is_computed_only_once(world: Any) -> None:
     world.prioritise(["Z"])
     world.drop("a.jsonl", [a_record("1", "A")])
     world.consolidate("one")
@@ -125,7 +125,7 @@ def test_a_catalogue_without_a_usable_partner_is_not_computed_again_and_again(wo
     assert world.current() == {"1": ("A", "Hotel")}
 
 
-def test_names_of_outputs_are_never_used_again_where_the_clock_stands_still(world: Any) -> None:
+def test_names_of_outputs_are_not_reused_while_the_clock_stands_still(world: Any) -> None:
     now = world.now
     for number in range(3):
         world.drop(f"{number}.jsonl", [a_record(str(number), "A")])

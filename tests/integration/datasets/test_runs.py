@@ -34,7 +34,7 @@ def test_files_of_a_producer_become_what_their_good_rows_give(world: World) -> N
     assert world.unfinished() == 0
 
 
-def test_a_file_that_is_no_dataset_is_quarantined_and_its_neighbours_go_through(world: World) -> None:
+def test_a_file_that_is_no_dataset_is_quarantined_and_others_go_through(world: World) -> None:
     bad = {
         "datasets/empty.csv": (b"", "empty_file"),
         "datasets/gzip.csv": (gzip.compress(FIRST), "not_csv"),
@@ -56,7 +56,7 @@ def test_a_file_that_is_no_dataset_is_quarantined_and_its_neighbours_go_through(
     assert world.unfinished() == 0, "it would never get better"
 
 
-def test_what_is_published_stays_when_the_next_version_of_its_file_is_no_dataset(world: World) -> None:
+def test_an_output_stays_when_the_next_version_of_its_file_is_no_dataset(world: World) -> None:
     world.drop(FIRST)
     world.run("first")
     world.drop(csv_of(row(percentage=50), row(percentage=51)))
@@ -64,7 +64,7 @@ def test_what_is_published_stays_when_the_next_version_of_its_file_is_no_dataset
     assert memory(world) == 1
 
 
-def test_an_unchanged_file_is_skipped_until_it_is_forced_and_then_gives_the_same_bytes(world: World) -> None:
+def test_an_unchanged_file_is_skipped_unless_it_is_forced(world: World) -> None:
     world.drop(FIRST)
     assert world.run("first")["published"] == 1
     before = world.body()
@@ -117,7 +117,7 @@ def test_a_file_that_was_deleted_before_it_is_read_is_told_of(world: World) -> N
         world.run("asked", KEY)
 
 
-def test_a_newer_version_is_published_over_what_an_older_run_published_meanwhile(world: World) -> None:
+def test_a_newer_version_replaces_what_an_older_run_published_meanwhile(world: World) -> None:
     world.drop(FIRST)
     older = steps.collect("older")
     steps.aggregate("older")

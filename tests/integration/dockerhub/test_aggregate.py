@@ -39,7 +39,7 @@ def test_items_have_the_keys_attributes_and_time_to_live_of_the_contract(account
     assert (push["TTL"], items["#latest_version"]["TTL"]) == (expiry, expiry)
 
 
-def test_the_worked_example_holds_in_every_order_with_every_message_delivered_twice(account: DockerHubAccount) -> None:
+def test_the_worked_example_holds_in_every_order_with_messages_doubled(account: DockerHubAccount) -> None:
     orders = {f"order-{number}": order for number, order in enumerate(permutations(WORKED_EXAMPLE))}
     assert len(orders) == 120
     account.silence()
@@ -56,7 +56,7 @@ def test_the_worked_example_holds_in_every_order_with_every_message_delivered_tw
     assert account.unfinished() == 0
 
 
-def test_the_worked_example_holds_however_its_objects_are_split_into_batches(account: DockerHubAccount) -> None:
+def test_the_worked_example_holds_for_every_split_into_batches(account: DockerHubAccount) -> None:
     draw = random.Random(5)
     turns = 3
     # Some objects are told of in two batches, some messages tell of several objects.
@@ -88,7 +88,7 @@ def test_a_pull_between_two_pushes_overwrites_its_key_and_counts(account: Docker
     }
 
 
-def test_a_key_that_is_overwritten_within_one_second_counts_as_it_was_read_last(account: DockerHubAccount) -> None:
+def test_a_key_overwritten_within_one_second_counts_as_it_was_read_last(account: DockerHubAccount) -> None:
     # S3 tells the time of writing in whole seconds only.
     for star_count in (1, 3, 2):
         written = an_object("2023_09_14_150000", star_count, 10 * star_count, "2023-09-14T15:00:00Z")
@@ -125,13 +125,13 @@ def test_an_empty_queue_is_nothing_to_do_and_writes_nothing(account: DockerHubAc
     assert account.keys("") == []
 
 
-def test_the_test_event_of_s3_is_taken_from_the_queue_and_counts_as_nothing(account: DockerHubAccount) -> None:
+def test_the_test_event_of_s3_leaves_the_queue_and_counts_as_nothing(account: DockerHubAccount) -> None:
     account.send(json.dumps({"Service": "Amazon S3", "Event": "s3:TestEvent", "Bucket": "b"}))
     assert account.aggregate() == {"records_in": 0, "published": 0, "duplicates": 0, "quarantined": 0}
     assert account.unfinished() == 0
 
 
-def test_bad_objects_and_messages_go_to_quarantine_with_their_reason_and_the_good_ones_go_on(
+def test_each_bad_object_or_message_is_quarantined_with_its_reason(
     account: DockerHubAccount,
 ) -> None:
     bucket = account.settings.lake_bucket
@@ -178,7 +178,7 @@ def test_bad_objects_and_messages_go_to_quarantine_with_their_reason_and_the_goo
     assert account.unfinished() == 0
 
 
-def test_a_message_about_another_bucket_is_not_taken_for_one_about_the_lake(account: DockerHubAccount) -> None:
+def test_a_message_about_another_bucket_is_quarantined(account: DockerHubAccount) -> None:
     account.silence()
     key = account.put(*PUSH)
     body = account.notification(key)

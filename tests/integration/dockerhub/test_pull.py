@@ -53,7 +53,7 @@ def pull(run: str = "run", observed_at: datetime = OBSERVED) -> dict[str, int]:
     return {name: count for name, count in published.items() if isinstance(count, int)}
 
 
-def test_every_answer_is_kept_whole_under_its_raw_key_and_is_a_row_of_the_history(
+def test_every_answer_is_a_whole_raw_object_and_a_row_of_the_history(
     account: DockerHubAccount, watch: Callable[..., None]
 ) -> None:
     names = ["localstack/localstack", "library/redis", "faulty/no-fraction"]
@@ -100,7 +100,7 @@ def test_pulls_between_two_pushes_share_a_raw_object_and_each_has_its_row(
     ]
 
 
-def test_what_cannot_be_had_or_used_is_quarantined_and_the_other_repositories_go_on(
+def test_each_bad_answer_is_quarantined_and_other_repositories_go_on(
     account: DockerHubAccount, watch: Callable[..., None]
 ) -> None:
     expected = {
@@ -136,7 +136,7 @@ def test_what_cannot_be_had_or_used_is_quarantined_and_the_other_repositories_go
     assert len(account.keys("raw/")) == 2
 
 
-def test_a_pull_of_which_nothing_is_good_publishes_nothing_and_is_no_failure(
+def test_a_pull_without_a_good_answer_publishes_nothing_and_succeeds(
     account: DockerHubAccount, watch: Callable[..., None]
 ) -> None:
     watch("missing/image", "faulty/html")

@@ -99,7 +99,7 @@ def test_an_aws_endpoint_out_of_reach_is_named_and_costs_nothing(
     assert steps.publish_aggregates("run", collected)["published"] == 1
 
 
-def test_one_repository_that_cannot_be_written_keeps_all_messages_and_the_next_run_writes_it(
+def test_a_repository_that_cannot_be_written_is_written_by_the_next_run(
     account: DockerHubAccount, before_write: Any
 ) -> None:
     broken = True
@@ -320,7 +320,7 @@ def test_a_greater_object_that_arrives_during_a_rebuild_is_not_replaced(
     assert [account.shown(name)["months"] for name in names] == [months] * len(names)
 
 
-def test_an_object_deleted_between_its_event_and_the_read_costs_only_itself(account: DockerHubAccount) -> None:
+def test_an_object_deleted_before_it_is_read_is_quarantined_alone(account: DockerHubAccount) -> None:
     keys = [account.put(*each) for each in WORKED_EXAMPLE]
     client("s3").delete_object(Bucket=account.settings.lake_bucket, Key=keys[3])
     assert account.aggregate() == {"records_in": 5, "published": 4, "duplicates": 0, "quarantined": 1}

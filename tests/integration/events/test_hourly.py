@@ -121,7 +121,7 @@ def test_an_hour_of_which_nothing_is_left_reads_as_empty(world: Any) -> None:
     assert world.curated(later) == []
 
 
-def test_an_hour_without_data_is_published_as_nothing_and_a_late_event_comes_into_it(world: Any) -> None:
+def test_a_late_event_gets_into_an_hour_that_was_published_empty(world: Any) -> None:
     assert world.process("scheduled", world.hour) == {
         "records_in": 0,
         "published": 0,

@@ -122,9 +122,7 @@ def test_an_ingest_that_finds_nothing_writes_nothing(world: Any) -> None:
     assert raw_keys(world) == before
 
 
-def test_an_abandoned_batch_is_drained_again_up_to_its_end_though_more_has_come(
-    world: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_abandoned_batch_is_drained_again_exactly_up_to_its_end(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     world.put(30, seed=1)
     steps.drain("abandoned")
     with monkeypatch.context() as broken:
@@ -139,7 +137,7 @@ def test_an_abandoned_batch_is_drained_again_up_to_its_end_though_more_has_come(
     world.assert_each_record_ingested_once()
 
 
-def test_a_run_takes_no_more_records_than_it_may_and_the_next_ones_take_the_rest(
+def test_a_run_takes_no_more_records_than_its_limit_and_leaves_the_rest(
     world: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(kinesis, "PAGE_RECORDS", 100)
@@ -186,7 +184,7 @@ def test_an_answer_that_gets_lost_does_not_fail_the_ingest(
     world.assert_each_record_ingested_once()
 
 
-def test_a_column_of_a_newer_producer_appears_in_the_table_and_older_rows_read_as_null(world: Any) -> None:
+def test_an_additional_column_appears_and_older_rows_read_as_null(world: Any) -> None:
     other = str(UUID(int=7, version=4))
     world.put_event(EVENT, CREATED_AT)
     world.process_late(world.ingest("old"))

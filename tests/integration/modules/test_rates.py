@@ -58,7 +58,7 @@ def test_the_order_of_messages_and_how_often_they_come_change_nothing(world: Wor
     assert len(published) == len(truth), "a rate was published twice"
 
 
-def test_diagnostics_that_come_in_any_order_one_by_one_end_in_the_true_rates(world: World) -> None:
+def test_diagnostics_in_any_order_one_by_one_end_in_the_true_rates(world: World) -> None:
     fleet = Fleet(modules=6, weeks=4, resets=0.6, duplicates=0, malformed=0, seed=6)
     weeks = list(generate(fleet))
     for week in weeks:
@@ -92,7 +92,7 @@ def test_an_earlier_diagnostic_that_changes_no_reset_leaves_those_after_it(world
     assert world.published() == [("a", 10, 20.0)]
 
 
-def test_a_correction_publishes_again_and_the_original_that_comes_back_does_not(world: World) -> None:
+def test_a_correction_publishes_again_and_a_redelivered_original_does_not(world: World) -> None:
     world.message("a", 1)
     world.diagnostic("a", 10, 4)
     world.run("first")
@@ -159,7 +159,7 @@ def test_a_rebuild_judges_again_what_an_older_rule_judged(world: World, monkeypa
     assert world.run("again", rebuild=True)["rates"] == 0
 
 
-def test_of_a_diagnostic_and_its_correction_in_one_batch_the_correction_counts(world: World) -> None:
+def test_a_correction_counts_in_one_batch_with_its_diagnostic(world: World) -> None:
     world.message("a", 1)
     world.diagnostic("a", 10, 2)
     world.diagnostic("a", 10, 4)
@@ -167,7 +167,7 @@ def test_of_a_diagnostic_and_its_correction_in_one_batch_the_correction_counts(w
     assert world.published() == [("a", 10, 25.0)]
 
 
-def test_a_message_that_comes_after_its_diagnostic_counts_from_the_next_one_on(world: World) -> None:
+def test_a_message_after_its_diagnostic_counts_from_the_next_one_on(world: World) -> None:
     world.message("a", 1)
     world.diagnostic("a", 10, 4)
     world.run("first")
@@ -178,7 +178,7 @@ def test_a_message_that_comes_after_its_diagnostic_counts_from_the_next_one_on(w
     assert world.published() == [("a", 10, 25.0), ("a", 20, 25.0)]
 
 
-def test_no_attempts_and_more_messages_than_attempts_are_quarantined_and_the_others_published(world: World) -> None:
+def test_diagnostics_without_a_possible_rate_are_quarantined(world: World) -> None:
     world.message("a", 1, 2, 3)
     world.diagnostic("a", 10, 2)
     world.diagnostic("never heard of", 10, 0)
@@ -205,7 +205,7 @@ def test_a_correction_of_a_rejected_diagnostic_is_published(world: World) -> Non
     assert world.published() == [("a", 10, 0.0)]
 
 
-def test_a_rate_that_a_correction_of_another_makes_impossible_is_quarantined_with_its_item(world: World) -> None:
+def test_a_rate_that_another_correction_makes_impossible_is_quarantined(world: World) -> None:
     world.message("a", 1, 2, 3, 15, 16)
     world.diagnostic("a", 10, 8)
     world.diagnostic("a", 20, 4)

@@ -236,7 +236,7 @@ def test_an_aws_in_which_nothing_is_deployed_is_one_clear_line(settings: Setting
     )
 
 
-def test_a_stream_lags_as_long_as_its_oldest_record_behind_the_checkpoint_has_waited(settings: Settings) -> None:
+def test_the_lag_of_a_stream_is_the_age_of_its_oldest_unread_record(settings: Settings) -> None:
     world = World(settings)
     stream = Stream(settings.events_stream, settings.events_checkpoint_table)
 
@@ -256,7 +256,7 @@ def test_a_stream_lags_as_long_as_its_oldest_record_behind_the_checkpoint_has_wa
     assert observation.stream_lag_seconds(gone, datetime.now(UTC)) is None
 
 
-def test_what_was_deleted_is_named_by_status_and_by_the_watch_from_cold_clients(deployed: Settings) -> None:
+def test_status_and_watch_name_a_deleted_resource_from_cold_clients(deployed: Settings) -> None:
     for name in (deployed.dockerhub_queue, f"{deployed.datasets_queue}-dead-letters"):
         client("sqs").delete_queue(QueueUrl=sqs.queue_url(name))
     client("kinesis").delete_stream(StreamName=deployed.events_stream)
