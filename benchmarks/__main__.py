@@ -11,6 +11,7 @@ from benchmarks import (
     bench_accommodations,
     bench_datasets,
     bench_events,
+    bench_lake_pages,
     bench_latency,
     bench_modules,
     bench_orchestration,
@@ -25,6 +26,7 @@ BENCHMARKS = {
     "modules": bench_modules,
     "tables": bench_tables,
     "orchestration": bench_orchestration,
+    "lake": bench_lake_pages,
     "latency": bench_latency,
 }
 
