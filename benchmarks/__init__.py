@@ -1,4 +1,4 @@
-"""How fast: each measure beside its peers or its floor, in one run on the same data."""
+"""Benchmarks: each measure with its baseline or other engines, in one run on the same data."""
 
 import signal
 import sys

@@ -36,7 +36,7 @@ BENCHMARKS = {
 @click.option("--quick", is_flag=True, help="Small data, one round: shows that it works, not how fast.")
 @click.option("--rounds", default=5, show_default=True, help="Times that each contestant runs; the median counts.")
 def main(names: tuple[str, ...], quick: bool, rounds: int) -> None:
-    """Speed and memory beside peers and floors, each contestant in a process of its own: NAMES, or all of them."""
+    """Speed and memory relative to baselines and other engines, each in a process of its own: NAMES, or all of them."""
     console = Console(width=None if sys.stdout.isatty() else 110)
     for name in names or BENCHMARKS:
         BENCHMARKS[name].run(console, quick=quick, rounds=1 if quick else rounds)

@@ -1,6 +1,6 @@
 """Consolidation of 1 GB of partners' files: 3.6 million records in 8 files of JSON Lines, a fifth of them overlapping.
 
-The floor reads and writes the same with none of the rules: DuckDB, from JSON Lines to JSON Lines.
+The baseline reads and writes the same with none of the rules: DuckDB, from JSON Lines to JSON Lines.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def run(console: Console, *, quick: bool, rounds: int) -> None:
             "Consolidation: partners' files to packed files of 500,000 bytes, in less than 1 GB of memory",
             [
                 contestant("sluice", "consolidate_sluice", folder),
-                contestant("floor: JSON to JSON", "consolidate_floor", folder, "<= 1.50"),
+                contestant("baseline: JSON to JSON", "consolidate_baseline", folder, "<= 1.50"),
                 contestant("sluice, current catalogue too", "consolidate_and_merge", folder),
                 contestant("loop over records", "consolidate_loop", folder),
                 contestant("pandas", "consolidate_pandas", folder),
@@ -126,7 +126,7 @@ def consolidate_and_merge(folder: Path, out: Path) -> None:
     consolidate_sluice(folder, out, is_merged=True)
 
 
-def consolidate_floor(folder: Path, out: Path) -> None:
+def consolidate_baseline(folder: Path, out: Path) -> None:
     import duckdb
 
     config: Any = {"memory_limit": f"{MEMORY_LIMIT_MB}MiB", "temp_directory": str(out / "spill")}

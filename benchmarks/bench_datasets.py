@@ -1,7 +1,7 @@
 """A CSV of 1 GB, 1 % of its rows malformed, aggregated by dp into one parquet file; bad rows to a file of their own.
 
-The floor reads and writes the bytes of the file. DuckDB and pandas judge the rows by casts alone, know no line numbers,
-and add percentages up in any order; pandas holds the file in memory.
+The baseline reads and writes the bytes of the file. DuckDB and pandas validate rows by casts only, without line
+numbers, and add percentages up in any order; pandas holds the file in memory.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def run(console: Console, *, quick: bool, rounds: int) -> None:
             f" {os.cpu_count()} cores",
             [
                 contestant("sluice", "aggregate_sluice", folder),
-                contestant("floor: copy of the bytes", "aggregate_floor", folder),
+                contestant("baseline: copy of the bytes", "aggregate_baseline", folder),
                 contestant("DuckDB, casts alone", "aggregate_duckdb", folder),
                 contestant("pandas", "aggregate_pandas", folder, "<= 0.33"),
             ],
@@ -92,7 +92,7 @@ def aggregate_sluice(folder: Path, out: Path) -> None:
         watch.rows = aggregate_file(folder / "rows.csv", "rows.csv", out, memory_limit_mb=512).accepted
 
 
-def aggregate_floor(folder: Path, out: Path) -> None:
+def aggregate_baseline(folder: Path, out: Path) -> None:
     with Stopwatch() as watch:
         # Not copyfile(), which leaves the bytes to the kernel.
         with (folder / "rows.csv").open("rb") as source, (out / "rows.csv").open("wb") as target:

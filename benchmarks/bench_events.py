@@ -1,6 +1,6 @@
 """Transform and dedup of one hour of events: 1.08 million, 8 % of them duplicates, from 4 shards in 12 batches.
 
-The floors read and write the same with none of the rules: DuckDB from JSON, or parquet, to one parquet file.
+The baselines read and write the same with none of the rules: DuckDB from JSON, or parquet, to one parquet file.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def run(console: Console, *, quick: bool, rounds: int) -> None:
             "Transform: records to one parquet file for each hour and shard",
             [
                 contestant("sluice", "transform_sluice", folder),
-                contestant("floor: JSON to parquet", "transform_floor", folder, "<= 1.50"),
+                contestant("baseline: JSON to parquet", "transform_baseline", folder, "<= 1.50"),
                 contestant("loop over records", "transform_loop", folder, "<= 0.10"),
                 contestant("pandas", "transform_pandas", folder),
             ],
@@ -67,7 +67,7 @@ def run(console: Console, *, quick: bool, rounds: int) -> None:
             "Dedup: raw files to one row for each uuid",
             [
                 contestant("sluice", "dedup_sluice", folder),
-                contestant("floor: copy", "dedup_floor", folder, "<= 1.30"),
+                contestant("baseline: copy", "dedup_baseline", folder, "<= 1.30"),
                 contestant("pandas", "dedup_pandas", folder, "<= 0.50"),
                 contestant("polars", "dedup_polars", folder),
                 contestant("PySpark, same SQL", "dedup_spark", folder, "<= 0.10"),
@@ -84,7 +84,7 @@ def run(console: Console, *, quick: bool, rounds: int) -> None:
             f"Dedup of {large:,} events ({size_mb(list(folder.glob('raw/*'))):,.0f} MB) in less than 1 GB of memory",
             [
                 contestant("sluice", "dedup_sluice_small_memory", folder),
-                contestant("floor: copy", "dedup_floor", folder),
+                contestant("baseline: copy", "dedup_baseline", folder),
             ],
             1,
             console,
@@ -174,7 +174,7 @@ def transform_sluice(folder: Path, out: Path) -> None:
         watch.rows = transform_batch(files_of(folder, "envelopes"), KNOWN_COLUMNS, out, memory_limit_mb=1024).rows_out
 
 
-def transform_floor(folder: Path, out: Path) -> None:
+def transform_baseline(folder: Path, out: Path) -> None:
     import duckdb
 
     with Stopwatch() as watch, duckdb.connect(config={"memory_limit": "1GiB"}) as connection:
@@ -253,7 +253,7 @@ def dedup_sluice_small_memory(folder: Path, out: Path) -> None:
     dedup_sluice(folder, out, memory_limit_mb=768)
 
 
-def dedup_floor(folder: Path, out: Path) -> None:
+def dedup_baseline(folder: Path, out: Path) -> None:
     import duckdb
 
     with (

@@ -1,4 +1,4 @@
-"""From an arrival to what the pipeline publishes of it, beside a Dag of three empty tasks behind the same doorbell.
+"""Time from an arrival to its publication, relative to a Dag of three empty tasks with the same doorbell.
 
 Arrivals are a raw object of Docker Hub, a partner's file, a CSV and a diagnostic. Runs the whole stack (scheduler,
 triggerer, PostgreSQL, embedded AWS) on ports and in a home of its own.
@@ -20,22 +20,22 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-FLOOR_DAG = """
+BASELINE_DAG = """
 from airflow.sdk import Asset, AssetWatcher, dag, task
 from sluice_airflow.defaults import START, TASK_DEFAULTS
 from sluice_airflow.doorbell import QueueDepthTrigger
 
-TRIGGER = QueueDepthTrigger("sluice-floor", "floor", silence_seconds=1)
-BELL = Asset("sqs://sluice-floor", watchers=[AssetWatcher(name="floor", trigger=TRIGGER)])
+TRIGGER = QueueDepthTrigger("sluice-baseline", "baseline", silence_seconds=1)
+BELL = Asset("sqs://sluice-baseline", watchers=[AssetWatcher(name="baseline", trigger=TRIGGER)])
 
 
 @dag(schedule=[BELL], start_date=START, catchup=False, max_active_runs=1, default_args=TASK_DEFAULTS)
-def floor():
+def baseline():
     @task
     def drain() -> list[str]:
         from sluice.aws import sqs
 
-        url = sqs.queue_url("sluice-floor")
+        url = sqs.queue_url("sluice-baseline")
         messages = sqs.drain(url, 10).messages
         sqs.delete(url, [each.receipt_handle for each in messages])
         return [each.body for each in messages]
@@ -49,13 +49,13 @@ def floor():
         from sluice.aws.sessions import client
 
         for name in names:
-            client("dynamodb").put_item(TableName="dockerhub_stats", Item={"PK": {"S": name}, "SK": {"S": "floor"}})
+            client("dynamodb").put_item(TableName="dockerhub_stats", Item={"PK": {"S": name}, "SK": {"S": "baseline"}})
 
     names = drain()
     names >> nothing() >> note(names)
 
 
-floor()
+baseline()
 """
 
 
@@ -64,17 +64,17 @@ ARRIVALS = 20
 TIMEOUT_SECONDS = 120
 
 Arrive = Callable[[int], Callable[[], Any]]
-"""Sends the arrival of a number; returns what tells whether it is published."""
+"""Sends the arrival of a number; returns a function that checks whether it is published."""
 
 
 def run(console: Console, *, quick: bool, rounds: int) -> None:  # noqa: ARG001 each arrival is a round
     """Print seconds from each kind of arrival to its publication."""
     seconds = measure(1 if quick else ARRIVALS, console)
-    floor = statistics.median(seconds["empty Dag (floor)"])
-    table = Table("from arrival to publication", "median s", "min s", "max s", "x floor", title="latency")
+    baseline = statistics.median(seconds["empty Dag (baseline)"])
+    table = Table("from arrival to publication", "median s", "min s", "max s", "x baseline", title="latency")
     for name, each in seconds.items():
         middle = statistics.median(each)
-        table.add_row(name, f"{middle:.2f}", f"{min(each):.2f}", f"{max(each):.2f}", f"{middle / floor:.2f}")
+        table.add_row(name, f"{middle:.2f}", f"{min(each):.2f}", f"{max(each):.2f}", f"{middle / baseline:.2f}")
     console.print(table)
 
 
@@ -93,7 +93,7 @@ def measure(arrivals: int, console: Console) -> dict[str, list[float]]:
     dags.mkdir()
     for dag_id in DAGS:
         shutil.copy(PROJECT_ROOT / "dags" / f"{dag_id}.py", dags)
-    (dags / "floor.py").write_text(FLOOR_DAG)
+    (dags / "baseline.py").write_text(BASELINE_DAG)
     with ExitStack() as undo:
         undo.callback(shutil.rmtree, home, ignore_errors=True)
         undo.callback(server.stop, settings)
@@ -130,7 +130,7 @@ def _kinds() -> dict[str, Arrive]:
     from sluice.settings import load_settings
 
     settings, s3, dynamodb = load_settings(), client("s3"), client("dynamodb")
-    floor_queue = client("sqs").create_queue(QueueName="sluice-floor")["QueueUrl"]
+    baseline_queue = client("sqs").create_queue(QueueName="sluice-baseline")["QueueUrl"]
     accommodations.write_list(settings.accommodations_priority_table, "PriorityList", ["bench"], None)
 
     def has_item(table: str, key: Any, attribute: str) -> Callable[[], bool]:
@@ -144,8 +144,8 @@ def _kinds() -> dict[str, Arrive]:
         return lambda: keys() > before
 
     def empty_dag(number: int) -> Callable[[], bool]:
-        client("sqs").send_message(QueueUrl=floor_queue, MessageBody=f"n{number}")
-        return has_item(settings.dockerhub_table, {"PK": {"S": f"n{number}"}, "SK": {"S": "floor"}}, "PK")
+        client("sqs").send_message(QueueUrl=baseline_queue, MessageBody=f"n{number}")
+        return has_item(settings.dockerhub_table, {"PK": {"S": f"n{number}"}, "SK": {"S": "baseline"}}, "PK")
 
     def raw_object(number: int) -> Callable[[], bool]:
         pushed = f"2024-01-{number + 1:02d}T10:00:00Z"
@@ -183,7 +183,7 @@ def _kinds() -> dict[str, Arrive]:
         return has_item(settings.modules_diagnostic_table, key, "success_rate")
 
     return {
-        "empty Dag (floor)": empty_dag,
+        "empty Dag (baseline)": empty_dag,
         "raw object to item": raw_object,
         "partner's file to output": partner_file,
         "CSV to parquet": dataset,

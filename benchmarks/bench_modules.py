@@ -1,6 +1,6 @@
 """Messages of modules drained and stored: from a full queue to items in DynamoDB and an empty queue.
 
-The floor makes the same requests with the same threads and nothing else: it is as fast as the emulator answers.
+The baseline makes the same requests with the same threads and nothing else: it is as fast as the emulator answers.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def run(console: Console, *, quick: bool, rounds: int) -> None:
 
     settings = load_settings()
     messages = QUICK_MESSAGES if quick else MESSAGES
-    contestants = [contestant("sluice", messages), contestant("floor: bare requests", messages, "<= 1.25")]
+    contestants = [contestant("sluice", messages), contestant("baseline: bare requests", messages, "<= 1.25")]
     try:
         with console.status("starting the embedded AWS"):
             server.start(settings)

@@ -1,7 +1,7 @@
-"""What orchestration costs beside the work: tasks, backfills and idling, in CPU seconds of all processes.
+"""Cost of orchestration in addition to the work: tasks, backfills and idling, in CPU seconds of all processes.
 
 Two stacks run one after the other, in a home and on ports of their own: Airflow alone with a Dag of empty tasks, which
-is the floor, and this project. CPU seconds are counted in the process of each task (`benchmarks/task_cpu`), and over
+is the baseline, and this project. CPU seconds are counted in the process of each task (`benchmarks/task_cpu`), and over
 all processes of the stack net of what they take while nothing runs.
 """
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 HERE = Path(__file__).parent
 FIRST_DAY = datetime(2024, 4, 1, tzinfo=UTC)
 HOURS = 24
-FLOOR_RUNS = 24
+BASELINE_RUNS = 24
 PROCESSES = 2
 DUPLICATES_PCT = 8
 
@@ -45,8 +45,8 @@ ENVIRONMENT = {
     "SLUICE_DOCKERHUB_PULL_SCHEDULE": "0 0 1 1 *",
 }
 FLOOR = {
-    "AIRFLOW__CORE__DAGS_FOLDER": str(HERE / "floor_dags"),
-    "AIRFLOW__CORE__PLUGINS_FOLDER": str(HERE / "floor_dags" / "no_plugins"),
+    "AIRFLOW__CORE__DAGS_FOLDER": str(HERE / "baseline_dags"),
+    "AIRFLOW__CORE__PLUGINS_FOLDER": str(HERE / "baseline_dags" / "no_plugins"),
     "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
 }
 
@@ -233,7 +233,7 @@ def bare(day: datetime, emulator: Callable[[], float]) -> Cost:
 
 
 def run(console: Console, *, quick: bool, rounds: int) -> None:  # noqa: ARG001 each part runs many tasks once
-    """Print what orchestration costs, each measure beside its floor."""
+    """Print the cost of orchestration, each measure with its baseline."""
     days, events_an_hour = (1, 500) if quick else (30, 10_000)
     home = Path(tempfile.mkdtemp(prefix="sluice-bench-"))
     os.environ |= ENVIRONMENT | {"SLUICE_HOME": str(home)}
@@ -249,10 +249,10 @@ def run(console: Console, *, quick: bool, rounds: int) -> None:  # noqa: ARG001 
         undo.callback(server.stop, settings)
         undo.callback(postgres.stop, settings)
         with running(console, FLOOR) as stack:
-            floor_idle = stack.idle_cores(10 if quick else 60)
+            baseline_idle = stack.idle_cores(10 if quick else 60)
             stack.cost(lambda: stack.api.trigger("empty"), "empty", 1, "manual__")
-            runs = 2 if quick else FLOOR_RUNS
-            floor = stack.cost(lambda: [stack.api.trigger("empty") for _ in range(runs)], "empty", runs, "manual__")
+            runs = 2 if quick else BASELINE_RUNS
+            baseline = stack.cost(lambda: [stack.api.trigger("empty") for _ in range(runs)], "empty", runs, "manual__")
         console.print(f"raw files of {days + 3} days")
         server.start(settings)
         deploy(settings)
@@ -271,20 +271,20 @@ def run(console: Console, *, quick: bool, rounds: int) -> None:  # noqa: ARG001 
             rebuild = stack.cost(
                 lambda: stack.backfill("events_rebuild", first, last), "events_rebuild", days, "backfill__"
             )
-    _print_tasks(console, floor, hourly, work)
+    _print_tasks(console, baseline, hourly, work)
     _print_backfills(console, days, events_an_hour, hourly, rebuild, work)
-    _print_idle(console, floor_idle, idle)
+    _print_idle(console, baseline_idle, idle)
 
 
-def _print_tasks(console: Console, floor: Cost, hourly: Cost, work: Cost) -> None:
+def _print_tasks(console: Console, baseline: Cost, hourly: Cost, work: Cost) -> None:
     table = Table("CPU seconds a task", "in its process", "all processes", title="a task in a backfill")
-    floor_all = floor.cpu_seconds / floor.tasks
-    table.add_row("empty, Airflow alone (floor)", f"{floor.mean_task_cpu_seconds:.3f}", f"{floor_all:.3f}")
+    baseline_all = baseline.cpu_seconds / baseline.tasks
+    table.add_row("empty, Airflow alone (baseline)", f"{baseline.mean_task_cpu_seconds:.3f}", f"{baseline_all:.3f}")
     table.add_row("events_hourly", f"{hourly.mean_task_cpu_seconds:.3f}", f"{hourly.cpu_seconds / hourly.tasks:.3f}")
     for task, each in hourly.task_cpu_seconds.items():
         table.add_row(f"  {task}", f"{statistics.fmean(each):.3f}", "")
     beside = (hourly.cpu_seconds - work.cpu_seconds) / hourly.tasks
-    table.add_row("events_hourly beside its work", "", f"{beside:.3f} ({beside / floor_all:.2f}x)")
+    table.add_row("events_hourly without its work", "", f"{beside:.3f} ({beside / baseline_all:.2f}x)")
     console.print(table)
 
 
@@ -304,9 +304,9 @@ def _print_backfills(console: Console, days: int, events_an_hour: int, hourly: C
     console.print(table)
 
 
-def _print_idle(console: Console, floor: dict[str, float], ours: dict[str, float]) -> None:
+def _print_idle(console: Console, baseline: dict[str, float], ours: dict[str, float]) -> None:
     table = Table("while nothing runs", "% of a core", "Airflow alone", title="idle stack")
     for name, cores in ours.items():
-        table.add_row(name, f"{100 * cores:.1f}", f"{100 * floor[name]:.1f}")
-    table.add_row("all", f"{100 * sum(ours.values()):.1f}", f"{100 * sum(floor.values()):.1f}")
+        table.add_row(name, f"{100 * cores:.1f}", f"{100 * baseline[name]:.1f}")
+    table.add_row("all", f"{100 * sum(ours.values()):.1f}", f"{100 * sum(baseline.values()):.1f}")
     console.print(table)

@@ -1,7 +1,7 @@
 """Publications of an hour in a table that has many hours: one Iceberg commit each, and how one of them is read.
 
-The floor writes the same rows as one object and asks Glue for one conditional update of a table: what any publication
-in this catalog takes at least.
+The baseline writes the same rows as one object and sends one conditional update of a table to Glue: the minimum of any
+publication in this catalog.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def run(console: Console, *, quick: bool, rounds: int) -> None:
     hours = QUICK_HOURS if quick else HOURS
     contestants = [
         Contestant("sluice: commits", ["benchmarks.bench_tables", "publish"]),
-        Contestant("floor: an object and a request", ["benchmarks.bench_tables", "put_and_update"]),
+        Contestant("baseline: an object and a request", ["benchmarks.bench_tables", "put_and_update"]),
         Contestant("sluice: read an hour", ["benchmarks.bench_tables", "read"]),
     ]
     try:
@@ -122,13 +122,13 @@ def put_and_update() -> None:
 
     settings = load_settings()
     glue = client("glue")
-    table: Any = {"Name": f"floor-{os.getpid()}", "Parameters": {}}
+    table: Any = {"Name": f"baseline-{os.getpid()}", "Parameters": {}}
     glue.create_table(DatabaseName=settings.glue_database, TableInput=table)
     bodies = [parquet_bytes(rows_of(START + timedelta(hours=number))) for number in range(PUBLICATIONS)]
     with Stopwatch() as watch:
         for number, body in enumerate(bodies):
             found = glue.get_table(DatabaseName=settings.glue_database, Name=table["Name"])["Table"]
-            s3.write_object(settings.lake_bucket, f"staging/floor/{os.getpid()}-{number}.parquet", body)
+            s3.write_object(settings.lake_bucket, f"staging/baseline/{os.getpid()}-{number}.parquet", body)
             glue.update_table(
                 DatabaseName=settings.glue_database, TableInput=table, VersionId=found.get("VersionId", "0")
             )

@@ -32,7 +32,7 @@ SERVICES = ("api-server", "scheduler", "dag-processor")
 ENVIRONMENT = {
     # Only what the demo triggers: at the first start of a scheduler every schedule has a run that is due.
     "AIRFLOW__SCHEDULER__USE_JOB_SCHEDULE": "False",
-    # Nobody edits a Dag file meanwhile.
+    # Dag files do not change meanwhile.
     "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "3600",
 }
 """Variables of the services that the demo starts, which differ from those of `sluice up`."""
@@ -78,7 +78,7 @@ def run(settings: Settings, console: Console, produce: Callable[[], list[Sample]
     """Put sample data, have the pipelines process it on the stack, print the table.
 
     A stack of this SLUICE_HOME that runs already is used; else the services of Airflow are started, and ended again.
-    The embedded AWS and PostgreSQL go on running.
+    The embedded AWS and PostgreSQL keep running.
 
     Args:
         settings: the settings of this process.
@@ -191,7 +191,7 @@ def play(
         since: only runs that ended then or later are counted: one that had started may have taken the data.
         settings: where the logs of tasks are.
         console: where to say what happens.
-        check: called again and again; raises what ends the demo early.
+        check: called repeatedly; raises an error to end the demo early.
 
     Returns:
         For each Dag: number of `runs`, and the sums of the counts of their tallies.

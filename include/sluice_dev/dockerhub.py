@@ -143,10 +143,10 @@ class DockerHubStandIn:
         error_share: share of requests (0 to 1) answered with one of `SHARED_FAULTS`.
         seed: of the histories, and of which requests go wrong: it depends on the repository and how often it was asked.
         slow_seconds: how long a slow answer takes.
-        retry_after_seconds: what a 429 asks for (`rate-limited-long`: a thousand times that).
+        retry_after_seconds: `Retry-After` of a 429 (`rate-limited-long`: a thousand times that).
 
     Attributes:
-        requests: how often each `namespace/name` was asked.
+        requests: number of requests for each `namespace/name`.
     """
 
     def __init__(

@@ -27,7 +27,7 @@ class DocsFailed(SluiceError):
 def render(dags_folder: Path = DAGS) -> str:
     """The page of the Dags in a folder, in Markdown.
 
-    The settings have their defaults in it, whatever the environment and `.env` say, so it is the same for everyone.
+    It shows the defaults of settings, independent of the environment and `.env`.
 
     Raises:
         DocsFailed: a Dag cannot be read; the message is Airflow's.

@@ -14,7 +14,7 @@ import psutil
 LIMIT_BYTES = 10 * 1024 * 1024
 STOPPED_TIMEOUT_SECONDS = 1.0
 GENERATIONS = 3
-"""A log `x.log` of 10 MiB becomes `x.log.1`, that one `x.log.2`, and so on; four files at the most."""
+"""A log `x.log` of 10 MiB becomes `x.log.1`, that one `x.log.2`, and so on; at most four files."""
 
 
 def rotate(
@@ -74,7 +74,7 @@ def _wait_until_stopped(suspended: Sequence[psutil.Process]) -> bool:
 
 
 def _is_stopped(process: psutil.Process) -> bool:
-    """Whether no thread of a process runs. Linux tells the state of each, and as that of the process its first's."""
+    """Whether no thread of a process runs. Linux shows the state of the first thread as that of the process."""
     try:
         tasks = list(Path(f"/proc/{process.pid}/task").glob("*/stat"))
         states = {task.read_text().rpartition(")")[2].split()[0] for task in tasks}

@@ -73,12 +73,12 @@ def _member(archive: bytes, name: str) -> bytes:
     with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
         member = tar.extractfile(f"package/{name}")
         if member is None:
-            raise VendorFailed(f"{name} is no file of the package")
+            raise VendorFailed(f"{name} is not a file of the package")
         return member.read()
 
 
 def changed_files(lock: Path) -> list[str]:
-    """Names of files beside a lock file that it does not know, or that are missing or have another hash."""
+    """Names of files next to a lock file that are not in it, are missing, or have another hash."""
     listed = {
         name: file["sha256"] for package in json.loads(lock.read_text()) for name, file in package["files"].items()
     }

@@ -27,7 +27,7 @@ CANARY_DAG = "platform_canary"
 POLL_SECONDS = 0.5
 
 MARGIN_SECONDS = 600
-"""Time beside that of the pipelines: for an earlier run that must end first, and for removing the records."""
+"""Additional time to that of the pipelines: for an earlier run that must end first, and for removing the records."""
 
 WIDTH = 80
 NAME_WIDTH = max(map(len, DAGS)) + 2
@@ -42,7 +42,7 @@ class NotVerified(SluiceError):
 def verify(as_json: bool) -> None:
     """Send a record through every pipeline and compare what is published; exit code 1 where one fails."""
     settings = load_settings()
-    # The progress is no part of the answer.
+    # The progress is not part of the output.
     run = run_canary(settings, Console(stderr=True))
     noted = read_runs(settings.runs_table, utc_now()).canary
     results = {name: result for name, result in noted.items() if result.run_id == run.run_id}

@@ -21,7 +21,7 @@ def hour(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("function", ["transform_sluice", "transform_floor", "transform_loop", "transform_pandas"])
+@pytest.mark.parametrize("function", ["transform_sluice", "transform_baseline", "transform_loop", "transform_pandas"])
 def test_each_transform_gives_all_events(hour: Path, function: str) -> None:
     run = run_process(["benchmarks.bench_events", function, str(hour)])
     assert run.rows == EVENTS
@@ -42,7 +42,7 @@ def test_the_table_shows_ratios_and_who_could_not_run(hour: Path) -> None:
     console = Console(file=StringIO(), width=110)
     contestants = [
         bench_events.contestant("ours", "dedup_sluice", hour),
-        bench_events.contestant("floor", "dedup_floor", hour, "<= 1.30"),
+        bench_events.contestant("baseline", "dedup_baseline", hour, "<= 1.30"),
         Contestant("broken", ["benchmarks.bench_events", "no_such_function", str(hour)]),
     ]
     run_contest("Dedup", contestants, 1, console)

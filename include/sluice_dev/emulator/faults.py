@@ -3,7 +3,7 @@
 Only in a server that was started for it (`start(settings, faults=True)`). Rules are kept in the process:
 
 * `PUT /_sluice/faults` with a JSON list of rules replaces them, `DELETE` removes them, `GET` answers them with counts.
-* `GET /_sluice/requests` counts what clients asked for by service, operation and account, `DELETE` starts anew.
+* `GET /_sluice/requests` counts requests by service, operation and account, `DELETE` resets the counts.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _FORM = "application/x-www-form-urlencoded"
 
 
 class Call(NamedTuple):
-    """What a request asks for: SigV4 service name (`dynamodb`), API operation (`PutItem`), access key."""
+    """Target of a request: SigV4 service name (`dynamodb`), API operation (`PutItem`), access key."""
 
     service: str
     operation: str
@@ -38,7 +38,7 @@ class Call(NamedTuple):
 
 
 class Rule(BaseModel):
-    """One fault. None matches everything; `every` third matching call fails with `every=3`, `times` at the most.
+    """One fault. None matches everything; every third matching call fails with `every=3`, at most `times`.
 
     * `throttle`, `error`: the service's own throttling error, or its 5xx; nothing is done.
     * `latency`: the answer comes `latency_seconds` late.
@@ -74,7 +74,7 @@ RULES = TypeAdapter(list[Rule])
 
 @dataclass
 class Armed:
-    """A rule and what became of it."""
+    """A rule and its counters."""
 
     rule: Rule
     matched: int = 0
@@ -172,7 +172,7 @@ def broken_off(send: Send) -> Send:
 
 
 def identify(scope: Scope, form: bytes) -> Call:
-    """Which operation a request asks for, from its signature's scope, target header, form body, path and query."""
+    """The operation of a request, from its signature's scope, target header, form body, path and query."""
     query = parse_qs(scope.get("query_string", b"").decode("latin-1"), keep_blank_values=True)
     signed = _CREDENTIAL.search(
         header(scope, "authorization") or f"Credential={query.get('X-Amz-Credential', [''])[0]}"

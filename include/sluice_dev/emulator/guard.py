@@ -1,7 +1,7 @@
-"""The process of the embedded AWS: the emulator behind a guard that lets no web page in.
+"""The process of the embedded AWS: the emulator behind a guard against web pages.
 
-The emulator takes unsigned requests from any origin, and some of its services run code. So a page in the browser of
-whoever runs it could do what it likes; the guard refuses what only a browser sends, and every name but this machine's.
+The emulator accepts unsigned requests from any origin, and some of its services run code. Any page in a browser of this
+machine could use it; the guard refuses requests with headers of browsers, and host names of other machines.
 
 Started by `sluice_dev.emulator.server` with an environment made for it; `python -m sluice_dev.emulator.guard` alone is
 not meant for people.
@@ -60,7 +60,7 @@ def refusal(scope: Scope, allowed_hosts: Set[str]) -> str | None:
     """Why a request may not pass, in one line, or None when it may.
 
     `allowed_hosts` are `name:port`, in lower case. Names below `localhost` (a bucket's virtual host) pass as well:
-    no one else can own such a name.
+    other machines cannot have such a name.
     """
     if origin := header(scope, "origin"):
         return f"requests from web pages are refused (Origin: {origin})"
@@ -120,12 +120,12 @@ def serve(configuration: Configuration) -> None:
     Raises:
         OSError: the port cannot be bound.
     """
-    # Bound before anything else is done: who has the port is the server of this home, and only that one is recorded.
+    # Bound first: the process that has the port is the server of this home, and only that one is recorded.
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     listener.bind((configuration.bind, configuration.port))
-    # Written by the server and not by who starts it: a starter that is killed leaves no server that nobody knows of.
+    # Written by the server, not by its parent, so that it is recorded even if the parent is killed.
     process_record.write(configuration.record)
     try:
         serve_on(listener, configuration)

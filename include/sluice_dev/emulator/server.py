@@ -138,7 +138,7 @@ def status(settings: Settings) -> ServerInfo | None:
 
 
 def is_running(settings: Settings) -> bool:
-    """Whether the process of the server of this SLUICE_HOME is there, on whatever port; it is not asked anything."""
+    """Whether the server process of this SLUICE_HOME exists, on any port; sends no request."""
     return process_record.find(_record_path(settings)) is not None
 
 
@@ -192,7 +192,7 @@ def _command(settings: Settings, configuration: Configuration) -> tuple[list[str
     """Command line and whole environment of the server process.
 
     The environment is made from nothing: the emulator reads dozens of variables, writes to /tmp by default, talks to a
-    Docker daemon if it finds one, and has no business with the AWS credentials of whoever starts it.
+    Docker daemon if it finds one, and must not see the AWS credentials of the user.
     """
     folder = _folder(settings)
     temporary = folder / "tmp"
@@ -294,7 +294,7 @@ def reset_command() -> None:
     "allowed_hosts",
     multiple=True,
     metavar="NAME:PORT",
-    help="Host header to let in, beside this machine's own.",
+    help="Additional host header to accept.",
 )
 def serve_command(bind: str, allowed_hosts: tuple[str, ...]) -> None:
     """Serve in the foreground (for a container)."""

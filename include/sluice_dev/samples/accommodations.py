@@ -1,6 +1,6 @@
 """The producer of partners' files: overlapping catalogues with a share of malformed records, repeatable by a seed.
 
-`generate` is pure and tells what must come out, so that a demo or a test knows the truth; `produce` drops the files.
+`generate` is pure and returns the expected result for a demo or a test; `produce` uploads the files.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Catalogues:
         overlap: share of accommodations that other partners have as well, up to three of them.
         malformed: share of records that must be rejected.
         record_bytes: of one record, about.
-        file_records: records of one file at the most.
+        file_records: maximum records of one file.
         seed: the same seed gives the same files.
     """
 
@@ -185,11 +185,11 @@ def produce(
     clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     progress: Callable[[int], object] | None = None,
 ) -> Produced:
-    """Drop partners' files in the landing bucket; where there is no priority list yet, write the one of these partners.
+    """Upload partners' files to the landing bucket; write the priority list of these partners if none exists.
 
     Args:
         what: what to generate.
-        clock: tells the day (UTC) of the files' keys.
+        clock: returns the day (UTC) of the files' keys.
         progress: called with the number of files that were dropped.
     """
     settings = load_settings()
@@ -226,7 +226,7 @@ def produce(
     help="Share that is to be rejected.",
 )
 @click.option("--record-bytes", default=250, show_default=True, type=COUNT, help="Size of a record, about.")
-@click.option("--file-records", default=1000, show_default=True, type=COUNT, help="Records of a file at the most.")
+@click.option("--file-records", default=1000, show_default=True, type=COUNT, help="Maximum records of a file.")
 @click.option("--seed", type=click.IntRange(min=0), help="Same seed: same files. At random if not given.")
 def produce_partners(
     partners_count: int,

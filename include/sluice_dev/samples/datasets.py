@@ -1,6 +1,6 @@
 """Sample datasets: CSV with a known share of malformed rows, repeatable by a seed.
 
-`generate` is pure and tells of each row what it is, so that a test knows the truth; `produce` drops a file off.
+`generate` is pure and labels each row with the expected result; `produce` uploads a file.
 """
 
 from __future__ import annotations

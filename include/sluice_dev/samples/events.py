@@ -1,6 +1,6 @@
 """A producer of events with known shares of duplicates, late and malformed ones, repeatable by a seed.
 
-`generate` is pure and tells of each record what it is, so that a test knows the truth; `produce` puts it into Kinesis.
+`generate` is pure and labels each record with the expected result; `produce` puts the records into Kinesis.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ LATE_SECONDS = (3600.0, 3 * 3600.0)
 """A late event was created so long before its turn."""
 
 RETRY_SECONDS = 30.0
-"""A sender that tries again may stamp the event anew, so much later at the most."""
+"""Maximum difference of the time stamp of an event that its sender sends again."""
 
 RECENT = 1000
 """Events that a duplicate is taken from."""
@@ -371,7 +371,7 @@ def sample(now: datetime, *, live: bool) -> Sample:  # noqa: ARG001
         say = f"every event of {len(hours)} hours is in the table once" if not wrong else f"events are missing: {wrong}"
         return say, not wrong
 
-    # The ingest asks for the hours before by itself; the last one is what the schedule would make.
+    # The ingest requests the earlier hours; the last one is that of the schedule.
     last = Trigger("events_hourly", {"hour": hours[-1].isoformat()})
     return Sample(
         [[Trigger("events_ingest")], [last]], f"sluice tables read events --partition {hour_text(hours[-1])}", check

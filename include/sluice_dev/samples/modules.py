@@ -1,6 +1,6 @@
 """A fleet of modules with losses, resets, late, duplicated and out-of-order messages, repeatable by a seed.
 
-`generate` is pure and knows the true rate of each diagnostic; `produce` puts the weeks onto the topics.
+`generate` is pure and returns the expected rate of each diagnostic; `produce` publishes the weeks to the topics.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ ENVIRONMENT = {"SLUICE_MODULES_MAX_MESSAGES": str(MODULES_MAX_MESSAGES)}
 
 WEEK_MS = 7 * 24 * 3600 * 1000
 OUT_OF_ORDER_MS = 3600 * 1000
-"""A message overtakes those of so long before it at the most; a late one comes any time before the diagnostic."""
+"""Maximum time by which a message overtakes earlier ones; a late one arrives any time before the diagnostic."""
 
 START = datetime(2024, 4, 1, tzinfo=UTC)
 
@@ -92,7 +92,7 @@ class Sent(NamedTuple):
 class Week(NamedTuple):
     """What the fleet sends in a week: its messages, then its diagnostics, each in the order of sending.
 
-    `rates` tells (module, timestamp) -> the true rate in percent.
+    `rates` is (module, timestamp) -> expected rate in percent.
     """
 
     messages: list[Sent]
@@ -148,7 +148,7 @@ def _transmissions(fleet: Fleet, chance: random.Random, counters: Counters, begi
     """Timestamps of the messages of a module that get through in a week; counts them."""
     attempts = chance.randint(1, 2 * fleet.attempts - 1)
     if counters.attempts > 1 and chance.random() < fleet.resets:
-        # Only a smaller count than before tells of a reset.
+        # A reset is visible only by a smaller count than before.
         attempts = min(attempts, chance.randint(1, counters.attempts - 1))
         counters.attempts = counters.received = 0
     counters.attempts += attempts

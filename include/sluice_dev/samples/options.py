@@ -23,7 +23,7 @@ class _Moment(click.ParamType[datetime]):
         try:
             moment = datetime.fromisoformat(str(value))
         except ValueError:
-            self.fail(f"{value!r} is no time: write it like 2024-04-07T17:00", param, ctx)
+            self.fail(f"{value!r} is not a time: write it like 2024-04-07T17:00", param, ctx)
         return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
 
 

@@ -60,7 +60,7 @@ def prepare(settings: Settings) -> dict[str, str]:
 
 
 def _migrated_marker(settings: Settings) -> Path:
-    """Beside the data it speaks of, so that both go together."""
+    """In the folder of the data, so that both are deleted together."""
     folder = settings.home / "airflow" if settings.database_url else postgres.data_folder(settings)
     return folder / f"migrated-to-airflow-{version('apache-airflow')}"
 

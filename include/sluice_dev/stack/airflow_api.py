@@ -55,7 +55,7 @@ class AirflowApi:
             base_url=url,
             timeout=TIMEOUT_SECONDS,
             transport=httpx.HTTPTransport(retries=CONNECT_RETRIES),
-            # No proxy of the environment: it would be asked for 127.0.0.1 as well.
+            # No proxy of the environment, which would be used for 127.0.0.1 as well.
             trust_env=False,
         )
         token = self._ask("POST", "/auth/token", {"username": user, "password": password})["access_token"]

@@ -1,4 +1,4 @@
-"""What docker-compose.yaml needs beside an image: its secrets, and health checks that cost no start of Airflow.
+"""Secrets and health checks for docker-compose.yaml; the checks do not start Airflow.
 
 Only the standard library is imported: `make secrets` runs this before anything is installed.
 """
@@ -64,7 +64,7 @@ def with_secrets(text: str) -> tuple[str, list[str]]:
 def write_env_file(path: Path) -> list[str]:
     """Fill the secrets that a `.env` lacks, and let only its owner read it; returns the names of those made.
 
-    Two at once take turns, and whoever reads the file meanwhile sees the old or the new one, whole.
+    Concurrent calls are serialized, and a concurrent reader sees the old or the new file (atomic replace).
     """
     path = path.resolve()
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -113,7 +113,7 @@ def check_health(component: str, url: str) -> None:
 
 
 def _get(url: str) -> bytes:
-    # No proxy of the environment: it would be asked for the services of this network as well.
+    # No proxy of the environment, which would be used for the services of this network as well.
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     with opener.open(url, timeout=REQUEST_TIMEOUT_SECONDS) as answer:
         body: bytes = answer.read()

@@ -41,7 +41,7 @@ CLEANING_SECONDS = 3600
 
 SERVICES = {
     "api-server": ["api-server"],
-    # Logs are read from the files of this machine, so nobody needs to serve them (on every interface, by default).
+    # Logs are read from the files of this machine, so no server for them is needed (by default on every interface).
     "scheduler": ["scheduler", "--skip-serve-logs"],
     "dag-processor": ["dag-processor"],
     "triggerer": ["triggerer", "--skip-serve-logs"],
@@ -152,7 +152,7 @@ def services_environment(airflow_variables: dict[str, str]) -> dict[str, str]:
         dict(os.environ)
         | airflow_variables
         | {
-            # Airflow imports its plugins and Dags again and again; without byte code each import is slow.
+            # Airflow imports its plugins and Dags repeatedly; without byte code each import is slow.
             "PYTHONDONTWRITEBYTECODE": "",
         }
     )
@@ -195,8 +195,8 @@ def start(
         console: where to say what happens.
         undo: gets a callback for each part that this call started; one that ran before gets none.
         services: names of the services to start.
-        extra_environment: variables of the services beside Airflow's, asked for before they are started.
-        stopping: the start is given up when it is set.
+        extra_environment: returns additional variables of the services; called before they are started.
+        stopping: the start is aborted when it is set.
 
     Raises:
         SluiceError: a part did not start; what was started before is for `undo`.
@@ -236,7 +236,7 @@ def up(settings: Settings, console: Console, *, live: bool) -> None:
     Raises:
         IsUp: it runs already.
         StackFailed: a service did not start.
-        GaveUp: a part ended again and again.
+        GaveUp: a part ended repeatedly.
     """
     stopping = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):

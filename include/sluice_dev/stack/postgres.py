@@ -1,6 +1,6 @@
 """A real PostgreSQL for Airflow's metadata, from a pip wheel: no system package, no Docker, no TCP port.
 
-It listens on a unix socket in its data folder only, which nobody but its owner may enter. PostgreSQL refuses to run as
+It listens on a unix socket in its data folder only, which only its owner may enter. PostgreSQL refuses to run as
 root; the wheel's own start script then runs it as a system user of its own (docs/decisions/0002).
 """
 
@@ -85,7 +85,7 @@ def _start_with_wheel(settings: Settings, folder: Path, socket_folder: Path) -> 
 
     class Server(module.PostgresServer):  # type: ignore[name-defined, misc]
         def ensure_pgdata_inited(self) -> None:
-            """Make the data folder beside its place, so that a kill leaves no half of one there."""
+            """Create the data folder under a temporary name, so that it is complete or absent after a kill."""
             if not (folder / "PG_VERSION").exists():
                 self.pgdata = folder.with_name(f"{folder.name}.new")
                 shutil.rmtree(self.pgdata, ignore_errors=True)

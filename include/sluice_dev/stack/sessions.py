@@ -1,8 +1,8 @@
-"""Background processes that can be ended as a whole, also when who started them, or they themselves, were killed.
+"""Background processes that can be ended together, also after a kill of their parent or of some of them.
 
-Each process leads a session of its own and holds its record, a file in SLUICE_HOME/sessions, open; so does whatever it
-forks. The record names the session. A session is ended only while one of its processes holds the record open, so that
-a pid or session number that the system has given to another program since is never signalled.
+Each process leads a session of its own and holds its record, a file in SLUICE_HOME/sessions, open; so do its children.
+The record names the session. A session is ended only while one of its processes holds the record open, so that a pid or
+session number that the system has given to another program since is never signalled.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ def end(records: Sequence[Path], grace_seconds: float) -> list[str]:
             with contextlib.suppress(psutil.NoSuchProcess):
                 if process in (first or running):
                     process.terminate()
-                # One that is suspended (a kill amid `log_files.rotate` leaves it so) would not see the signal.
+                # A suspended process (after a kill during `log_files.rotate`) would not handle the signal.
                 process.resume()
     asked_at = time.monotonic()
     while left := [process for record in records for process in members(record)]:
@@ -143,7 +143,7 @@ def _become(record: Path, parent_pid: int, command: list[str]) -> None:
     os.set_inheritable(descriptor, True)
     os.write(descriptor, str(os.getpid()).encode())
     if os.getppid() != parent_pid:
-        # Who started it was killed, and has perhaps been cleaned up after before there was a record.
+        # The parent was killed, and its cleanup may have run before this record existed.
         record.unlink()
         sys.exit(1)
     os.execvp(command[0], command)

@@ -1,4 +1,4 @@
-"""Start again what has ended by itself, with growing pauses, and give up when it ends again and again."""
+"""Restart processes that have ended, with growing pauses, and stop after repeated failures."""
 
 from __future__ import annotations
 

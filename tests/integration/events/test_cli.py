@@ -35,7 +35,7 @@ def test_events_are_produced_and_then_read_through_the_catalog(world: Any) -> No
     [
         (["--late", "0.8", "--malformed", "0.5"], "1.35 together"),
         (["--late", "2"], "0<=x<=1"),
-        (["--start", "yesterday"], "'yesterday' is no time: write it like"),
+        (["--start", "yesterday"], "'yesterday' is not a time: write it like"),
         (["--start", "2024-04-08", "--until", "2024-04-07"], "must be later than start"),
     ],
 )
