@@ -1,7 +1,7 @@
 """Pages of the Lake: time of the API for each, and its requests to AWS, with the data of a demo and with much more.
 
-The application answers in this process, with its time limits; only who may read what is not asked of Airflow. The floor
-asks AWS for the same things, all at once by eight threads of bare boto3, and makes nothing of the answers.
+The application runs in this process, with its time limits, but without the permission checks of Airflow. The baseline
+sends the same requests to AWS concurrently from eight threads of plain boto3, and ignores the responses.
 """
 
 from __future__ import annotations
@@ -269,9 +269,9 @@ PAGES = {
 
 
 def measured(settings: Settings, size: Size, asking: TestClient, rounds: int) -> Table:
-    """Median and greatest time of each page, its requests, and the floor."""
+    """Median and greatest time of each page, its requests, and the baseline."""
     about = f"{size.hours:,} hours, {size.reports:,} reports, {size.rejected:,} rejected records"
-    table = Table("page", "median s", "max s", "requests", "floor s", "x floor", title=f"lake: {about}")
+    table = Table("page", "median s", "max s", "requests", "baseline s", "x baseline", title=f"lake: {about}")
     slowest = 0.0
     for name, path in PAGES.items():
         get = page_getter(asking, path)
@@ -284,18 +284,18 @@ def measured(settings: Settings, size: Size, asking: TestClient, rounds: int) ->
         seconds = [timed(get) for _ in range(rounds)]
         replay = replayer(calls)
         replay()
-        floor = statistics.median(timed(replay) for _ in range(rounds))
+        baseline = statistics.median(timed(replay) for _ in range(rounds))
         middle = statistics.median(seconds)
         slowest = max(slowest, middle)
-        times = (f"{middle:.2f}", f"{max(seconds):.2f}", str(count), f"{floor:.2f}")
-        table.add_row(name, *times, f"{middle / max(floor, 0.001):.1f}")
+        times = (f"{middle:.2f}", f"{max(seconds):.2f}", str(count), f"{baseline:.2f}")
+        table.add_row(name, *times, f"{middle / max(baseline, 0.001):.1f}")
     verdict = "reached" if slowest < size.goal_seconds else "missed"
     table.caption = f"goal: each page below {size.goal_seconds:g} s; {verdict}, the slowest takes {slowest:.2f} s"
     return table
 
 
 def page_getter(asking: TestClient, path: str) -> Callable[[], None]:
-    """Asks for a page; raises where it is not answered."""
+    """Requests a page; raises an error if it fails."""
 
     def get() -> None:
         answer = asking.get(f"/api/{path}")

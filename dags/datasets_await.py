@@ -58,7 +58,7 @@ from sluice_airflow.sensors import DatasetSensor
             minimum=1,
             maximum=1440,
             title="Minutes to wait",
-            description="minutes until the run gives up, 1440 at the most",
+            description="minutes until the run fails, at most 1440",
         ),
     },
     tags=["datasets", "ingest"],

@@ -54,7 +54,7 @@ def _events_day(value: str) -> None:
 
 
 def _checked(require: Callable[[str], None]) -> Callable[[object], bool]:
-    """A check of jsonschema that lets the error of `require` through; values that are no text are of another type."""
+    """A check of jsonschema that lets the error of `require` through; other types than text are not checked."""
 
     def check(value: object) -> bool:
         if isinstance(value, str):

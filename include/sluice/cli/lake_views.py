@@ -1,4 +1,4 @@
-"""`sluice quality` and `sluice quarantine`: what the page Lake shows of gates and rejected records, in the terminal."""
+"""`sluice quality` and `sluice quarantine`: results of gates and rejected records, as in the page Lake."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def list_gates(as_json: bool) -> None:
 @click.option("--run", default="", help="Id of a run; the newest one if not given.")
 @AS_JSON
 def open_gate(gate: str, run: str, as_json: bool) -> None:
-    """What GATE, such as events/hourly, expected of a run and what it found, and the address of its page."""
+    """The expectations and findings of GATE, such as events/hourly, for a run, and the address of its page."""
     settings = load_settings()
     found = gates.read_gate(settings, gate, run)
     if as_json:
@@ -123,7 +123,7 @@ def list_counts(pipeline: str, day: str, as_json: bool) -> None:
 @click.option("--limit", default=10, show_default=True, type=click.IntRange(1, rejected.RECORDS_SHOWN), help="Records.")
 @AS_JSON
 def show_records(pipeline: str, reason: str, day: str, limit: int, as_json: bool) -> None:
-    """The newest rejected records: why, from where, and the record as it was received."""
+    """The newest rejected records with reason, source, and content as received."""
     settings = load_settings()
     found = _read(settings, pipeline=pipeline, reason=reason, day=day)
     records = found["records"][:limit]
@@ -147,19 +147,19 @@ def show_records(pipeline: str, reason: str, day: str, limit: int, as_json: bool
 @click.argument("pipeline")
 @click.argument("source")
 @click.argument("file", type=click.File("r", encoding="utf-8"))
-@click.confirmation_option(prompt="It goes back into its pipeline, which judges it again. Go on?")
+@click.confirmation_option(prompt="It is sent back to its pipeline, which validates it again. Continue?")
 def release_record(pipeline: str, source: str, file: TextIO) -> None:
     """Send the corrected record in FILE (- for standard input) back into PIPELINE.
 
-    SOURCE is where the rejected record came from, as `sluice quarantine show` says. For datasets FILE is the whole
+    SOURCE is the source of the rejected record, as printed by `sluice quarantine show`. For datasets FILE is the whole
     corrected file, which replaces the one of SOURCE.
     """
     done = release.release(load_settings(), pipeline, source, file.read())
-    click.echo(f"Sent to {done.address}; the next run of {done.dag_id} takes it.")
+    click.echo(f"Sent to {done.address}; the next run of {done.dag_id} processes it.")
 
 
 def _read(settings: Settings, **chosen: str) -> dict[str, Any]:
     names = [pipeline.name for pipeline in pipelines(settings)]
     if chosen.get("pipeline", "") not in ("", *names):
-        raise click.BadParameter(f"{chosen['pipeline']!r} is no pipeline; those are {', '.join(names)}")
+        raise click.BadParameter(f"{chosen['pipeline']!r} is not a pipeline; those are {', '.join(names)}")
     return rejected.read_quarantine(settings, names, **chosen)

@@ -168,7 +168,7 @@ def restore(
         kept = cancel_key_deletions(settings, resources)
         missing = missing_resources(settings, resources, template)
     except ClientError as error:
-        raise DeployError(f"Stack {stack_name}: cannot tell whether its resources still exist: {error}") from None
+        raise DeployError(f"Stack {stack_name}: its resources cannot be checked: {error}") from None
     if missing:
         (stack,) = cloudformation.describe_stacks(StackName=stack_name)["Stacks"]
         parameters = {each["ParameterKey"]: each["ParameterValue"] for each in stack.get("Parameters", [])}

@@ -1,8 +1,7 @@
-"""One graph of all pipelines, from source to readers, with the state of each node and what waits on the way.
+"""One graph of all pipelines, from source to readers, with the state of each node and the backlogs in between.
 
-Nothing is written here by hand: which assets a Dag reads and publishes are the inlets and outlets of its tasks, as
-Airflow stores them, and what each asset is, and by which queue or stream it arrives, its pipeline declares. States come
-from the overview.
+Everything is derived: the assets that a Dag reads and publishes are the inlets and outlets of its tasks, as stored by
+Airflow; the kind of each asset, and its queue or stream, are declared by its pipeline. States come from the overview.
 """
 
 from __future__ import annotations
@@ -36,9 +35,9 @@ class Node:
     Attributes:
         name: unique in the graph.
         kind: `source`, `queue`, `stream`, `dag`, `table`, `files`, `topic` or `reader`.
-        about: what it is, in a few words.
-        prefix: where its files are in the lake bucket; "" elsewhere.
-        table: its name in the overview, where that has its age.
+        about: short description.
+        prefix: prefix of its files in the lake bucket; "" for none.
+        table: its name in the overview, if that has its age.
         has_page: whether it is a table of the page Tables.
     """
 
@@ -54,12 +53,12 @@ ENGINES = Node("SQL engines", READER, "Athena, Spark, DuckDB, sluice tables read
 SERVICES = Node("services", READER, "read DynamoDB and JSON, subscribe to topics")
 
 Path = tuple[Node, ...]
-"""Nodes one after another: data goes from each to the next."""
+"""Path of nodes: data flows from each to the next."""
 
 
 @dataclass(frozen=True)
 class Flow:
-    """What a Dag reads and publishes.
+    """Assets that a Dag reads and publishes.
 
     Attributes:
         reads: names of assets that are inlets of its tasks.
@@ -71,7 +70,7 @@ class Flow:
 
 
 def paths(settings: Settings, flows: Mapping[str, Flow]) -> dict[str, list[Path]]:
-    """Pipeline -> the ways of its data.
+    """Pipeline -> the paths of its data.
 
     Args:
         settings: the settings of this process.
@@ -101,7 +100,7 @@ def paths(settings: Settings, flows: Mapping[str, Flow]) -> dict[str, list[Path]
 
 
 def _drawn(pipeline: Pipeline, flows: Mapping[str, Flow]) -> list[tuple[Dag, Flow]]:
-    """Dags that are nodes: not those that only publish again what another one does, from the same assets."""
+    """Dags that are nodes, without those that publish the same assets from the same sources as another one."""
     found: list[tuple[Dag, Flow]] = []
     for dag in pipeline.dags:
         flow = flows.get(dag.dag_id, Flow())
@@ -120,7 +119,7 @@ def _asset_node(settings: Settings, asset: Asset, pages: Container[str], *, is_p
 
 
 def _carrier(settings: Settings, pipeline: Pipeline, dag: Dag, asset: Asset) -> list[Node]:
-    """The queue or stream by which a Dag hears of an asset; none where it reads the asset when it runs."""
+    """The queue or stream that notifies a Dag of an asset; None if it reads the asset directly."""
     buckets = {"lake": settings.lake_bucket, "landing": settings.landing_bucket}
     notified = {
         each.queue: f"s3://{buckets[each.bucket]}/{each.prefix}".removesuffix("/") for each in pipeline.notifications
@@ -133,12 +132,12 @@ def _carrier(settings: Settings, pipeline: Pipeline, dag: Dag, asset: Asset) -> 
 def read_lineage(
     settings: Settings, flows: Mapping[str, Flow], dag_ids: Container[str], now: datetime, web_url: str
 ) -> dict[str, Any]:
-    """The graph of what a person may read, with states, counts and ages.
+    """The graph of the pipelines that a user may read, with states, counts and ages.
 
     Args:
         settings: the settings of this process.
         flows: Dag -> what it reads and publishes.
-        dag_ids: Dags that the person may read.
+        dag_ids: Dags that the user may read.
         now: the time (UTC).
         web_url: address of Airflow's web UI.
 
@@ -150,11 +149,11 @@ def read_lineage(
 
 
 def graph(declared: Mapping[str, Iterable[Path]], shown: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """Nodes with their state and figures, and edges with what is on its way.
+    """Nodes with their state and figures, and edges with backlogs.
 
     Args:
-        declared: pipeline -> the ways of its data.
-        shown: pipelines as the overview has them.
+        declared: pipeline -> the paths of its data.
+        shown: pipelines of the overview.
     """
     nodes: dict[str, dict[str, Any]] = {}
     edges: dict[tuple[str, str], dict[str, Any]] = {}

@@ -43,7 +43,7 @@ def read_dag(settings: Settings, dag_id: str, now: datetime) -> dict[str, Any]:
 
 
 def read_run(settings: Settings, dag_id: str, run_id: str, now: datetime) -> dict[str, Any]:
-    """What a run counted (None where it counted nothing, or more than 30 days ago), its gates, snapshots and places."""
+    """Counts of a run (None without counts, or after 30 days), its gates, snapshots and locations."""
     pipeline, dag = find_dag(settings, dag_id)
     asked: list[Callable[[], Any]] = [
         partial(history.read_runs_of, settings.runs_table, dag_id, now - timedelta(days=DAYS), RUNS_READ),

@@ -107,7 +107,7 @@ def _quarantine(run: Run, batch: Batch) -> None:
 
 def _way_out(settings: Settings, announced: AnnouncedBatch) -> str:
     return (
-        f"to give up batch {announced.number}, which that run announced at {announced.at:%Y-%m-%dT%H:%MZ} and"
+        f"to abandon batch {announced.number}, which that run announced at {announced.at:%Y-%m-%dT%H:%MZ} and"
         " did not finish, remove attribute `announced` of item #catalogue of table"
         f" {settings.accommodations_ledger_table} and upload the files of that day again"
     )

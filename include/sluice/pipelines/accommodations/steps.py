@@ -120,7 +120,7 @@ def publish(run_id: str, clock: Callable[[], datetime] = utc_now) -> Summary:
 
     Args:
         run_id: of the run, after `consolidate` and its gate.
-        clock: tells the time (UTC), which names the output files.
+        clock: returns the time (UTC), which names the output files.
 
     Returns:
         The tally of the run; records of unlisted or blocked partners are included in its duplicates, and also counted

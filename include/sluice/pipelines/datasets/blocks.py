@@ -49,7 +49,7 @@ class ParsedBlock:
 
 
 def read_header(file: BinaryIO) -> list[str]:
-    """The columns of a file in their order; leaves the file at the start of line 2.
+    """The columns of a file in their order; the file position is then the start of line 2.
 
     Raises:
         RejectedRecord: the whole file cannot be read; reason `empty_file`, `not_csv`, `not_utf8` or `wrong_header`.

@@ -209,7 +209,7 @@ def _expiry(now: datetime) -> int:
 def _update_unless_newer(
     table: str, key: dict[str, Any], *, update: str, condition: str, names: dict[str, str], values: dict[str, Any]
 ) -> dict[str, Any] | None:
-    """One conditional write. If the condition fails, a newer value was written already, which is no error.
+    """One conditional write. If the condition fails, a newer value was written already, which is not an error.
 
     Returns:
         The newer item; None if it was written, or if there is no item to write to.

@@ -87,7 +87,7 @@ class TransformResult:
     Attributes:
         files: one for each hour and shard, in that order.
         rejected_path: JSON Lines with `shard_id`, `sequence_number`, `reason` and `record`; None when there is nothing.
-        columns: the further columns of the files, name -> type: those known, then new ones.
+        columns: the additional columns of the files, name -> type: known ones, then new ones.
         rows_in: records of the batch.
         rejected: number of records by reason.
         rescued: counts of `rescued_data`.

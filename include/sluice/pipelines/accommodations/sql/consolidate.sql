@@ -15,7 +15,7 @@
 --   has_repeated_field(text)  two fields of one name
 --   as_written(text, data)    accommodation_data of the text without blanks around its tokens, every number as it is
 --                             spelled there; data is the same as json_fields gives it, which may spell numbers anew
--- Function made beside the relation priority:
+-- Function created with the relation priority:
 --   is_reserved(accommodation_id, partner_name)  whether exactly one of both is the name of the canary: not usable
 
 -- name: validated

@@ -6,7 +6,7 @@
 
 -- Blanks around a number are passed over, a vertical tab too, which is none of \s.
 
--- The integer of a text, however it is spelled: 12, 12.0, 1.2e1; null if it is no number or has a fraction. An integer of
+-- The integer of a text, however it is spelled: 12, 12.0, 1.2e1; null if it is not a number or has a fraction. An integer of
 -- six digits or more gives 100000 or -100000, which is out of every range here. Digits are moved, nothing is computed that
 -- could round, overflow or take long. Lists of one hold what would be evaluated again at each use.
 
@@ -54,7 +54,7 @@ SELECT
     line,
     dp,
     __memory AS memory,
-    -- plus zero: -0.0 and 0.0 are equal, and which of them a max keeps would be left to chance
+    -- plus zero: -0.0 and 0.0 are equal, and a max would keep one of them at random
     __percentage + 0.0 AS percentage,
     __ratio + 0.0 AS ratio,
     CASE

@@ -24,7 +24,7 @@ FROM (
             ORDER BY raw.created_at, raw.arrived_at, lpad(raw.sequence_number, 64, '0'), raw.shard_id, raw.__row_id
         ) AS place
     FROM raw
-    -- hashes take a third of the memory of uuids; where two uuids share one, the window tells them apart
+    -- hashes take a third of the memory of uuids; where two uuids share one, the window distinguishes them
     SEMI JOIN (
         SELECT hash(event_uuid) AS uuid_hash FROM raw GROUP BY hash(event_uuid) HAVING count(*) > 1
     ) AS repeated ON hash(raw.event_uuid) = repeated.uuid_hash

@@ -53,7 +53,7 @@ FROM (
             coalesce(
                 __is_uuid
                 AND CASE WHEN __is_uuid THEN field_count(__record) END = 3 /* further_count */
-                -- a number of so few digits is what its double says; what may be a trailing comma takes a closer look
+                -- a number of so few digits is what its double says; a possible trailing comma is checked further
                 AND NOT regexp_matches(__record, ':\s*-?[0-9]+(?:\.[0-9]{7}|\.?[0-9]*[eE])|,\s*\}')
                 AND abs(created_at) < 4000000000,
                 FALSE
