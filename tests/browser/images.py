@@ -20,6 +20,7 @@ PICTURES = {
     "lake-overview": "/plugin/lake",
     "lake-lineage": "/plugin/lake/lineage",
     "lake-table": "/plugin/lake/tables/events",
+    "lake-dataset": "/plugin/lake/tables/datasets",
     "lake-quality": "/plugin/lake/quality/accommodations/consolidate",
     "lake-quarantine": "/plugin/lake/quarantine",
     "lake-files": "/plugin/lake/files?prefix=quality/events/hourly/",

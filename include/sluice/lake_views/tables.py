@@ -45,8 +45,10 @@ events; published again by a person, a backfill or a rebuild."""
 
 def import_readers() -> None:
     """Import the libraries for tables, which takes a second, outside of the time limit of a page."""
-    import pyarrow.compute  # noqa: F401
-    import pyiceberg.catalog.glue  # noqa: F401
+    import pyarrow.compute
+    import pyarrow.parquet  # noqa: F401
+    import pyiceberg.catalog.glue
+    import pyiceberg.io.pyarrow  # noqa: F401
 
 
 def list_tables(settings: Settings, of: Container[str]) -> list[dict[str, Any]]:

@@ -312,6 +312,7 @@ def get_preview(key: str, dag_ids: Readable) -> Any:
     """The beginning of an object."""
     settings = load_settings()
     require_object(settings, key, dag_ids)
+    tables.import_readers()
     return within(partial(files.preview, settings, key))
 
 

@@ -33,8 +33,8 @@ const Snapshots = ({ snapshots }) => html`<${DataTable} label="Snapshots" rows=$
   { name: "Added", end: true, cell: (each) => number(each.added) },
   { name: "Deleted", end: true, cell: (each) => number(each.deleted) },
   { name: "Rows then", end: true, cell: (each) => number(each.total) },
-  { name: "Read it", cell: (each) => html`<${Command} text=${`sluice tables read ${each.table} --as-of ${each.snapshot}`} />` },
-]} />`;
+]} />
+  <${Box} mt=2>${snapshots.map((each) => html`<${Command} key=${each.snapshot} text=${`sluice tables read ${each.table} --as-of ${each.snapshot}`} />`)}</${Box}>`;
 
 const Run = ({ found }) => html`<${Stack} gap=5>
   <${Card}><${Grid} as="dl" m=0 templateColumns=${{ base: "1fr 1fr", lg: "repeat(4, 1fr)" }} gap=3>

@@ -11,6 +11,8 @@ const { Box, Flex, NativeSelect, Stack, Text } = globalThis.ChakraUI;
 const WIDTH = 152;
 const HEIGHT = 74;
 const SCALE_MIN = 0.85;
+const NARROW = 700;
+const ALL = "all";
 
 const KINDS = {
   source: "Source", queue: "Queue", stream: "Stream", dag: "Dag", table: "Table", files: "Files", topic: "Topic", reader: "Readers",
@@ -19,16 +21,17 @@ const LINES = { green: "green.solid", orange: "orange.solid", red: "red.solid", 
 
 export const Lineage = () => {
   const [search, setSearch] = useSearchParams();
-  const pipeline = search.get("pipeline") ?? "";
   const state = useData("lineage", {}, { seconds: 30 });
   return html`<${Loaded} state=${state}>${(found) => {
     const names = [...new Set(found.nodes.map((node) => node.pipeline).filter(Boolean))];
+    // All pipelines do not fit a narrow screen.
+    const pipeline = search.get("pipeline") ?? (window.innerWidth < NARROW ? names[0] : ALL);
     return html`<${Stack} gap=4>
       <${Flex} gap=4 wrap="wrap" align="flex-end">
         <${Box} as="label" fontSize="xs" color="fg.muted">Pipeline
           <${NativeSelect.Root} size="sm" minW="11rem"><${NativeSelect.Field} value=${pipeline} color="fg"
-            onChange=${(event) => setSearch(event.target.value ? { pipeline: event.target.value } : {})}>
-            <option value="">all</option>${names.map((name) => html`<option key=${name} value=${name}>${name}</option>`)}
+            onChange=${(event) => setSearch({ pipeline: event.target.value })}>
+            <option value=${ALL}>all</option>${names.map((name) => html`<option key=${name} value=${name}>${name}</option>`)}
           </${NativeSelect.Field}><${NativeSelect.Indicator} /></${NativeSelect.Root}>
         </${Box}>
         <${Text} fontSize="sm" color="fg.muted" flex="1" minW="14rem">A line at the left of a node has the colour of its state. Open a node to see its data.</${Text}>
@@ -39,7 +42,7 @@ export const Lineage = () => {
 };
 
 const only = ({ nodes, edges }, pipeline) => {
-  if (!pipeline) return { nodes, edges };
+  if (pipeline === ALL) return { nodes, edges };
   const mine = new Set(nodes.filter((node) => node.pipeline === pipeline).map((node) => node.name));
   const kept = edges.filter((edge) => mine.has(edge.from) && (mine.has(edge.to) || nodes.find((node) => node.name === edge.to)?.kind === "reader"));
   const reached = new Set([...mine, ...kept.map((edge) => edge.to)]);

@@ -113,7 +113,7 @@ const Record = ({ record, dag }) => {
       <${Text} as="span" fontWeight="semibold">${record.reason}</${Text}>
       <${Text} as="span" color="fg.muted">${record.pipeline}</${Text}>
       <${Text} as="span" color="fg.muted"><${Time} at=${record.stored_at} /> UTC</${Text}>
-      <${Box} flex="1" />
+      <${Box} flexBasis=${{ base: "100%", md: 0 }} flexGrow=1 />
       <${Go} to=${page("quarantine", { key: record.key })}>file</${Go}>
       <a href=${apiUrl("files/download", { key: record.key })} download><${Text} as="span" color="fg.info">download</${Text}></a>
       ${dag && html`<${Button} size="xs" variant="outline" aria-expanded=${isOpen} onClick=${() => setOpen(!isOpen)}>Release</${Button}>`}
