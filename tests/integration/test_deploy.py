@@ -305,7 +305,7 @@ def test_a_property_that_does_not_stick_is_an_error(
     s3.delete_bucket_lifecycle(Bucket=dockerhub_deployed.lake_bucket)
     with monkeypatch.context() as patch:
         patch.setattr(s3, "put_bucket_lifecycle_configuration", lambda **_: None)
-        with pytest.raises(repair.RepairError, match=r"Lake\.LifecycleConfiguration should be .* reads back as None"):
+        with pytest.raises(repair.RepairError, match=r"Lake\.LifecycleConfiguration should be .* is None"):
             deploy.deploy(dockerhub_deployed, stacks=("lake",))
     # Other tests have this account as well.
     deploy.deploy(dockerhub_deployed, stacks=("lake",))

@@ -76,5 +76,5 @@ def test_each_hour_shows_its_run_snapshot_and_files_and_why_it_is_dirty(world: A
 def test_an_hour_that_is_none_is_refused_with_an_example() -> None:
     refused = CliRunner().invoke(main, ["events", "hours", "--from", "yesterday"])
     assert refused.exit_code == 2
-    assert "'yesterday' is no hour" in refused.output
+    assert "'yesterday' is not an hour" in refused.output
     assert "write it like 2024-04-07T17" in refused.output

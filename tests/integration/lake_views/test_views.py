@@ -141,7 +141,7 @@ def test_the_terminal_shows_the_same_gates_and_records(lake: Settings) -> None:
     shown = run_command("quarantine", "show", "--reason", "not_json", "--limit", "2")
     assert f"record: {SCRIPT}0" in shown
     assert "2 of 3 records" in shown
-    assert "is no pipeline" in run_command("quarantine", "list", "--pipeline", "x", exit_code=2)
+    assert "is not a pipeline" in run_command("quarantine", "list", "--pipeline", "x", exit_code=2)
 
 
 def test_the_overview_shows_only_what_a_person_may_read(deployed: Settings) -> None:
