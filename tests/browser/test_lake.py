@@ -209,7 +209,7 @@ def test_the_tabs_of_a_dag_and_of_a_run_show_what_it_counted(filled: RunningStac
     expect(committed.filter(has_text="accommodations_candidates")).to_be_visible()
 
 
-def test_rejected_records_are_counted_filtered_by_address_and_shown_as_text(filled: RunningStack, viewer: Page) -> None:
+def test_rejected_records_are_counted_filtered_and_shown_as_text(filled: RunningStack, viewer: Page) -> None:
     records = quarantined(filled)
     open_lake(viewer, "/quarantine")
     expect(viewer.get_by_role("heading", name=f"{len(records)} rejected records")).to_be_visible()

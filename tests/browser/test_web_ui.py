@@ -65,7 +65,7 @@ def test_a_pull_triggered_in_the_web_ui_ends_in_the_table(stack: RunningStack, p
     expect(opened.value.get_by_role("heading")).to_have_text("Gate dockerhub/pull: passed")
 
 
-def test_an_object_put_by_hand_reaches_the_table_with_no_one_touching_airflow(stack: RunningStack) -> None:
+def test_an_object_put_by_hand_reaches_the_table_without_airflow_commands(stack: RunningStack) -> None:
     put_raw(stack, "byhand/image", "2024_02_03_040506", pull_count=41)
 
     eventually(lambda: months(stack, "byhand/image") == {"2024-02": 41})
@@ -113,7 +113,7 @@ def test_the_trigger_form_offers_the_rebuild_and_no_backfill(page: Page) -> None
     expect(dialog.get_by_role("radio", name="Backfill")).to_be_disabled()
 
 
-def test_the_trigger_form_refuses_what_names_no_source_and_processes_what_does(stack: RunningStack, page: Page) -> None:
+def test_the_trigger_form_refuses_invalid_sources_and_processes_valid_ones(stack: RunningStack, page: Page) -> None:
     s3 = stack.client("s3")
     # No name that the queue hears of: nobody but this form has it processed.
     s3.put_object(Bucket="sluice-landing", Key="datasets/form.txt", Body=csv_of(row(memory=7)))

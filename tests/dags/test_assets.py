@@ -78,7 +78,7 @@ def test_the_lineage_of_the_lake_has_every_asset_queue_and_stream(dags: dict[str
         assert all(way[-1].kind == READER or way[-1].name in begins for way in ways), "a way ends at readers"
 
 
-def test_a_work_queue_is_in_the_group_of_its_pipeline_and_says_what_it_starts(dags: dict[str, DAG]) -> None:
+def test_the_asset_of_a_work_queue_has_its_pipeline_and_the_dag_it_starts(dags: dict[str, DAG]) -> None:
     for pipeline in pipelines(load_settings()):
         for dag in (each for each in pipeline.dags if each.queues):
             queues = assets_in(dags[dag.dag_id].timetable.asset_condition)
@@ -132,7 +132,7 @@ def downstream(dags: dict[str, DAG]) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("downstream")
-def test_an_asset_event_says_what_was_published_and_a_dag_of_others_is_due_by_it(
+def test_an_asset_event_has_the_publication_and_triggers_a_foreign_dag(
     account: DockerHubAccount, hub: Any, run_dag: Callable[..., DagRun]
 ) -> None:
     from airflow.models.asset import AssetDagRunQueue, AssetEvent

@@ -63,9 +63,7 @@ def impossible() -> list[Any]:
     return [gxe.ExpectColumnValuesToBeBetween(column="accepted", max_value=-1)]
 
 
-def test_a_file_that_was_dropped_off_becomes_a_dataset_and_its_bad_row_is_quarantined(
-    world: World, run: RunDag
-) -> None:
+def test_an_uploaded_file_becomes_a_dataset_and_its_bad_row_is_quarantined(world: World, run: RunDag) -> None:
     world.drop(BODY)
     done = run()
     assert done.state == "success"
@@ -86,7 +84,7 @@ def test_an_empty_queue_skips_the_rest_of_the_run(world: World, run: RunDag) -> 
     assert world.keys("") == []
 
 
-def test_a_failed_gate_publishes_nothing_and_leaves_the_messages_for_the_next_run(
+def test_a_failed_gate_publishes_nothing_and_keeps_the_messages(
     world: World, run: RunDag, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world.drop(BODY)
@@ -105,7 +103,7 @@ def test_a_failed_gate_publishes_nothing_and_leaves_the_messages_for_the_next_ru
     assert world.unfinished() == 0
 
 
-def test_a_source_that_a_person_gives_is_processed_and_only_again_when_forced(world: World, run: RunDag) -> None:
+def test_a_given_source_is_processed_once_and_again_only_if_forced(world: World, run: RunDag) -> None:
     world.put(BODY, "datasets/a b/ü+%.csv")
     given = run(source="datasets/a b/ü+%.csv")
     assert returned(given, "publish") == TALLY

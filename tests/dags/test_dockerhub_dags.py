@@ -117,7 +117,7 @@ def test_a_run_of_messages_that_name_no_object_deletes_them(account: DockerHubAc
     assert account.unfinished() == 0
 
 
-def test_a_failed_gate_of_a_pull_fails_the_run_at_once_with_the_expectation_and_publishes_nothing(
+def test_a_failed_gate_of_a_pull_fails_at_once_and_publishes_nothing(
     account: DockerHubAccount,
     run_dag: RunDag,
     watch: Callable[..., None],
@@ -156,7 +156,7 @@ def test_a_failed_gate_of_a_pull_fails_the_run_at_once_with_the_expectation_and_
     assert 'Gate dockerhub/pull: <span class="failed">failed</span>' in page.text
 
 
-def test_a_failed_gate_of_an_aggregation_leaves_the_messages_for_the_next_run(
+def test_a_failed_gate_of_an_aggregation_keeps_the_messages(
     account: DockerHubAccount, run_dag: RunDag, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     account.put(*WORKED_EXAMPLE[0])

@@ -159,7 +159,7 @@ def test_a_parameter_is_listed_with_its_default_and_limits(sample: str, name: st
     assert row(sample, f"`{name}`")[1:] == rest
 
 
-def test_tasks_are_in_the_order_of_their_run_with_docstring_retries_and_trigger_rule(sample: str) -> None:
+def test_tasks_are_in_run_order_with_docstring_retries_and_trigger_rule(sample: str) -> None:
     weekly = sample[sample.index("## `weekly`") :]
     assert [row(weekly, f"{number} |") for number in range(1, 5)] == [
         ["1", "`first`", "`EmptyOperator`", "0"],

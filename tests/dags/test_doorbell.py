@@ -133,7 +133,7 @@ def test_it_rings_less_and_less_often_for_messages_that_no_run_processes(
     assert [at for at, _ in heard] == [0.0, 60.0, 180.0, 420.0, 720.0, 1020.0]
 
 
-def test_it_rings_at_once_for_what_a_run_has_left_and_then_at_its_first_pace(
+def test_it_rings_at_once_for_the_rest_of_a_run_then_at_its_first_pace(
     account: DockerHubAccount, trigger: QueueDepthTrigger, looks: Looks
 ) -> None:
     account.send("a", "b", "c")
@@ -173,7 +173,7 @@ def test_it_rings_where_there_is_no_table_of_runs(
     assert rings(trigger, looks, *[nothing] * 8) == [(0.0, 1), (60.0, 1)]
 
 
-def test_it_never_receives_so_the_dag_gets_each_message_at_its_first_delivery(
+def test_it_never_receives_so_the_dag_gets_the_first_delivery(
     account: DockerHubAccount, trigger: QueueDepthTrigger, looks: Looks
 ) -> None:
     account.send("a")
@@ -206,7 +206,7 @@ def test_it_goes_on_when_a_queue_that_was_deleted_is_back(
     assert said.count("comes-and-goes answers again") == 2
 
 
-def test_a_look_that_waited_for_an_aws_that_was_away_delays_the_next_one_little(
+def test_a_poll_during_an_outage_of_aws_delays_the_next_one_little(
     account: DockerHubAccount, trigger: QueueDepthTrigger, looks: Looks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     look = trigger._look

@@ -81,7 +81,7 @@ def test_events_go_through_both_dags_into_their_hours_once(world: World, run: Ru
     world.assert_each_event_curated_once()
 
 
-def test_a_run_to_which_nothing_arrived_starts_no_gate_and_is_noted_as_alive(world: World, run: RunDag) -> None:
+def test_a_run_without_records_skips_its_gate_and_counts_as_a_success(world: World, run: RunDag) -> None:
     idle = run("events_ingest")
     assert idle.state == "success"
     never_started = [idle.get_task_instance(task_id) for task_id in ("check_batch", "publish_batch")]
@@ -181,9 +181,7 @@ def test_an_hour_that_is_done_again_is_registered_without_a_crawl(world: World, 
     assert storage.read_hour(world.hour).num_rows == len(world.truth)
 
 
-def test_the_raw_table_has_the_partition_after_the_crawl_and_there_is_no_second_table(
-    world: World, run: RunDag
-) -> None:
+def test_the_crawl_adds_the_partition_to_the_raw_table_and_no_second_table(world: World, run: RunDag) -> None:
     from sluice.aws.sessions import client
 
     world.put(50, seed=1)

@@ -68,17 +68,13 @@ def get(asking: TestClient, path: str, **values: str) -> tuple[int, Any]:
         OTHER,
     ],
 )
-def test_a_key_of_the_quarantine_that_is_no_object_of_an_own_pipeline_is_refused(
-    events_reader: TestClient, key: str
-) -> None:
+def test_a_quarantine_key_outside_of_the_user_s_pipelines_is_refused(events_reader: TestClient, key: str) -> None:
     status, found = get(events_reader, "quarantine", key=key)
     assert status in (403, 404), found
     assert "secret" not in str(found)
 
 
-def test_a_key_of_the_quarantine_names_one_object_and_not_all_that_begin_so(
-    events_reader: TestClient, settings: Settings
-) -> None:
+def test_a_quarantine_key_is_one_object_and_not_a_prefix(events_reader: TestClient, settings: Settings) -> None:
     s3.write_object(settings.lake_bucket, OWN + ".jsonl", b'{"reason": "another", "record": "x"}\n')
     status, found = get(events_reader, "quarantine", key=OWN)
     assert (status, [each["record"] for each in found["records"]]) == (200, ["mine"])
@@ -133,7 +129,7 @@ def asked_from(origin: str, host: str) -> Any:
         ("null", "", "", True),
     ],
 )
-def test_a_release_comes_from_the_address_of_the_web_ui_also_behind_a_proxy(
+def test_a_release_must_come_from_the_web_ui_also_behind_a_proxy(
     monkeypatch: pytest.MonkeyPatch, origin: str, host: str, base_url: str, *, is_refused: bool
 ) -> None:
     from fastapi import HTTPException

@@ -83,7 +83,7 @@ def test_a_canary_that_finds_a_fault_fails_its_run(dags: dict[str, Any]) -> None
     assert dags["platform_canary"].get_task("cleanup.clean_up").on_failure_fail_dagrun
 
 
-def test_a_failed_withdrawal_fails_the_run_of_the_canary_and_a_skipped_one_does_not() -> None:
+def test_a_failed_withdrawal_fails_the_canary_and_a_skipped_one_does_not() -> None:
     def end_with(state: str) -> None:
         states = {"verify": "failed", "cleanup.withdraw": state, "cleanup.clean_up": "running"}
         ti = SimpleNamespace(dag_id="platform_canary", run_id="run", get_task_states=lambda **_: {"run": states})
@@ -107,7 +107,7 @@ def test_a_task_that_will_be_tried_again_tells_nobody(dags: dict[str, Any]) -> N
                 assert [each.__name__ for each in given] == [name], task.task_id
 
 
-def test_a_run_leaves_its_counts_in_the_table_in_metrics_and_in_one_line_a_task(
+def test_a_run_records_counts_in_table_metrics_and_one_line_for_each_task(
     watch: Watch, account: DockerHubAccount, run_dag: RunDag, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "sluice_airflow")
@@ -144,7 +144,7 @@ def test_a_run_ends_with_the_task_that_finds_nothing_to_map_over(
     assert alerts.ends_run(cast("Any", {"task": task}), hours) is is_over
 
 
-def test_a_missing_priority_list_fails_at_once_and_the_alert_names_its_command(
+def test_a_missing_priority_list_fails_at_once_and_its_alert_has_a_command(
     watch: Watch, account: DockerHubAccount, run_dag: RunDag
 ) -> None:
     partners = AccommodationsWorld(account.settings)
@@ -186,7 +186,7 @@ def assert_failed_in_its_first_try(run: Any, task_id: str) -> None:
     assert (str(failed.state), failed.try_number) == ("failed", 1)
 
 
-def test_a_run_that_fails_is_not_noted_as_alive_and_its_message_says_all_there_is(
+def test_a_failed_run_is_not_a_success_and_its_alert_is_complete(
     watch: Watch, account: DockerHubAccount, run_dag: RunDag, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     account.put(*WORKED_EXAMPLE[0])
@@ -207,7 +207,7 @@ def test_a_run_that_fails_is_not_noted_as_alive_and_its_message_says_all_there_i
     assert watch.metric("FailedTasks", Pipeline="dockerhub")[-1] == 1.0
 
 
-def test_what_a_task_returned_is_noted_without_asking_the_api_server_for_it(
+def test_the_result_of_a_task_is_recorded_without_the_api_server(
     watch: Watch, account: DockerHubAccount, run_dag: RunDag, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pull, pulled = RuntimeTaskInstance.xcom_pull, []
@@ -326,7 +326,7 @@ def context_of(logical_date: datetime | None = None, conf: dict[str, Any] | None
         (ValueError(), "ValueError:", "http://airflow/log"),
     ],
 )
-def test_the_last_lines_tell_what_failed_where_to_look_and_how_to_run_it_again(
+def test_the_last_lines_name_the_failure_where_to_look_and_the_command(
     error: Exception | None, what: str, look_at: str
 ) -> None:
     assert alerts.last_lines(context_of(exception=error)) == [
@@ -344,7 +344,7 @@ def test_a_task_that_cannot_run_again_names_what_does_its_work() -> None:
     assert alerts.run_again(context_of(exception=error), "d", "t") == instead
 
 
-def test_a_try_that_is_retried_ends_its_log_the_same_way_and_sends_no_alert(
+def test_a_retried_attempt_ends_its_log_the_same_way_and_sends_no_alert(
     watch: Watch, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "sluice_airflow")
@@ -370,13 +370,13 @@ def test_a_secret_in_an_address_does_not_go_out_by_email() -> None:
         ({"hour": "yesterday"}, "yesterday"),
     ],
 )
-def test_a_run_is_for_the_hour_that_was_asked_for_else_for_its_logical_date(
+def test_a_run_processes_the_hour_of_its_conf_else_of_its_logical_date(
     conf: dict[str, Any] | None, partition: str
 ) -> None:
     assert alerts.partition_of(context_of(datetime(2026, 11, 21, 10, tzinfo=UTC), conf)) == partition
 
 
-def test_a_task_that_was_killed_is_told_by_the_dag_processor_which_knows_less(watch: Watch) -> None:
+def test_a_killed_task_is_reported_by_the_dag_processor(watch: Watch) -> None:
     context = context_of()
     del context["dag_run"]
     alerts.after_failure(context)

@@ -123,7 +123,7 @@ def test_a_dag_keeps_to_few_meaningful_tasks(dag: Any) -> None:
 
 
 @pytest.mark.parametrize("file", FILES, ids=IDS)
-def test_catching_up_and_runs_at_once_are_decided_and_not_left_to_the_default(file: Path) -> None:
+def test_catchup_and_concurrent_runs_are_set_and_not_the_default(file: Path) -> None:
     (decorator,) = [
         each
         for node in ast.walk(ast.parse(file.read_text()))
@@ -161,7 +161,7 @@ def test_reading_a_dag_file_imports_nothing_heavy(file: Path) -> None:
 
 
 @pytest.mark.parametrize("file", FILES, ids=IDS)
-def test_reading_a_dag_file_imports_no_boto3_unless_it_uses_an_operator_of_amazon(file: Path) -> None:
+def test_parsing_a_dag_file_imports_no_boto3_without_an_amazon_operator(file: Path) -> None:
     operators_of_amazon = ("airflow.providers.amazon", "sluice_airflow.sensors")
     if not any(module in file.read_text() for module in operators_of_amazon):
         assert "boto3" not in imports()[str(file)]

@@ -61,7 +61,7 @@ def left(queue: str) -> tuple[int, int]:
 
 
 @pytest.mark.parametrize("name", PIPELINES)
-def test_dead_letters_of_each_queue_are_listed_and_sent_back_only_when_asked(here: Settings, name: str) -> None:
+def test_dead_letters_are_listed_and_sent_back_only_without_dry_run(here: Settings, name: str) -> None:
     (pipeline,) = [each for each in pipelines(here) if each.name == name]
     for queue in pipeline.queues:
         bury(queue, '{"neither": "this"}', "nor that")
@@ -116,7 +116,7 @@ def test_a_list_says_what_each_message_is_about_and_why_it_probably_failed(here:
     runs.clear_failures(here.runs_table, failure.dag_id, {runs.failure_name(failure.dag_id, failure.task_id, "")}, at)
 
 
-def test_what_comes_back_has_its_attributes_its_order_and_the_time_it_was_sent_first(here: Settings) -> None:
+def test_redriven_messages_keep_attributes_order_and_time_of_sending(here: Settings) -> None:
     url, bodies = sqs.queue_url(here.datasets_queue), [f"{number:02}" for number in range(25)]
     attributes: Any = {
         "text": {"DataType": "String", "StringValue": "a"},
@@ -137,7 +137,7 @@ def test_what_comes_back_has_its_attributes_its_order_and_the_time_it_was_sent_f
     assert sent_at == [*first_sent, first_sent[0]]
 
 
-def test_a_redrive_that_is_killed_between_sending_and_deleting_loses_nothing(
+def test_a_redrive_killed_between_sending_and_deleting_loses_nothing(
     here: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bury(here.dockerhub_queue, *(str(number) for number in range(12)))

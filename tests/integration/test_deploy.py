@@ -260,7 +260,7 @@ def test_an_object_in_the_lake_arrives_in_the_queue_through_the_topic(dockerhub_
     assert record["s3"]["object"]["key"] == key.replace("=", "%3D").replace(" ", "+")
 
 
-def test_a_deploy_leaves_no_test_event_of_s3_which_would_start_a_dag_without_work(deployed: Settings) -> None:
+def test_a_deploy_removes_test_events_of_s3_which_would_start_a_dag(deployed: Settings) -> None:
     queues = [deployed.dockerhub_queue, deployed.accommodations_queue, deployed.datasets_queue]
     assert [sqs.queue_counts(name) for name in queues] == [(0, 0)] * 3
 
@@ -322,7 +322,7 @@ def test_a_change_of_a_template_is_the_only_thing_deployed(deployed: Settings, t
     assert queue("sluice-test-dockerhub-raw")[1]["VisibilityTimeout"] == "301"
 
 
-def test_a_deploy_that_changes_the_table_of_raw_events_keeps_what_events_added_to_it(
+def test_a_deploy_that_changes_the_raw_table_keeps_columns_of_events(
     settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sessions.client("s3").create_bucket(Bucket=settings.lake_bucket)
@@ -352,9 +352,7 @@ def test_a_deploy_that_changes_the_table_of_raw_events_keeps_what_events_added_t
     assert glue.table_columns(database, RAW_TABLE) == base | {"user_id": "bigint"}
 
 
-def test_a_failed_stack_names_the_resource_and_is_created_once_the_cause_is_gone(
-    settings: Settings, tmp_path: Path
-) -> None:
+def test_a_failed_stack_names_the_resource_and_deploys_after_a_correction(settings: Settings, tmp_path: Path) -> None:
     (tmp_path / "bucket.yaml").write_text(BUCKET)
     other = sessions.client_of("s3", settings.model_copy(update={"aws_account_id": "999999999999"}))
     other.create_bucket(Bucket=settings.lake_bucket)

@@ -39,7 +39,7 @@ def test_every_attribute_that_runs_write_is_in_the_dictionary(deployed: Settings
     assert written(table, "pipeline_runs", lambda item: kind_of(item["kind"]["S"])) == described("pipeline_runs")
 
 
-def test_every_attribute_that_an_ingest_and_a_publication_write_is_in_the_dictionary(deployed: Settings) -> None:
+def test_all_attributes_of_ingest_and_publication_are_in_the_dictionary(deployed: Settings) -> None:
     stream = event_stream(deployed)
     for after, last in ((None, "1"), ("1", "2")):
         batch = [checkpoints.ShardBatch("shard", after, last, last, 1, closed=True)]

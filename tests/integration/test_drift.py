@@ -173,7 +173,7 @@ def test_a_stack_is_back_after_all_of_it_was_deleted_by_hand(deployed: Settings)
     read_back(deployed)
 
 
-def test_a_deploy_that_was_killed_between_both_updates_is_completed_by_the_next(
+def test_a_deploy_killed_between_both_updates_is_completed_by_the_next(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     deploy.deploy(settings, stacks=("datasets",))
@@ -197,7 +197,7 @@ def test_a_deploy_that_was_killed_between_both_updates_is_completed_by_the_next(
     assert changes(deploy.deploy(settings, stacks=("datasets",))) == {}
 
 
-def test_a_queue_that_is_missing_does_not_stop_the_others_from_losing_their_test_events(settings: Settings) -> None:
+def test_a_missing_queue_does_not_keep_the_test_events_of_the_others(settings: Settings) -> None:
     for name in (settings.accommodations_queue, settings.datasets_queue):
         sessions.client("sqs").create_queue(QueueName=name)
     url = sqs.queue_url(settings.datasets_queue)

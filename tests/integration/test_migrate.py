@@ -145,7 +145,7 @@ def test_an_hour_that_was_published_since_is_left_as_it_is(world: World) -> None
     world.assert_each_event_curated_once()
 
 
-def test_the_candidates_of_accommodations_are_taken_over_and_the_catalogue_follows(settings: Settings) -> None:
+def test_candidates_of_accommodations_are_migrated_with_the_catalogue(settings: Settings) -> None:
     AccommodationsWorld.deploy(settings)
     world = AccommodationsWorld(settings)
     world.prioritise(["A", "T"])

@@ -118,7 +118,7 @@ def test_a_row_is_one_line_of_utf_8_whatever_is_in_it(bucket: str) -> None:
     assert "漢".encode() in body, "a person can read it"
 
 
-def test_a_quarantine_file_holds_source_reason_and_record_and_a_retry_overwrites_it(bucket: str) -> None:
+def test_a_quarantine_file_has_source_reason_and_record_and_is_overwritten(bucket: str) -> None:
     rejections = [quarantine.Rejection(f"s3://a/{number}", "not_json", "<html>\n", "no JSON") for number in range(2)]
     for _ in range(2):
         address = Run("dockerhub", "run", bucket).quarantine("collect", rejections)

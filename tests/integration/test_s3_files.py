@@ -33,9 +33,7 @@ def test_a_large_file_goes_up_in_parts_and_comes_back_the_same(
     assert found.read_bytes() == made.read_bytes()
 
 
-def test_more_objects_than_a_listing_or_a_delete_takes_are_all_seen_and_all_deleted(
-    settings: Settings, tmp_path: Path
-) -> None:
+def test_more_objects_than_one_list_or_delete_request_are_all_processed(settings: Settings, tmp_path: Path) -> None:
     empty = tmp_path / "empty"
     empty.touch()
     bucket = settings.lake_bucket

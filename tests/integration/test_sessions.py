@@ -122,7 +122,7 @@ def test_a_record_that_a_kill_left_half_written_names_no_session(record: Path, c
     assert sessions.members(record) == []
 
 
-def test_a_process_whose_starter_was_killed_before_the_record_is_not_started(tmp_path: Path) -> None:
+def test_a_process_whose_parent_was_killed_early_is_not_started(tmp_path: Path) -> None:
     log, record = tmp_path / "log", tmp_path / "x.session"
     command = [
         sys.executable,

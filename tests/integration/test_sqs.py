@@ -45,7 +45,7 @@ def test_a_drain_takes_no_more_than_asked_and_the_rest_stays_visible(
     assert account.waiting() == 25 - most
 
 
-def test_a_message_delivered_twice_counts_once_and_its_later_handle_deletes_it(
+def test_a_message_delivered_twice_counts_once_and_is_deleted(
     account: DockerHubAccount, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     account.send(*(str(number) for number in range(10)))
@@ -95,7 +95,7 @@ def test_a_message_that_came_again_to_another_reader_is_left_to_it(account: Dock
     assert account.unfinished() == 0
 
 
-def test_a_message_that_sqs_refuses_to_delete_is_an_error_that_says_how_many(
+def test_messages_that_sqs_does_not_delete_are_an_error_with_their_number(
     account: DockerHubAccount, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(Entries: list[dict[str, str]], **_: Any) -> dict[str, Any]:

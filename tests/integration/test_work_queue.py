@@ -76,7 +76,7 @@ def test_a_message_of_the_batch_can_stay_in_the_queue(url: str) -> None:
     assert QUEUE.receive(10).records == [2]
 
 
-def test_a_batch_has_no_more_messages_than_it_may_and_the_next_ones_join_it(url: str) -> None:
+def test_a_batch_has_at_most_its_limit_and_the_next_messages_join_it(url: str) -> None:
     send(url, *(f"[{number}]" for number in range(5)))
     first = QUEUE.receive(2)
     assert (len(first), first.is_drained) == (2, False)

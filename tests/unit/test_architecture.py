@@ -206,3 +206,18 @@ def test_pipelines_take_and_delete_messages_through_the_work_queue_alone() -> No
     files = [file for file in FILES if file.is_relative_to(PACKAGE / "pipelines")]
     assert files
     assert [file for file in files if calls.search(file.read_text(encoding="utf-8"))] == []
+
+
+def test_names_of_tests_have_at_most_70_characters() -> None:
+    """A name that long is a sentence; a longer one hides what a user would lose. Templates of new pipelines too."""
+    root = INCLUDE.parent
+    files = [*(root / "tests").rglob("test_*.py"), *(INCLUDE / "sluice_dev" / "scaffold").rglob("test_*.py.template")]
+    assert files
+    names = re.compile(r"^ *(?:async )?def (test_\w+)\(", re.MULTILINE)
+    too_long = [
+        f"{file.relative_to(root)}: {name}"
+        for file in files
+        for name in names.findall(file.read_text(encoding="utf-8"))
+        if len(name) > 70
+    ]
+    assert not too_long

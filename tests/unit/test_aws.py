@@ -105,7 +105,7 @@ def test_a_task_reads_settings_that_changed_after_its_parent_began(monkeypatch: 
     assert in_child(lambda: load_settings().aws_account_id == "777777777777" and sessions.client("s3") is not before)
 
 
-def test_a_task_reads_a_file_of_settings_that_was_edited_after_its_parent_began(
+def test_a_task_reads_settings_that_were_edited_after_its_parent_began(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = tmp_path / ".env"

@@ -54,7 +54,7 @@ def test_an_error_is_one_sentence_and_exit_code_1(error: Exception, said: str, m
     assert (done.exit_code, done.output) == (1, f"Error: {said}\n")
 
 
-def test_an_aws_that_does_not_answer_is_named_with_the_command_that_starts_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unavailable_aws_is_named_with_the_command_that_starts_it(monkeypatch: pytest.MonkeyPatch) -> None:
     fail_with(monkeypatch, ConnectTimeoutError(endpoint_url="http://127.0.0.1:1"))
     assert "sluice aws start`." in CliRunner().invoke(cli.main, ["fails"]).output
 

@@ -74,7 +74,7 @@ def test_the_image_is_built_with_one_python_and_a_pinned_uv() -> None:
     assert re.search(r"uv==\d+\.\d+\.\d+$", DOCKERFILE, re.MULTILINE)
 
 
-def test_the_image_gets_what_it_copies_and_nothing_else_leaves_this_checkout() -> None:
+def test_the_image_has_the_files_that_it_copies_and_no_others() -> None:
     lines = (PROJECT_ROOT / ".dockerignore").read_text().splitlines()
     patterns = [line for line in lines if line and not line.startswith("#")]
     sent = [pattern[1:] for pattern in patterns if pattern.startswith("!")]
@@ -177,7 +177,7 @@ def test_each_part_of_airflow_is_watched_by_its_own_heartbeat() -> None:
     }
 
 
-def test_the_embedded_aws_lets_in_who_asks_by_the_name_and_port_that_are_used() -> None:
+def test_the_embedded_aws_accepts_the_host_and_port_of_compose() -> None:
     ((host, outside, inside),) = [port.rsplit(":${", 2) for port in ALL["aws"]["ports"]]
     assert outside == inside, "requests by another port than its own are refused"
     assert host == "127.0.0.1"

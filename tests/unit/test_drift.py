@@ -74,7 +74,7 @@ def test_every_resource_of_a_template_can_be_looked_up_and_left_out(stack: str) 
     ("status", "command"),
     [("UPDATE_ROLLBACK_FAILED", "continue-update-rollback"), ("DELETE_FAILED", "delete-stack")],
 )
-def test_a_stack_that_takes_no_update_is_named_with_the_command_that_frees_it(status: str, command: str) -> None:
+def test_a_stack_without_updates_is_named_with_the_command_that_repairs_it(status: str, command: str) -> None:
     cloudformation = sessions.client_of("cloudformation", load_settings())
     with Stubber(cloudformation) as stub:
         stack = {"StackName": "sluice-dev-lake", "StackStatus": status, "CreationTime": 0}

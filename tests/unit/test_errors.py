@@ -31,7 +31,7 @@ def subclasses(of: type[Any]) -> Iterator[type[Any]]:
         yield from subclasses(each)
 
 
-def test_every_error_that_a_task_can_raise_is_terminal_or_listed_as_transient() -> None:
+def test_every_error_of_a_task_is_terminal_or_listed_as_transient() -> None:
     for module in pkgutil.walk_packages(sluice.__path__, "sluice."):
         # The emulator's processes are started by commands, never by a task.
         if not module.name.startswith(("sluice_dev", "sluice.__main__")):

@@ -77,7 +77,7 @@ def test_an_empty_answer_that_is_behind_is_not_the_end(stub: Stubber) -> None:
     assert numbers_of(kinesis.read_pages("s", "shard", after=None)) == [1]
 
 
-def test_an_expired_iterator_is_asked_for_again_behind_the_last_record_read(stub: Stubber) -> None:
+def test_an_expired_iterator_is_renewed_after_the_last_record_read(stub: Stubber) -> None:
     asked_for_iterator(stub, None, "a")
     answered(stub, "a", [1, 2], "b", behind=5)
     expired(stub, "b")
@@ -86,7 +86,7 @@ def test_an_expired_iterator_is_asked_for_again_behind_the_last_record_read(stub
     assert numbers_of(kinesis.read_pages("s", "shard", after=None)) == [1, 2, 3]
 
 
-def test_iterators_that_expire_again_and_again_end_in_an_error_not_in_a_loop(stub: Stubber) -> None:
+def test_iterators_that_expire_repeatedly_end_in_an_error_not_in_a_loop(stub: Stubber) -> None:
     asked_for_iterator(stub, "7", "a")
     for _ in range(kinesis.EXPIRED_IN_A_ROW - 1):
         expired(stub, "a")
@@ -117,7 +117,7 @@ def test_an_expired_iterator_does_not_use_up_the_budget(stub: Stubber) -> None:
     assert budget.take(100) == 3
 
 
-def test_a_checkpoint_that_was_trimmed_starts_at_the_oldest_record_and_warns(
+def test_a_trimmed_checkpoint_starts_at_the_oldest_record_and_warns(
     stub: Stubber, caplog: pytest.LogCaptureFixture
 ) -> None:
     stub.add_client_error("get_shard_iterator", "InvalidArgumentException")

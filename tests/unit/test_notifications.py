@@ -48,7 +48,7 @@ def test_a_key_may_have_1024_bytes() -> None:
     assert parse_notification(event(record("%C3%A9" * 512))) == [ObjectCreated("lake", "é" * 512)]
 
 
-def test_a_key_with_blanks_plus_signs_and_percent_signs_is_the_one_that_was_put() -> None:
+def test_a_key_with_blanks_plus_and_percent_signs_is_decoded_exactly() -> None:
     assert parse_notification(event(record("a+b%2Bc%25d%3De"))) == [ObjectCreated("lake", "a b+c%d=e")]
 
 
@@ -114,7 +114,7 @@ def test_other_events_are_passed_over() -> None:
         json.dumps({"Type": "Notification", "Message": {"Records": []}}),
     ],
 )
-def test_a_message_that_is_no_notification_is_rejected_and_never_breaks_the_run(body: str) -> None:
+def test_a_message_that_is_not_a_notification_is_rejected_without_an_error(body: str) -> None:
     with pytest.raises(RejectedRecord) as rejected:
         parse_notification(body)
     assert rejected.value.reason == BAD_NOTIFICATION
@@ -141,7 +141,7 @@ def test_any_text_is_either_read_or_rejected(body: str) -> None:
         assert all(isinstance(each, ObjectCreated) for each in created)
 
 
-def test_what_is_not_ours_is_rejected_and_its_neighbours_in_the_message_are_not() -> None:
+def test_a_foreign_object_is_rejected_and_others_in_the_message_are_not() -> None:
     message = Message("one", "", event(record("in/a"), record("elsewhere/b"), record("in/c")), 0)
     first, foreign, last = object_keys("lake", "in/")(message)
     assert (first, last) == ("in/a", "in/c")

@@ -65,7 +65,7 @@ def test_two_at_once_have_folders_of_their_own() -> None:
         assert other.is_dir()
 
 
-def test_what_a_killed_worker_left_is_removed_by_the_next_and_the_living_keep_theirs(temporary: Path) -> None:
+def test_folders_of_a_killed_worker_are_removed_and_those_in_use_are_not(temporary: Path) -> None:
     living, killed = Worker(temporary), Worker(temporary)
     try:
         killed.kill()

@@ -106,7 +106,7 @@ def test_a_cron_expression_of_five_fields_is_taken(value: str, monkeypatch: pyte
     assert load_settings().dockerhub_pull_schedule == value
 
 
-def test_repositories_lose_their_blanks_and_duplicates_and_keep_their_order(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_blanks_and_duplicates_of_repositories_are_removed_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(
         "SLUICE_DOCKERHUB_REPOSITORIES",
         " library/redis ,localstack/localstack,, library/redis,\tgrafana/k6-x.y_z ,localstack/localstack,",

@@ -71,7 +71,7 @@ def test_a_shard_that_was_drained_to_its_end_is_never_read_again(monkeypatch: py
     assert stream.read == ["child"]
 
 
-def test_a_batch_that_left_the_stream_before_it_was_published_warns_and_goes_on(
+def test_a_batch_trimmed_before_its_publication_warns_and_continues(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     stream = Stream(monkeypatch, {"shard": ()}, closed=set())

@@ -63,7 +63,7 @@ def test_what_rfc_8259_does_not_allow_is_not_json(document: str | bytes) -> None
 
 
 @pytest.mark.parametrize("mark", ["", "\ufeff"], ids=["plain", "byte order mark"])
-def test_text_and_bytes_give_the_same_value_with_or_without_a_byte_order_mark(mark: str) -> None:
+def test_text_and_bytes_give_the_same_value_also_with_a_byte_order_mark(mark: str) -> None:
     document = mark + ' {"a": ["é", "\\ud800", -0, 1.10, true, null]} '
     expected = {"a": ["é", "\ud800", 0, Decimal("1.10"), True, None]}
     assert parse(document) == parse(document.encode()) == expected

@@ -57,7 +57,7 @@ def repair(
             found = setting.read()
             if found != setting.wanted:
                 raise RepairError(
-                    f"{stack_name}: {logical_id}.{setting.name} should be {setting.wanted} and is {found}.  "
+                    f"{stack_name}: {logical_id}.{setting.name} should be {setting.wanted} and is {found}. "
                     "The emulator drops it: use MiniStack 1.5.33, or change the template."
                 )
             repaired.append(f"Restore {logical_id}.{setting.name}")

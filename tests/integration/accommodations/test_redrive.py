@@ -11,7 +11,7 @@ QUEUE = "sluice-test-accommodations"
 RECEIVES = 10
 
 
-def test_a_file_that_never_parses_is_a_dead_letter_after_ten_receives_and_comes_back_mended(world: Any) -> None:
+def test_an_unreadable_file_is_a_dead_letter_and_is_redriven_corrected(world: Any) -> None:
     bad = world.drop("bad.jsonl", b"this is a letter, not a catalogue\n")
     for receive in range(RECEIVES):
         world.drop(f"good-{receive}.jsonl", [a_record(str(receive), "A")])

@@ -20,7 +20,7 @@ def sluice(*arguments: str, exit_code: int = 0) -> str:
     return done.output
 
 
-def test_a_produced_dataset_is_the_same_for_the_same_seed_and_is_shown_once_it_is_published(world: World) -> None:
+def test_a_produced_dataset_is_repeatable_and_is_shown_after_publication(world: World) -> None:
     said = sluice("produce", "dataset", "sales", "--rows", "300", "--malformed", "0.1", "--seed", "5", "--dps", "3")
     assert f"s3://{world.settings.landing_bucket}/datasets/sales.csv: 300 rows" in said
     first = s3.read_object(world.settings.landing_bucket, "datasets/sales.csv").body

@@ -84,7 +84,7 @@ def test_a_forced_url_is_fetched_in_any_case(world: World, server: HTTPServer) -
 @pytest.mark.parametrize(
     "headers", [{"Last-Modified": "Sat, 21 Nov 2026 12:00:00 GMT"}, {}, {"ETag": '"' + "é" * 300 + '"'}]
 )
-def test_without_a_usable_etag_an_unchanged_url_is_known_by_its_date_or_its_bytes(
+def test_without_an_etag_an_unchanged_url_is_identified_by_date_or_content(
     world: World, server: HTTPServer, headers: dict[str, str]
 ) -> None:
     serve(server, (FIRST, headers))

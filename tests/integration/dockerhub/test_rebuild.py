@@ -67,7 +67,7 @@ def test_a_rebuild_of_one_month_makes_that_month_and_no_other(quiet: DockerHubAc
     assert quiet.shown() == WORKED_RESULT
 
 
-def test_a_rebuild_of_an_older_month_leaves_the_marker_and_refreshes_the_item_it_points_at(
+def test_a_rebuild_of_an_old_month_keeps_the_marker_and_refreshes_its_item(
     account: DockerHubAccount,
 ) -> None:
     account.put(*WORKED_EXAMPLE[4])
@@ -80,7 +80,7 @@ def test_a_rebuild_of_an_older_month_leaves_the_marker_and_refreshes_the_item_it
 
 
 @pytest.mark.parametrize("by_month", [False, True], ids=["all", "by month"])
-def test_a_month_that_an_object_decided_which_is_gone_is_decided_by_what_is_there(
+def test_a_month_whose_winning_object_was_deleted_gets_another_winner(
     account: DockerHubAccount, by_month: bool
 ) -> None:
     keys = [account.put(*each) for each in WORKED_EXAMPLE]
@@ -95,7 +95,7 @@ def test_a_month_that_an_object_decided_which_is_gone_is_decided_by_what_is_ther
     assert shown["latest"] == WORKED_RESULT["latest"]
 
 
-def test_the_item_of_a_push_that_an_object_showed_which_is_gone_shows_what_is_there(account: DockerHubAccount) -> None:
+def test_a_push_whose_object_was_deleted_shows_another_object(account: DockerHubAccount) -> None:
     keys = [account.put(*each) for each in WORKED_EXAMPLE]
     account.aggregate()
     client("s3").delete_object(Bucket=account.settings.lake_bucket, Key=keys[3])
@@ -129,7 +129,7 @@ def test_nothing_in_raw_is_nothing_to_do(account: DockerHubAccount) -> None:
     assert steps.collect_all("run") == steps.collect_month("run", SEPTEMBER) == {}
 
 
-def test_what_in_raw_is_no_raw_object_is_quarantined_and_the_rest_is_rebuilt(quiet: DockerHubAccount) -> None:
+def test_an_invalid_object_in_raw_is_quarantined_and_the_rest_is_rebuilt(quiet: DockerHubAccount) -> None:
     bucket = quiet.settings.lake_bucket
     quiet.put(*WORKED_EXAMPLE[0])
     s3.write_object(bucket, "raw/dockerhub/note.json", b"{}")

@@ -46,7 +46,7 @@ def requests_for_one_object(account: DockerHubAccount, faults: FaultInjection, s
     return Counter({f"{service} {name}": count for (service, name), count in used.items() if service != "sqs"})
 
 
-def test_one_new_object_costs_as_many_requests_with_10_as_with_2500_objects_in_raw(
+def test_a_new_object_takes_as_many_requests_with_10_as_with_2500_objects(
     deployed: Settings, faults: FaultInjection
 ) -> None:
     # An account of its own: to take 2,500 objects out again takes longer than to put them in.

@@ -26,7 +26,7 @@ def decide(account: DockerHubAccount, number: int) -> str:
     return partition_key(decided.stats)
 
 
-def test_the_last_pull_counts_of_many_repositories_are_those_of_their_last_month(account: DockerHubAccount) -> None:
+def test_the_last_pull_counts_of_repositories_are_of_their_last_month(account: DockerHubAccount) -> None:
     keys = in_parallel(lambda number: decide(account, number), range(MANY))
     asked = [*keys, "#user#a#name#never#namespace#a"]
     assert storage.read_last_pull_counts(account.settings.dockerhub_table, asked) == {

@@ -87,7 +87,7 @@ def put_wave(world: Any, hours: list[datetime], wave: int) -> None:
             world.truth[uuid] = hour
 
 
-def test_backfills_beside_the_schedule_and_late_events_publish_each_change_once(
+def test_backfills_schedule_and_late_events_publish_each_change_once(
     world: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # A process must not be forked while other threads of it work.

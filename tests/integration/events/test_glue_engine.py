@@ -20,7 +20,7 @@ def key_of(address: str) -> str:
     return address.removeprefix("s3://").partition("/")[2]
 
 
-def test_an_hour_goes_through_a_job_that_reads_the_manifest_and_leaves_rows_and_counts(
+def test_an_hour_is_processed_by_a_job_with_a_manifest_rows_and_counts(
     world: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     world.put(300, seed=1, duplicates=0.2)

@@ -53,7 +53,7 @@ def fail(dag_id: str, run: str, at: datetime, message: str = "no") -> Failure:
     return failure
 
 
-def test_what_each_run_counted_is_kept_and_the_newest_are_read_by_a_bounded_query(lake: Settings) -> None:
+def test_counts_of_runs_are_stored_and_the_newest_read_by_a_bounded_query(lake: Settings) -> None:
     for minute in range(5):
         succeed("datasets_aggregate", f"run-{minute}", NOW + timedelta(minutes=minute))
     # The same task again, and a run that found nothing to do.
@@ -161,7 +161,7 @@ def rejected(count: int, reason: str = "not_json") -> list[Rejection]:
     return [Rejection(f"s3://x/{number}", reason, f"{SCRIPT}{number}", "no JSON") for number in range(count)]
 
 
-def test_rejected_records_are_counted_and_found_by_pipeline_reason_day_and_file(lake: Settings) -> None:
+def test_rejected_records_are_found_by_pipeline_reason_day_and_file(lake: Settings) -> None:
     Run.of("datasets", "run").quarantine("files", rejected(3))
     Run.of("events", "shard").quarantine("x", rejected(2, "bad_uuid"))
     found = quarantine.read_quarantine(lake, ["datasets", "events"])

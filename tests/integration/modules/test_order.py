@@ -60,7 +60,7 @@ def limited(world: World, monkeypatch: pytest.MonkeyPatch, messages: int) -> Non
     world.settings = use_settings(monkeypatch, **values, modules_max_messages=messages)
 
 
-def test_a_drain_that_runs_out_of_time_lets_no_diagnostic_overtake_its_messages(
+def test_after_a_timed_out_drain_no_diagnostic_overtakes_its_messages(
     world: World, monkeypatch: pytest.MonkeyPatch, faults: FaultInjection
 ) -> None:
     world.message("a", *range(1, 31))
@@ -92,7 +92,7 @@ def when_drained(world: World, monkeypatch: pytest.MonkeyPatch) -> dict[str, obj
     return then
 
 
-def test_a_run_at_the_same_time_that_takes_messages_holds_the_diagnostic_back(
+def test_a_diagnostic_waits_while_a_concurrent_run_has_messages_in_flight(
     world: World, when_drained: dict[str, object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(steps, "HOLD_SECONDS", 0)
@@ -113,7 +113,7 @@ def test_a_run_at_the_same_time_that_takes_messages_holds_the_diagnostic_back(
     assert world.published() == [("a", 10, 75.0)]
 
 
-def test_more_messages_than_a_run_takes_that_come_meanwhile_hold_the_diagnostic_back(
+def test_a_diagnostic_waits_if_too_many_messages_arrive_meanwhile(
     world: World, when_drained: dict[str, object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(steps, "HOLD_SECONDS", 0)
@@ -126,7 +126,7 @@ def test_more_messages_than_a_run_takes_that_come_meanwhile_hold_the_diagnostic_
     assert world.published() == [("a", 100, 25.0)]
 
 
-def test_messages_that_come_while_diagnostics_are_drained_may_count_and_hold_nothing_back(
+def test_messages_that_arrive_while_diagnostics_drain_delay_nothing(
     world: World, when_drained: dict[str, object]
 ) -> None:
     world.message("a", 1)

@@ -53,7 +53,7 @@ def succeeded(watch: Watch, dag_id: str, task_id: str, partition: str = "") -> N
 # Stale
 
 
-def test_a_pipeline_that_stopped_is_told_within_its_deadline_and_not_before(watch: Watch) -> None:
+def test_a_stopped_pipeline_raises_an_alert_at_its_deadline_and_not_before(watch: Watch) -> None:
     watch.ran("dockerhub_pull")
     last, missed = watch.now, watch.now.replace(minute=5)
     told = missed + PULL_DEADLINE
@@ -82,7 +82,7 @@ def test_a_run_that_found_nothing_to_do_is_a_sign_of_life(watch: Watch) -> None:
     assert watch.read().dags["dockerhub_aggregate"].tally == {}
 
 
-def test_a_message_is_not_sent_twice_but_repeated_while_it_lasts_and_when_it_is_over(watch: Watch) -> None:
+def test_an_alert_is_sent_once_repeated_while_it_lasts_and_closed(watch: Watch) -> None:
     watch.all_ran("dockerhub_pull")
     assert watch.look("one")["announced"] == 1
     assert steps.send_alerts("one", lambda: watch.now)["announced"] == 0, "a retry"
@@ -104,9 +104,7 @@ def test_a_message_is_not_sent_twice_but_repeated_while_it_lasts_and_when_it_is_
     assert watch.look("six")["announced"] == 1, "it is news when it comes again"
 
 
-def test_a_message_that_could_not_be_sent_is_sent_by_the_retry_and_no_other_is_sent_again(
-    watch: Watch, account_faults: FaultInjection
-) -> None:
+def test_the_retry_sends_only_the_alert_that_could_not_be_sent(watch: Watch, account_faults: FaultInjection) -> None:
     watch.all_ran("dockerhub_pull")
     watch.look("one")
     failed(watch, "dockerhub_rebuild", "collect_month")
@@ -178,7 +176,7 @@ def test_a_task_that_goes_on_failing_is_told_once_until_it_succeeds(watch: Watch
     assert failed(watch, "dockerhub_pull", "fetch"), "it is news when it comes again"
 
 
-def test_each_hour_that_fails_is_told_and_another_hour_does_not_make_up_for_it(watch: Watch) -> None:
+def test_each_failed_hour_is_reported_and_only_its_own_success_clears_it(watch: Watch) -> None:
     assert failed(watch, "events_hourly", "dedup", "2030-03-05T10:00+00:00")
     assert failed(watch, "events_hourly", "dedup", "2030-03-05T11:00+00:00")
     succeeded(watch, "events_hourly", "dedup", "2030-03-05T11:00+00:00")
@@ -186,7 +184,7 @@ def test_each_hour_that_fails_is_told_and_another_hour_does_not_make_up_for_it(w
     assert left.partition == "2030-03-05T10:00+00:00"
 
 
-def test_a_run_that_failed_in_silence_is_made_up_for_by_one_that_comes_to_its_end(watch: Watch) -> None:
+def test_a_run_that_failed_without_a_task_is_cleared_by_a_later_success(watch: Watch) -> None:
     failure = Failure("dockerhub_pull", "", "", "run-1", watch.now, watch.now, 1, "killed", f"{WEB_URL}/run", "again")
     assert steps.run_failed(failure)
     assert not steps.run_failed(failure)
@@ -203,7 +201,7 @@ def test_a_run_that_failed_in_silence_is_made_up_for_by_one_that_comes_to_its_en
     assert watch.read().failures == ()
 
 
-def test_a_dag_that_runs_and_fails_is_told_to_fail_and_not_to_be_stale_as_well(watch: Watch) -> None:
+def test_a_failing_dag_is_reported_as_failing_and_not_also_as_stale(watch: Watch) -> None:
     watch.all_ran("dockerhub_pull")
     failed(watch, "dockerhub_pull", "fetch")
     assert watch.look() == {"problems": 1, "announced": 0, "over": 0}
@@ -226,7 +224,7 @@ def test_a_failure_that_nobody_made_up_for_is_forgotten_after_a_week(watch: Watc
     assert watch.read().failures == ()
 
 
-def test_a_run_is_known_to_work_from_its_start_to_its_end_whatever_the_end_is(watch: Watch) -> None:
+def test_a_run_is_recorded_as_running_until_it_succeeds_or_fails(watch: Watch) -> None:
     def running() -> list[str]:
         return sorted(each.run_id for each in watch.read().running.values())
 
@@ -264,9 +262,7 @@ def test_dead_letters_are_told_with_the_way_to_bring_them_back(watch: Watch) -> 
     assert watch.subjects() == ["[sluice-test] over: dockerhub_aggregate has dead letters"]
 
 
-def test_a_queue_that_nobody_drains_is_told_and_one_that_is_drained_again_and_again_is_not(
-    watch: Watch, account: DockerHubAccount
-) -> None:
+def test_only_a_queue_that_is_never_drained_raises_an_alert(watch: Watch, account: DockerHubAccount) -> None:
     watch.all_ran()
     watch.look("empty")
     account.send("{}")

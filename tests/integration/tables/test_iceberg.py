@@ -121,7 +121,7 @@ def test_writers_at_once_lose_nothing_and_double_nothing(lake: Settings) -> None
     assert pages() == "".join(sorted("".join(won)))
 
 
-def test_columns_that_a_file_brings_are_added_and_types_widened_with_its_rows(lake: Settings) -> None:
+def test_new_columns_of_a_file_are_added_and_types_widened_with_its_rows(lake: Settings) -> None:
     publish(lake, START, "ab")
     many = {"who": pa.array(["u", "v"]), "share": pa.array([0.5, None], pa.float64())}
     publish(lake, START + HOUR, "cd", count=pa.int64(), **many)

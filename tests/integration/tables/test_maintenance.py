@@ -20,7 +20,7 @@ def maintain(after: timedelta = timedelta(0), *, dry_run: bool = False) -> maint
     return maintenance.maintain("visits", "run", now, dry_run=dry_run)
 
 
-def test_a_snapshot_and_its_files_go_when_the_retention_has_passed_since_it_was_replaced(lake: Settings) -> None:
+def test_a_snapshot_expires_with_its_files_after_its_replacement(lake: Settings) -> None:
     first = publish(lake, START, "ab").snapshot
     assert first
     publish(lake, START, "cd")

@@ -154,7 +154,7 @@ def test_the_worked_example_of_the_contract(tmp_path: Path) -> None:
     assert result.unknown_partners == ["L", "O", "R", "W"]
 
 
-def test_a_partner_named_twice_counts_at_its_first_place_and_a_blocked_one_nowhere() -> None:
+def test_a_repeated_partner_has_its_first_place_and_a_blocked_one_none() -> None:
     assert usable_partners(["Q", "B", "Q", "C"], ["B", "X"]) == ["Q", "C"]
 
 
@@ -170,7 +170,7 @@ def test_output_files_are_full_in_order_and_no_line_is_split(sizes: list[int]) -
     assert all(len(content) >= 0.9 * MAX_BYTES for content in packed[:-1])
 
 
-def test_a_line_of_exactly_500_000_bytes_is_published_and_one_of_a_byte_more_is_not(tmp_path: Path) -> None:
+def test_a_line_of_500_000_bytes_is_published_and_a_longer_one_is_not(tmp_path: Path) -> None:
     empty = len(json.dumps(a_record("1", "A", ""), separators=(",", ":"))) + 1
     for more, published in ((0, 1), (1, 0)):
         record = a_record("1", "A", "x" * (MAX_BYTES - empty + more))
@@ -182,7 +182,7 @@ def test_a_line_of_exactly_500_000_bytes_is_published_and_one_of_a_byte_more_is_
         assert result.rejected == ({} if published else {"too_large": 1})
 
 
-def test_a_number_that_takes_more_room_once_it_is_read_does_not_break_the_limit(tmp_path: Path) -> None:
+def test_a_number_that_is_longer_after_parsing_does_not_exceed_the_limit(tmp_path: Path) -> None:
     data = "[" + ",".join(["1E15"] * 60_000) + "]"
     body = f'{{"partner_name":"A","accommodation_id":"1","accommodation_data":{{"n":{data}}}}}'.encode()
     _, result = consolidate([(body, NOW)], ["A"], [], tmp_path)
@@ -200,7 +200,7 @@ def test_the_same_files_give_the_same_bytes(tmp_path: Path) -> None:
 
 
 @pytest.mark.large
-def test_candidates_of_many_buckets_are_written_in_less_memory_than_they_take(tmp_path: Path) -> None:
+def test_candidates_of_many_buckets_are_written_in_bounded_memory(tmp_path: Path) -> None:
     rows, buckets, path = 1_000_000, 256, tmp_path / "sorted.parquet"
     query = (
         f"SELECT md5(n::VARCHAR) AS accommodation_id, repeat(md5((n + 1)::VARCHAR), 8) AS data FROM range({rows}) t(n)"
@@ -213,7 +213,7 @@ def test_candidates_of_many_buckets_are_written_in_less_memory_than_they_take(tm
 
 
 @pytest.mark.large
-def test_records_of_any_width_good_or_bad_are_consolidated_in_less_memory_than_they_take(tmp_path: Path) -> None:
+def test_records_of_any_width_are_consolidated_in_bounded_memory(tmp_path: Path) -> None:
     wide, narrow, files = 16_000, 60_000, {}
     for number in range(4):
         path = tmp_path / f"file-{number}"

@@ -15,7 +15,7 @@ from sluice.pipelines.modules.records import parse_diagnostic, parse_message
 NOW = datetime(2026, 11, 27, 12, 0, 30, 123456, tzinfo=UTC)
 
 
-def test_what_is_sent_bears_the_reserved_name_and_is_accepted_by_its_pipeline() -> None:
+def test_records_of_the_canary_have_the_reserved_name_and_are_accepted() -> None:
     sent = records.records(NOW)
     assert list(sent) == list(DAGS)
     stats = parse_answer(sent["dockerhub"]["body"].encode(), now=NOW)

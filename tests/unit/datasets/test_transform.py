@@ -24,7 +24,7 @@ from sluice.pipelines.datasets.transform import aggregate_file, check_not_all_re
 from sluice_dev.samples.datasets import Shape, generate, write_csv
 
 
-def test_two_hundred_rows_equal_an_independent_computation_to_the_last_digit(tmp_path: Path) -> None:
+def test_two_hundred_rows_equal_an_independent_computation_exactly(tmp_path: Path) -> None:
     made = list(generate(Shape(200, dps=7, malformed=0.1, seed=3)))
     good = [(each.dp, each.memory, each.percentage, each.ratio) for each in made if not each.is_malformed]
     found, rows, rejected = aggregate(tmp_path, csv_of(*(each.text for each in made)))
@@ -48,7 +48,7 @@ def test_the_types_of_the_file_are_those_of_the_contract(tmp_path: Path) -> None
     assert schema.metadata[b"source"] == ADDRESS.encode()
 
 
-def test_the_same_file_gives_the_same_bytes_in_any_number_of_threads_and_blocks(tmp_path: Path) -> None:
+def test_a_file_gives_the_same_bytes_in_any_number_of_threads_and_blocks(tmp_path: Path) -> None:
     path = tmp_path / "x.csv"
     write_csv(path, Shape(3000, dps=50, malformed=0.05, seed=1))
     results = set()

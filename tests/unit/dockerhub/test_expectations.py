@@ -48,7 +48,7 @@ def test_good_answers_pass() -> None:
     assert failed_pull(ANSWER, OTHER) == []
 
 
-def test_a_pull_without_one_good_answer_passes_and_so_do_repositories_never_seen_before() -> None:
+def test_a_pull_without_responses_passes_and_so_do_new_repositories() -> None:
     assert failed_pull() == []
     assert failed_pull(OTHER) == []
 
@@ -81,7 +81,7 @@ def test_a_falling_pull_count_only_warns() -> None:
     assert "178899999" in warning.observed
 
 
-def test_good_objects_pass_and_so_does_a_batch_of_which_nothing_could_be_used() -> None:
+def test_good_objects_pass_and_so_does_a_batch_without_usable_objects() -> None:
     assert failed_aggregate(OBJECT, OTHER_OBJECT) == []
     assert failed_aggregate() == []
 

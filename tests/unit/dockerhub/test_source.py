@@ -124,7 +124,7 @@ def test_no_repositories_need_no_docker_hub(fake_time: FakeTime) -> None:
         ("faulty/redirect", Reason.UNEXPECTED_STATUS, 302, 1),
     ],
 )
-def test_a_repository_that_cannot_be_had_is_given_up_with_a_reason_and_the_others_go_on(
+def test_a_failed_repository_has_a_reason_and_does_not_stop_the_others(
     hub: DockerHubStandIn,
     fake_time: FakeTime,
     bad: str,
@@ -223,9 +223,7 @@ def test_retry_after_is_waited_for_in_every_form_it_comes_in(
     assert 4 < fake_time.passed_seconds <= 8
 
 
-def test_one_429_makes_every_other_request_wait_since_the_limit_is_on_the_ip_address(
-    httpserver: HTTPServer, fake_time: FakeTime
-) -> None:
+def test_a_429_delays_every_request_as_the_limit_is_by_ip_address(httpserver: HTTPServer, fake_time: FakeTime) -> None:
     asked_at: list[tuple[str, float]] = []
 
     def handle(request: Request) -> Response:
@@ -244,7 +242,7 @@ def test_one_429_makes_every_other_request_wait_since_the_limit_is_on_the_ip_add
     assert all(moment >= refused_at + 7 for _, moment in later)
 
 
-def test_a_long_retry_after_gives_that_repository_up_at_once_and_says_when_to_come_back(
+def test_a_long_retry_after_fails_the_repository_at_once_with_its_time(
     hub: DockerHubStandIn, fake_time: FakeTime
 ) -> None:
     names = ["faulty/rate-limited-long", "library/redis", "library/postgres"]
@@ -273,9 +271,7 @@ def test_two_long_refusals_with_an_answer_between_them_stop_no_one(hub: DockerHu
     assert [answer.reason for answer in answers] == [Reason.RATE_LIMITED, None, Reason.RATE_LIMITED, None]
 
 
-def test_backoff_doubles_with_full_jitter_and_never_exceeds_the_longest_wait(
-    hub: DockerHubStandIn, fake_time: FakeTime
-) -> None:
+def test_backoff_doubles_with_full_jitter_up_to_the_longest_wait(hub: DockerHubStandIn, fake_time: FakeTime) -> None:
     names = [f"faulty/server-error-{number}" for number in range(20)]
     ask(hub.url, *names, fake_time=fake_time, attempts=5, retry_max_seconds=3)
     assert len(fake_time.slept) == 20 * 4
@@ -319,7 +315,7 @@ def test_an_endpoint_that_is_not_there_is_told_from_one_that_answers(
     assert not all_unreachable([])
 
 
-def test_a_proxy_is_used_for_docker_hub_but_never_for_a_stand_in_on_this_machine(
+def test_a_proxy_is_used_for_docker_hub_but_not_for_a_local_stand_in(
     hub: DockerHubStandIn, fake_time: FakeTime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("ALL_PROXY", "HTTP_PROXY", "NO_PROXY", "all_proxy", "no_proxy"):

@@ -155,7 +155,7 @@ def test_microseconds_are_exact(moment: datetime) -> None:
     assert epoch_microseconds(moment) == (moment - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
 
 
-def test_a_push_with_a_fraction_is_later_than_the_whole_second_although_its_text_sorts_before() -> None:
+def test_a_push_with_a_fraction_is_later_than_that_of_the_whole_second() -> None:
     whole, fraction = stats("2023-09-15T15:43:16Z"), stats("2023-09-15T15:43:16.5Z")
     assert fraction.last_updated < whole.last_updated
     assert epoch_microseconds(fraction.last_updated_at) > epoch_microseconds(whole.last_updated_at)

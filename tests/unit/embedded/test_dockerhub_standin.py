@@ -73,7 +73,7 @@ def test_many_at_once_each_get_a_step_of_their_own() -> None:
     ]
 
 
-def test_repositories_that_are_missing_or_private_and_other_paths_are_refused() -> None:
+def test_missing_and_private_repositories_and_other_paths_are_refused() -> None:
     with DockerHubStandIn() as hub:
         assert status_of(hub, "/v2/repositories/missing/image/") == 404
         assert status_of(hub, "/v2/repositories/private/image/") == 401

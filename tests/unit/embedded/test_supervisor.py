@@ -81,7 +81,7 @@ def test_a_part_that_ends_again_and_again_is_given_up_and_its_log_is_named() -> 
     assert parts.starts == ["triggerer"] * 5
 
 
-def test_a_part_that_cannot_be_started_is_tried_again_although_something_of_it_runs() -> None:
+def test_a_part_that_cannot_be_started_is_retried_although_some_of_it_runs() -> None:
     """A deployment can fail after the emulator has started."""
     parts = Parts()
     parts.running["scheduler"], parts.refuses = False, 1

@@ -51,7 +51,7 @@ def test_a_good_record_comes_back_as_a_row_with_its_partition() -> None:
     }
 
 
-def test_every_record_is_answered_in_order_and_the_malformed_come_back_as_they_were() -> None:
+def test_every_record_is_answered_in_order_and_malformed_ones_unchanged() -> None:
     start = datetime(2024, 4, 7, 17, tzinfo=UTC)
     generated = list(generate(Traffic(200, start, start + timedelta(hours=1), malformed=0.3, seed=1)))
     records = [record(number, each.entry.data) for number, each in enumerate(generated)]

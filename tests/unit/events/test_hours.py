@@ -11,7 +11,7 @@ from sluice.pipelines.events.dirty_hours import hours_to_mark
 from sluice.pipelines.events.storage import hour_text, parse_hour
 
 
-def test_hours_are_touched_by_their_events_and_by_those_of_the_hours_before() -> None:
+def test_hours_are_dirtied_by_their_events_and_those_of_the_hours_before() -> None:
     hour = datetime(2024, 4, 7, 17, tzinfo=UTC)
     files = [
         RawFile("", "", hour_text(hour), 3),

@@ -61,7 +61,7 @@ def in_order(result: TransformResult) -> list[dict[str, Any]]:
         (["1e1000000000000000000", "1.5"], "DOUBLE", [None, 1.5], ["1e1000000000000000000"]),
     ],
 )
-def test_a_new_field_has_the_type_of_most_values_and_the_others_are_rescued(
+def test_a_new_field_has_the_type_of_most_values_and_others_are_rescued(
     tmp_path: Path, texts: list[str], kind: str, values: list[Any], rescued: list[str]
 ) -> None:
     columns, found = further(tmp_path, [raw_event({"extra": text}, number) for number, text in enumerate(texts)])
@@ -137,7 +137,7 @@ def test_a_rejected_record_plans_no_column_and_decides_no_type(tmp_path: Path) -
     assert (result.rejected, result.columns) == ({"bad_uuid": 5}, {"price": "BIGINT"})
 
 
-def test_more_fields_than_columns_are_rescued_and_the_usual_ones_are_columns(tmp_path: Path) -> None:
+def test_fields_beyond_the_limit_are_rescued_and_frequent_ones_are_columns(tmp_path: Path) -> None:
     wide = raw_event({f"f{number:03d}": f"{number}.0" for number in range(600)})
     result = transformed(tmp_path, envelopes([wide, event(2, z=1), event(3, z=2)]))
     assert list(result.columns) == [*(f"f{number:03d}" for number in range(499)), "z"]

@@ -57,7 +57,7 @@ def test_rare_event_types_are_drawn_together_and_no_event_is_left_out() -> None:
     assert found["labels"][0] == f"{start + timedelta(hours=40):%m-%d %H:00}"
 
 
-def test_an_hour_that_was_processed_again_shows_the_share_of_its_newest_run() -> None:
+def test_an_hour_processed_again_shows_the_share_of_its_newest_run() -> None:
     def ran(minute: int, duplicates: int) -> RunRecord:
         tally = {"records_in": 100, "published": 100 - duplicates, "duplicates": duplicates, "quarantined": 0}
         at = NOW + timedelta(minutes=minute)
@@ -67,7 +67,7 @@ def test_an_hour_that_was_processed_again_shows_the_share_of_its_newest_run() ->
     assert found["series"] == {"duplicates, % of records": [8.0], "times processed again": [1]}
 
 
-def test_of_a_diagnostic_the_newest_rate_counts_and_the_worst_modules_are_named() -> None:
+def test_the_newest_rate_of_a_diagnostic_counts_and_worst_modules_show() -> None:
     def rate(module: str, timestamp: int, value: float, minute: int = 0) -> dict[str, Any]:
         at = NOW + timedelta(minutes=minute)
         return {"module": module, "timestamp": timestamp, "success_rate": value, "published_at": at}

@@ -18,7 +18,7 @@ def ran(dag_id: str, at: datetime, outcome: str = "succeeded", **tally: int) -> 
     return RunRecord(dag_id, f"run-{at:%H%M}", at, at, outcome, counts)
 
 
-def test_the_counts_of_each_dag_add_up_also_where_an_hour_is_processed_again() -> None:
+def test_the_counts_of_each_dag_add_up_also_if_an_hour_is_processed_again() -> None:
     hour = timedelta(hours=1)
     runs = {
         "events_ingest": [
@@ -48,7 +48,7 @@ def test_the_counts_of_each_dag_add_up_also_where_an_hour_is_processed_again() -
         assert dag["records_in"] == [sum(counts) for counts in parts]
 
 
-def test_a_run_of_yesterday_is_not_in_the_chart_and_a_failed_one_is_counted() -> None:
+def test_a_run_of_yesterday_is_not_charted_and_a_failed_one_is_counted() -> None:
     runs = {
         "events_ingest": [
             ran("events_ingest", NOW - timedelta(hours=25), records_in=5, published=5),
@@ -60,7 +60,7 @@ def test_a_run_of_yesterday_is_not_in_the_chart_and_a_failed_one_is_counted() ->
     assert found["failed"] == 1
 
 
-def test_freshness_has_a_deadline_the_next_time_of_the_schedule_and_its_margin() -> None:
+def test_the_deadline_of_freshness_is_the_next_scheduled_time_and_a_margin() -> None:
     assert due_by(INGEST, NOW) == datetime(2026, 11, 27, 15, 50, tzinfo=UTC)
     assert due_by(HOURLY, NOW) == datetime(2026, 11, 27, 16, 30, tzinfo=UTC)
     assert due_by(Dag("events_rebuild", None), NOW) is None

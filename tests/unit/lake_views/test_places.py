@@ -12,7 +12,7 @@ from sluice.settings import PROJECT_ROOT, load_settings
 STORED = datetime(2026, 11, 1, tzinfo=UTC)
 
 
-def test_the_zones_are_kept_as_long_as_the_lifecycle_rules_of_the_bucket_say() -> None:
+def test_the_retention_of_zones_is_that_of_the_lifecycle_rules() -> None:
     template = load_template((PROJECT_ROOT / "infra" / "lake.yaml").read_text())
     rules = {
         rule["Prefix"]: rule["ExpirationInDays"]

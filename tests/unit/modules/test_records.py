@@ -95,7 +95,7 @@ def test_a_number_that_no_reader_can_hold_rejects_its_message_alone(body: str, n
 
 
 @pytest.mark.parametrize("field", ["Timestamp", "Type", "SignatureVersion"])
-def test_a_number_in_an_envelope_that_no_reader_can_hold_rejects_its_message_alone(field: str) -> None:
+def test_a_number_out_of_range_in_an_envelope_rejects_only_its_message(field: str) -> None:
     members = {"Type": '"Notification"', "Message": json.dumps(json.dumps(GOOD)), field: HUGE[0]}
     assert reason_of("{" + ", ".join(f'"{name}": {value}' for name, value in members.items()) + "}") == "out_of_range"
 
@@ -180,7 +180,7 @@ def version(attempts: int, sent_at_ms: int, published: str | None = None) -> str
     return parse_diagnostic(envelope(body, published) if published else body, sent_at_ms).version
 
 
-def test_the_later_sent_diagnostic_of_a_key_is_the_newer_whatever_its_attempts() -> None:
+def test_the_later_sent_diagnostic_of_a_key_is_newer_for_any_attempts() -> None:
     assert version(9, 1_700_000_000_000) < version(5, 1_700_000_000_001)
     assert version(5, 1_700_000_000_000) < version(9, 1_700_000_000_000)
 

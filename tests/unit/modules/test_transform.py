@@ -67,7 +67,7 @@ def test_no_attempts_and_more_messages_than_attempts_have_no_rate() -> None:
         assert (verdict.reason, verdict.judgement.success_rate) == (reason, None)
 
 
-def test_a_publication_has_the_fields_of_the_contract_and_a_timestamp_of_64_bits() -> None:
+def test_a_rate_message_has_the_contract_s_fields_and_a_64_bit_timestamp() -> None:
     body = rate_message("モジュール", TIMESTAMP_MAX, 87.5)
     assert json.loads(body) == {"moduleid": "モジュール", "timestamp": TIMESTAMP_MAX, "success_rate": 87.5}
 
@@ -81,7 +81,7 @@ def judge_all(found: list[Diagnostic], received: dict[int, int]) -> list[Verdict
     messages=st.lists(st.integers(1, 80), max_size=20, unique=True),
     seed=st.integers(0, 2**32),
 )
-def test_diagnostics_in_any_order_and_any_batches_end_in_the_same_judgements(
+def test_diagnostics_in_any_order_and_batches_give_the_same_judgements(
     attempts: list[int], messages: list[int], seed: int
 ) -> None:
     received = {timestamp: sum(each <= timestamp for each in messages) for timestamp in range(0, 90, 10)}

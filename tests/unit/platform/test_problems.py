@@ -43,7 +43,7 @@ def kinds(dag: Dag, observation: Observation) -> list[str]:
 
 @given(schedules, st.integers(0, 7 * 86400), moments)
 @example("*/5 * * * *", 0, datetime(2020, 1, 1, 0, 4, 59, 1, tzinfo=UTC))
-def test_what_is_due_is_the_latest_time_of_the_schedule_whose_deadline_has_passed(
+def test_the_latest_scheduled_time_with_a_passed_deadline_is_due(
     schedule: str, deadline_seconds: int, now: datetime
 ) -> None:
     due = Dag("d", schedule, deadline_seconds).due(now)
@@ -55,7 +55,7 @@ def test_what_is_due_is_the_latest_time_of_the_schedule_whose_deadline_has_passe
 
 
 @given(schedules, st.integers(60, 86400), moments)
-def test_a_dag_that_ran_at_its_last_time_is_never_overdue_and_one_that_stopped_always_is(
+def test_a_dag_that_ran_on_time_is_never_overdue_and_a_stopped_one_always(
     schedule: str, deadline_seconds: int, now: datetime
 ) -> None:
     dag = Dag("d", schedule, deadline_seconds)
@@ -73,7 +73,7 @@ def test_a_dag_is_stale_once_its_deadline_has_passed(now: str, stale: bool) -> N
     assert kinds(HOURLY, seen(HOURLY, at, NOON + timedelta(minutes=1))) == ["stale"] * stale
 
 
-def test_a_dag_that_never_ran_is_wrong_only_when_it_should_have_run_since_it_was_deployed() -> None:
+def test_a_dag_that_never_ran_is_stale_only_after_its_first_deadline() -> None:
     monthly = Dag("d", "0 0 1 * *", deadline_seconds=3600)
     assert kinds(monthly, seen(monthly, NOON, None)) == []
     assert kinds(monthly, seen(monthly, datetime(2026, 12, 1, 1, tzinfo=UTC), None)) == ["stale"]
@@ -102,9 +102,7 @@ def test_a_failure_before_the_missed_time_does_not_hide_that_nothing_runs() -> N
         (QueueState(0, 0, None), ["missing"]),
     ],
 )
-def test_a_queue_is_wrong_when_it_is_old_when_it_has_dead_letters_or_when_it_is_gone(
-    state: QueueState, expected: list[str]
-) -> None:
+def test_an_old_or_missing_queue_and_dead_letters_are_problems(state: QueueState, expected: list[str]) -> None:
     dag = Dag("d", None, queues=("q",))
     assert kinds(dag, seen(dag, NOON, None, queues={"q": state})) == expected
 
@@ -153,6 +151,6 @@ def test_a_duration_is_told_in_its_two_greatest_units(seconds: float, text: str)
     assert duration_text(seconds) == text
 
 
-def test_a_dag_that_is_not_in_the_table_belongs_to_the_pipeline_of_its_name() -> None:
+def test_an_undeclared_dag_belongs_to_the_pipeline_of_its_name() -> None:
     pipeline, dag = find_dag(load_settings(), "events_experiment")
     assert (pipeline, dag.schedule, dag.queues) == ("events", None, ())

@@ -36,7 +36,7 @@ def test_the_dashboard_shows_every_alarm_and_every_metric() -> None:
     assert sorted(searched) == sorted(UNITS)
 
 
-def test_the_role_of_table_optimizers_is_there_for_glue_alone_and_reaches_only_tables() -> None:
+def test_the_role_of_table_optimizers_exists_for_glue_only_and_for_tables() -> None:
     role = RESOURCES["TableOptimizerRole"]
     assert TEMPLATE["Conditions"][role["Condition"]] == {"Fn::Equals": [{"Ref": "TableMaintenance"}, "glue"]}
     assert parameters_of((TEMPLATES / "platform.yaml").read_text(), load_settings())["TableMaintenance"] == "airflow"

@@ -44,7 +44,7 @@ def test_a_page_needs_nothing_from_the_network() -> None:
     assert not re.search(r"(?:src|href)=|@import|url\(|https?://", render(REPORT))
 
 
-def test_a_page_says_by_itself_when_the_run_was_what_was_expected_and_what_was_found() -> None:
+def test_a_page_shows_the_time_of_the_run_the_expectations_and_findings() -> None:
     finding = replace(FINDING, expected="key is unique", found="3 distinct (a, b, c)")
     run = "scheduled__2026-11-21T02-13-00.123456_00-00_abc"
     page = render(replace(REPORT, run=run, findings=[finding], measures={"records_in": 400}))
