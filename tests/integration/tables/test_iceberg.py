@@ -69,6 +69,23 @@ def test_rows_that_the_table_has_are_not_appended_again(lake: Settings) -> None:
     assert pages() == "abc"
 
 
+def test_rows_that_two_writers_append_at_the_same_moment_are_not_doubled(lake: Settings) -> None:
+    added = rows(START, "ab")
+    key = ("at", "page")
+    looks: list[int] = []
+
+    def is_new(known: pa.Table) -> list[bool]:
+        looks.append(known.num_rows)
+        if len(looks) == 1:
+            append(added, START)
+        return row_commits.without_keys(added, key)(known)
+
+    row_commits.append(VISITS.name, added, where=where(START), columns=key, is_new=is_new, summary={"run": "slow"})
+    assert looks == [0, 2], "it looks again once its commit is refused"
+    assert pages() == "ab"
+    assert "commit.retry.num-retries" not in definitions.load(lake, VISITS.name).properties
+
+
 def test_deleting_rows_leaves_the_others_of_their_file_as_they_were(lake: Settings) -> None:
     publish(lake, START, "abc")
     publish(lake, START + HOUR, "bb")

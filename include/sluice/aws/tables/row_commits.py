@@ -55,6 +55,9 @@ def append(
             return None
         file = f"{PREFIX}{name}/data/{uuid.uuid4().hex}.parquet"
         s3.write_object(settings.lake_bucket, file, parquet_bytes(new), "application/vnd.apache.parquet")
+        # PyIceberg would repeat a refused commit with these rows, although another writer may have appended some of
+        # them meanwhile: `commit_change` repeats it and looks again. The property of the table itself is not changed.
+        table.metadata.properties["commit.retry.num-retries"] = "0"
         update = transaction.update_snapshot(noted(summary)).merge_append()
         add_files(settings, table, transaction, update, [file])
         return update
