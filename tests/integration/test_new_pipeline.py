@@ -28,6 +28,9 @@ NEW = {
 OF_EVERY_PIPELINE = "tests/unit/test_dictionary.py"
 """Unit tests of the project that compare what each pipeline declares with its template."""
 
+PROMISES = ("tests/promises", "tests/integration/promises")
+"""The suite that every Dag that publishes passes, and what it knows of each pipeline."""
+
 SHORT = {name: trigger for name, trigger in NEW.items() if len(name) == 3}
 """One of each trigger: where the length of the name makes no difference."""
 
@@ -47,13 +50,11 @@ for name in sys.argv[1:]:
 PUBLISH = """
 import importlib, sys
 from datetime import UTC, datetime, timedelta
-from sluice.core import checkpoints
 from sluice.core.tally import COUNTS
 from sluice.deployment.deploy import deploy
 from sluice.settings import load_settings
 
 PUBLISHED = {"records_in": 3300, "published": 2970, "duplicates": 300, "quarantined": 30}
-SENT_AGAIN = PUBLISHED | {"published": 0, "duplicates": 3270}
 
 
 def process(trigger, steps, run):
@@ -72,25 +73,12 @@ def process(trigger, steps, run):
     return {name: tally[name] for name in COUNTS}
 
 
-def crash_before_the_checkpoints_move(steps):
-    commit, checkpoints.commit_batch = checkpoints.commit_batch, lambda *_: sys.exit("crash")
-    try:
-        process("stream", steps, "crashed")
-    except SystemExit:
-        checkpoints.commit_batch = commit
-
-
 deploy(load_settings())
 now = datetime.now(UTC)
 for name, trigger in zip(sys.argv[1::2], sys.argv[2::2]):
     steps = importlib.import_module(f"sluice.pipelines.{name}.steps")
-    make = importlib.import_module(f"sluice_dev.samples.{name}").sample
-    sample = make(now, live=False)
-    again = {"queue": None, "schedule": PUBLISHED, "stream": SENT_AGAIN}[trigger]
-    if trigger == "stream":
-        crash_before_the_checkpoints_move(steps)
-        make(now, live=False)
-    for run, expected in (("first", PUBLISHED), ("again", again)):
+    sample = importlib.import_module(f"sluice_dev.samples.{name}").sample(now, live=False)
+    for run, expected in (("first", PUBLISHED), ("again", PUBLISHED if trigger == "schedule" else None)):
         counts = process(trigger, steps, run)
         assert counts == expected, (name, run, counts)
     said, is_right = sample.check()
@@ -103,10 +91,13 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the checkout with a new pipeline for each trigger, and a Python that imports it."""
     root = tmp_path_factory.mktemp("checkout")
     for name in COPIED:
-        copy = shutil.copytree if (PROJECT_ROOT / name).is_dir() else shutil.copy
-        copy(PROJECT_ROOT / name, root / name)
-    (root / "tests" / "unit").mkdir(parents=True)
-    shutil.copy(PROJECT_ROOT / OF_EVERY_PIPELINE, root / OF_EVERY_PIPELINE)
+        (shutil.copytree if (PROJECT_ROOT / name).is_dir() else shutil.copy)(PROJECT_ROOT / name, root / name)
+    tests = [PROJECT_ROOT / OF_EVERY_PIPELINE, *(PROJECT_ROOT / "tests").glob("*.py")]
+    tests += [path for folder in PROMISES for path in (PROJECT_ROOT / folder).glob("*.py")]
+    for path in tests:
+        copy = root / path.relative_to(PROJECT_ROOT)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, copy)
     for name, trigger in NEW.items():
         new.write(root, name, trigger)
     venv.create(root / ".venv", symlinks=True)
@@ -177,9 +168,15 @@ def test_new_pipelines_are_in_the_lineage_from_source_to_reader(checkout: Path) 
     assert kinds == {name: by_trigger[trigger] for name, trigger in NEW.items()}
 
 
-def test_new_pipelines_publish_their_samples_once_also_after_a_crash(checkout: Path, settings: Settings) -> None:
+def test_new_pipelines_publish_their_samples_once(checkout: Path, settings: Settings) -> None:
     assert settings.target == "embedded"
     run(checkout, "-c", PUBLISH, *(each for pair in SHORT.items() for each in pair))
+
+
+@pytest.mark.timeout(600)
+def test_new_pipelines_keep_the_promises_of_every_pipeline(checkout: Path) -> None:
+    chosen = " or ".join(["every_dag", *(f"{name}_process" for name in SHORT)])
+    run(checkout, "-m", "pytest", "-q", "-p", "no:cacheprovider", PROMISES[1], "-k", chosen)
 
 
 @pytest.mark.parametrize("name", ["events", "platform", "My", "a", "class", "x-y", "table", "status"])
