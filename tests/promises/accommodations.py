@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from functools import cached_property, partial
 from typing import ClassVar
 
-from accommodations_world import PRIORITY, World, a_record
+from accommodations_world import PRIORITY, World, a_record, published_by
 from promises.subject import Subject, Views, greatest_of_groups, group
 from sluice.pipelines.accommodations.publication import TablesChanged
 from sluice.pipelines.accommodations.storage import BatchTaken
@@ -45,7 +45,7 @@ class AccommodationsConsolidate(Subject):
         return self.world.put(f"{number:03}.jsonl", [*records, *[{"bad": number}][:bad]])
 
     def published(self) -> Views:
-        lines = [line for line, _ in self.world.published()]
+        lines = [line for line, _ in published_by(self.read_objects("curated/accommodations/"))]
         current = {name: what for name, (_, what) in self.world.current().items()}
         return {
             "output files": sorted(name for name in lines if name.startswith("own")),

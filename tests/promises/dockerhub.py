@@ -12,25 +12,14 @@ from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
 from dockerhub_account import DockerHubAccount, answer, key_of
-from embedded_aws import deploy_one_stack
 from promises.subject import RANGE, Promise, Subject, Views, group
 from sluice.aws import s3
-from sluice.aws.sessions import client
-from sluice.aws.tables import definitions
-from sluice.pipelines.dockerhub.storage import HISTORY
 
 
 class _DockerHub(Subject):
     @cached_property
     def account(self) -> DockerHubAccount:
         return DockerHubAccount(self.settings)
-
-    def deploy(self) -> None:
-        for bucket in (self.settings.lake_bucket, self.settings.landing_bucket):
-            client("s3").create_bucket(Bucket=bucket)
-        client("glue").create_database(DatabaseInput={"Name": self.settings.glue_database})
-        deploy_one_stack(self.settings, "dockerhub")
-        definitions.create_missing(self.settings, [HISTORY])
 
 
 class DockerHubAggregate(_DockerHub):

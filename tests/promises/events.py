@@ -1,11 +1,11 @@
-"""Each record is an event; those of a group are in hours beside each other."""
+"""Each record is an event; those of a group are in hours beside each other, those of a range in a day."""
 
 from __future__ import annotations
 
 import io
 from collections import Counter
 from collections.abc import Callable, Iterable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import cached_property, partial
 from typing import Any, ClassVar
 from uuid import UUID
@@ -13,8 +13,9 @@ from uuid import UUID
 import pyarrow.parquet as pq
 
 from events_world import HOUR, World
-from promises.subject import Promise, Subject, Views
-from sluice.aws import kinesis, s3
+from promises.subject import RANGE, Promise, Subject, Views
+from sluice.aws import kinesis
+from sluice.aws.tables import reading
 from sluice.core.checkpoints import BatchTaken
 from sluice.pipelines.events import storage
 
@@ -48,17 +49,21 @@ class _Events(Subject):
         self.send_again(number)
 
     def send_again(self, number: int) -> None:
-        at = HOUR + timedelta(hours=number % self.hours, seconds=number)
+        at = self.first_hour(number) + timedelta(hours=number % self.hours, seconds=number)
         self.world.put_event(uuid_of(number), at.timestamp())
         self.sent[number] += 1
 
     def send_late(self, number: int) -> Callable[[], None]:
         return partial(self.send, number)
 
+    def first_hour(self, number: int) -> datetime:
+        """The first hour of the range of a record: so far from others that their runs do not read it."""
+        return HOUR + timedelta(days=number // RANGE)
+
     def curated(self) -> list[int]:
         """Numbers of the events that a reader sees."""
-        hours = [HOUR + timedelta(hours=number) for number in range(self.hours)]
-        return sorted(number_of(row["event_uuid"]) for hour in hours for row in self.world.curated(hour))
+        rows = reading.read(storage.EVENTS.name, columns=("event_uuid",))
+        return sorted(number_of(each) for each in rows["event_uuid"].to_pylist())
 
     def ingest(self) -> list[dict[str, Any]]:
         """A run of events_ingest; the hours that it asks for."""
@@ -86,20 +91,13 @@ class EventsIngest(_Events):
         Promise.DUPLICATES: "raw/events keeps what the stream delivers; events_hourly and events_rebuild deduplicate it"
     }
 
-    def deploy(self) -> None:
-        super().deploy()
-        self.read: dict[s3.ListedObject, list[int]] = {}
-
     def arguments(self, run: str) -> dict[str, Any]:
         return super().arguments(run) | {"has_run": lambda *_: False}
 
     def published(self) -> Views:
-        bucket = self.settings.lake_bucket
-        for file in s3.list_objects(bucket, storage.RAW_PREFIX):
-            if file not in self.read:
-                table = pq.read_table(io.BytesIO(s3.read_object(bucket, file.key).body), columns=["event_uuid"])
-                self.read[file] = [number_of(each) for each in table["event_uuid"].to_pylist()]
-        return {"raw_events": sorted(number for numbers in self.read.values() for number in numbers)}
+        files = self.read_objects(storage.RAW_PREFIX).values()
+        found = [pq.read_table(io.BytesIO(body), columns=["event_uuid"])["event_uuid"].to_pylist() for body in files]
+        return {"raw_events": sorted(number_of(each) for uuids in found for each in uuids)}
 
     def expected(self, numbers: Iterable[int]) -> Views:
         return {"raw_events": sorted(Counter({number: self.sent[number] for number in numbers}).elements())}
@@ -129,7 +127,8 @@ class EventsHourly(_Events):
         self.ingest()
 
     def arguments(self, run: str) -> dict[str, Any]:
-        return super().arguments(run) | {"hour": HOUR, "day": HOUR.replace(hour=0)}
+        start = self.first_hour(self.last_sent())
+        return super().arguments(run) | {"hour": start, "day": start.replace(hour=0)}
 
     def next_run(self, run: str) -> dict[str, int]:  # noqa: ARG002
         return {"records_in": self.process_late()}

@@ -17,10 +17,14 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, ClassVar, TypeAlias
 
+from embedded_aws import deploy_one_stack
+from sluice import pipelines
 from sluice.aws import s3, sqs
 from sluice.aws.sessions import client
+from sluice.aws.tables import definitions
 from sluice.aws.threads import in_parallel
 from sluice.core.tally import COUNTS
+from sluice.deployment.deploy import TEMPLATES
 from sluice.monitoring.pipelines import find_dag
 from sluice.settings import Settings
 
@@ -80,6 +84,7 @@ class Subject(ABC):
         self.now = datetime(2026, 11, 21, 12, tzinfo=UTC)
         self.delivered: set[int] = set()
         self.bad_records = 0
+        self._read: dict[s3.ListedObject, bytes] = {}
         self.journal = journal
         journal.touch()
         self._note_received()
@@ -91,9 +96,15 @@ class Subject(ABC):
         """Settings that differ from the defaults."""
         return {}
 
-    @abstractmethod
     def deploy(self) -> None:
-        """Make what the pipeline stands on."""
+        """Make the buckets, the stack and the tables of the pipeline."""
+        for bucket in (self.settings.lake_bucket, self.settings.landing_bucket):
+            client("s3").create_bucket(Bucket=bucket)
+        client("glue").create_database(DatabaseInput={"Name": self.settings.glue_database})
+        if (TEMPLATES / f"{self.pipeline}.yaml").exists():
+            deploy_one_stack(self.settings, self.pipeline)
+        declared = next(each for each in pipelines.declared(self.settings) if each.name == self.pipeline)
+        definitions.create_missing(self.settings, declared.tables())
 
     def close(self) -> None:  # noqa: B027
         """Stop what the test process started."""
@@ -205,16 +216,28 @@ class Subject(ABC):
         for url, received in handles.items():
             sqs.hold_back(url, received, 0)
 
+    @property
+    def queues(self) -> tuple[str, ...]:
+        """The work queues of the Dag."""
+        return find_dag(self.settings, self.dag_id)[1].queues
+
     def unfinished(self) -> int:
         """Messages of the Dag's queues that are not deleted, received or not."""
-        _, dag = find_dag(self.settings, self.dag_id)
-        return sum(sum(sqs.queue_counts(queue)) for queue in dag.queues)
+        return sum(sum(sqs.queue_counts(queue)) for queue in self.queues)
 
     def quarantined(self) -> list[dict[str, Any]]:
         """Every line of the pipeline's quarantine."""
+        bodies = self.read_objects(f"quarantine/{self.pipeline}/")
+        return [json.loads(line) for body in bodies.values() for line in body.decode().split("\n") if line]
+
+    def read_objects(self, prefix: str) -> dict[str, bytes]:
+        """Key -> content of objects of the lake; one is read again only where it has changed."""
         bucket = self.settings.lake_bucket
-        keys = list(s3.list_keys(bucket, f"quarantine/{self.pipeline}/"))
-        return [row for rows in in_parallel(lambda key: s3.read_json_lines(bucket, key), keys) for row in rows]
+        listed = s3.list_objects(bucket, prefix)
+        new = [each for each in listed if each not in self._read]
+        bodies = in_parallel(lambda each: s3.read_object(bucket, each.key).body, new)
+        self._read.update(zip(new, bodies, strict=True))
+        return {each.key: self._read[each] for each in listed}
 
     def _run_steps(self, run: str, steps: Iterable[str], gated: bool) -> dict[str, int]:
         tally: dict[str, int] = {}
