@@ -260,7 +260,7 @@ def test_a_file_is_found_by_clicks_and_its_rows_are_shown(filled: RunningStack, 
     expect(rows.get_by_role("row")).to_have_count(3)
 
 
-def test_only_a_signed_in_user_who_may_read_dags_gets_an_answer(filled: RunningStack, browser: Browser) -> None:
+def test_only_a_signed_in_user_with_access_to_dags_gets_a_response(filled: RunningStack, browser: Browser) -> None:
     paths = (
         *("overview", "quality", "quality/datasets/aggregate", "quarantine", "files?prefix=raw/"),
         "tables",

@@ -105,7 +105,7 @@ def test_it_rings_once_when_a_message_is_there_and_then_waits_for_the_dag(
     assert heard == [(20.0, 2)]
 
 
-def test_a_message_that_was_there_before_it_started_is_heard_of_at_once(
+def test_it_rings_at_once_for_a_message_from_before_its_start(
     account: DockerHubAccount, trigger: QueueDepthTrigger, looks: Looks
 ) -> None:
     account.send("a")
@@ -185,7 +185,7 @@ def test_it_never_receives_so_the_dag_gets_the_first_delivery(
     assert answer["Messages"][0]["Attributes"]["ApproximateReceiveCount"] == "1"
 
 
-def test_it_goes_on_when_a_queue_that_was_deleted_is_back(
+def test_it_continues_when_a_deleted_queue_exists_again(
     account: DockerHubAccount, trigger: QueueDepthTrigger, looks: Looks, capfd: pytest.CaptureFixture[str]
 ) -> None:
     trigger.queue_name = "comes-and-goes"
@@ -219,9 +219,7 @@ def test_a_poll_during_an_outage_of_aws_delays_the_next_one_little(
     assert rings(trigger, looks, lambda: account.send("a")) == [(15.0 + doorbell.LOOK_PAUSE_MAX_SECONDS + 15.0, 1)]
 
 
-def test_it_rings_only_when_so_many_wait_as_it_was_told(
-    account: DockerHubAccount, trigger: QueueDepthTrigger, looks: Looks
-) -> None:
+def test_it_rings_only_at_its_ring_depth(account: DockerHubAccount, trigger: QueueDepthTrigger, looks: Looks) -> None:
     trigger.ring_depth = 3
 
     def send_one() -> None:

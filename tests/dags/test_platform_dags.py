@@ -95,7 +95,7 @@ def test_a_failed_withdrawal_fails_the_canary_and_a_skipped_one_does_not() -> No
         end_with("failed")
 
 
-def test_a_task_that_will_be_tried_again_tells_nobody(dags: dict[str, Any]) -> None:
+def test_a_task_that_will_be_retried_sends_no_alert(dags: dict[str, Any]) -> None:
     for dag in dags.values():
         for task in dag.tasks:
             for callbacks, name in (
@@ -233,7 +233,7 @@ def test_a_failure_of_a_run_without_a_date_is_run_again_by_a_new_run(
     assert "Run again:     sluice airflow dags trigger dockerhub_aggregate --conf '{\"rebuild\": true}'\n" in text
 
 
-def test_a_failure_that_nobody_can_be_told_of_is_still_that_failure(
+def test_a_failure_whose_alert_cannot_be_sent_keeps_its_error(
     watch: Watch,
     account: DockerHubAccount,
     run_dag: RunDag,
@@ -253,7 +253,7 @@ def test_a_failure_that_nobody_can_be_told_of_is_still_that_failure(
     assert "the success of this task was not recorded" in caplog.text
 
 
-def test_the_watch_tells_what_is_stale_and_leaves_its_heartbeat(watch: Watch, run_dag: RunDag) -> None:
+def test_the_watch_sends_alerts_and_its_heartbeat(watch: Watch, run_dag: RunDag) -> None:
     due = datetime.now(UTC) + timedelta(hours=1)
     watch.all_ran(WATCH_DAG, at=due)
     client("dynamodb").delete_item(TableName=watch.table, Key={"kind": {"S": "dag"}, "name": {"S": "dockerhub_pull"}})
@@ -268,7 +268,7 @@ def test_the_watch_tells_what_is_stale_and_leaves_its_heartbeat(watch: Watch, ru
     assert watch.mail() == []
 
 
-def test_a_pipeline_that_works_again_is_told_to_be_over_its_failure(
+def test_the_alert_of_a_pipeline_that_succeeds_again_is_closed(
     watch: Watch, account: DockerHubAccount, run_dag: RunDag, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     account.put(*WORKED_EXAMPLE[0])
@@ -385,7 +385,7 @@ def test_a_killed_task_is_reported_by_the_dag_processor(watch: Watch) -> None:
     assert "its process was killed" in text
 
 
-def test_a_run_whose_task_was_killed_in_its_last_try_is_told_by_its_dag(watch: Watch) -> None:
+def test_a_task_killed_in_its_last_attempt_is_reported_by_its_dag(watch: Watch) -> None:
     # Airflow calls nothing for such a task; and knows no more of the run where it cannot name a task.
     context: Any = {"dag": SimpleNamespace(dag_id="events_hourly"), "run_id": "manual__1+1", "reason": "task_failure"}
     alerts.after_failed_run(context)
@@ -398,7 +398,7 @@ def test_a_run_whose_task_was_killed_in_its_last_try_is_told_by_its_dag(watch: W
     assert "Task:" not in text
 
 
-def test_every_dag_tells_of_a_run_that_failed_in_silence(dags: dict[str, Any]) -> None:
+def test_every_dag_reports_a_run_that_failed_without_a_task(dags: dict[str, Any]) -> None:
     for dag in dags.values():
         assert dag.on_failure_callback is alerts.after_failed_run
 

@@ -66,8 +66,8 @@ READ_BACK = {
     "events/test_infra.py": ["test_*"],
     "modules/test_infra.py": ["test_*"],
     "platform/test_infra.py": ["the_*", "nobody_*"],
-    "accommodations/test_infra.py": ["test_a_dropped_file_is_heard_of_whatever_its_name_and_nothing_else"],
-    "datasets/test_infra.py": ["test_an_upload_below_datasets_is_heard_of_and_nothing_else"],
+    "accommodations/test_infra.py": ["test_an_uploaded_file_of_any_name_notifies_the_queue_and_nothing_else"],
+    "datasets/test_infra.py": ["test_only_an_upload_below_datasets_notifies_the_queue"],
 }
 """Functions of other tests that read back the properties of what is deployed."""
 

@@ -92,7 +92,7 @@ def test_a_broken_record_is_no_server(own: Settings, content: str) -> None:
     assert server.start(own).started
 
 
-def test_a_taken_port_is_named_with_who_has_it_and_the_way_out(own: Settings) -> None:
+def test_a_port_in_use_is_named_with_its_process_and_the_setting(own: Settings) -> None:
     with socket.create_server(("127.0.0.1", own.aws_port)), pytest.raises(EmbeddedServerError) as raised:
         server.start(own)
     message = str(raised.value)
@@ -101,7 +101,9 @@ def test_a_taken_port_is_named_with_who_has_it_and_the_way_out(own: Settings) ->
     assert "SLUICE_AWS_PORT" in message
 
 
-def test_a_server_that_dies_at_its_start_shows_its_last_words(own: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_crashes_at_its_start_shows_the_end_of_its_log(
+    own: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
     dying = [sys.executable, "-c", "import sys; sys.exit('no module named ministack')"]
     monkeypatch.setattr(server, "_command", lambda *_: (dying, {}))
     for _ in range(2):

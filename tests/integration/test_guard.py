@@ -87,7 +87,7 @@ def test_nothing_listens_beyond_this_machine(embedded_server: Settings) -> None:
     assert listening == [("127.0.0.1", embedded_server.aws_port)]
 
 
-def test_the_server_knows_nothing_of_the_environment_of_its_user(
+def test_the_server_does_not_inherit_the_environment_of_its_user(
     tmp_path_factory: pytest.TempPathFactory, embedded_server: Settings
 ) -> None:
     info = server.status(embedded_server)

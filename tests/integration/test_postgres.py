@@ -32,7 +32,7 @@ def processes(settings: Settings) -> list[psutil.Process]:
     return [found for found in psutil.process_iter(["cmdline"]) if folder in (found.info["cmdline"] or [])]
 
 
-def test_it_runs_until_it_is_stopped_whoever_is_connected(home: Settings) -> None:
+def test_it_runs_until_it_is_stopped_also_with_connections(home: Settings) -> None:
     url = postgres.start(home)
     assert ask(url) == str(postgres.data_folder(home))
     assert postgres.start(home) == url, "it runs already"

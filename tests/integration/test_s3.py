@@ -106,7 +106,7 @@ def test_rows_of_any_text_come_back_as_they_were(bucket: str, rows: list[dict[st
     assert s3.read_json_lines(bucket, "rows.jsonl") == rows
 
 
-def test_a_row_is_one_line_of_utf_8_whatever_is_in_it(bucket: str) -> None:
+def test_a_row_with_any_content_is_one_line_of_utf_8(bucket: str) -> None:
     rows = [
         {"record": text} for text in ("line\nbreak", "\u2028 \u2029 \x85 \x1e", "ü 漢 😀", "half \ud800", "\\ud800")
     ]

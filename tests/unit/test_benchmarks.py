@@ -38,7 +38,7 @@ def test_each_dedup_gives_the_same_number_of_events(hour: Path, function: str) -
     assert rows == run_process(["benchmarks.bench_events", "dedup_sluice", str(hour)]).rows
 
 
-def test_the_table_shows_ratios_and_who_could_not_run(hour: Path) -> None:
+def test_the_table_shows_ratios_and_contestants_that_failed(hour: Path) -> None:
     console = Console(file=StringIO(), width=110)
     contestants = [
         bench_events.contestant("ours", "dedup_sluice", hour),

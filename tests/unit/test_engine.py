@@ -21,7 +21,7 @@ def test_a_file_holds_named_queries(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["SELECT 1", "-- name: a\nSELECT 1\n-- name: a\nSELECT 2"])
-def test_a_file_whose_queries_cannot_be_told_apart_is_refused(tmp_path: Path, text: str) -> None:
+def test_a_file_with_ambiguous_queries_is_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "b.sql"
     path.write_text(text)
     with pytest.raises(ValueError, match=r"b.sql: head each query"):

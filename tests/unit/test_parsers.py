@@ -395,7 +395,7 @@ json_values = st.recursive(
 
 
 @by_parser
-def test_a_record_that_is_anything_whatever_is_rejected_alone(parser: Parser) -> None:
+def test_a_record_with_any_content_is_rejected_alone(parser: Parser) -> None:
     @settings(max_examples=3, database=None)
     @given(st.lists(anything | json_values.map(json.dumps).map(str.encode), min_size=15, max_size=25))
     def check(odd: list[bytes]) -> None:

@@ -32,6 +32,6 @@ def test_nothing_rejected_writes_nothing() -> None:
     ],
     ids=["error", "detail", "rejection"],
 )
-def test_what_is_said_of_a_record_can_be_logged_whatever_the_record_holds(said: str) -> None:
+def test_a_rejection_of_any_record_can_be_logged(said: str) -> None:
     """A log is UTF-8, which cannot spell half of a surrogate pair; JSON can."""
     assert "half \\ud800" in said.encode().decode()

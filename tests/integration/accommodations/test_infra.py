@@ -21,7 +21,7 @@ def attributes(name: str) -> dict[str, str]:
     return found
 
 
-def test_a_dropped_file_is_heard_of_whatever_its_name_and_nothing_else(deployed: Settings) -> None:
+def test_an_uploaded_file_of_any_name_notifies_the_queue_and_nothing_else(deployed: Settings) -> None:
     bucket = deployed.landing_bucket
     storage.write_list(deployed.accommodations_priority_table, "PriorityList", ["A"], None)
     day = "accommodations/year=2026/month=11/day=21"

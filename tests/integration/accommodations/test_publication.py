@@ -55,7 +55,7 @@ def test_a_commit_whose_answer_is_lost_or_refused_publishes_once(
     assert world.consolidate("next") == {}
 
 
-def test_the_next_run_completes_a_batch_given_up_between_its_commits(
+def test_the_next_run_completes_a_batch_abandoned_between_its_commits(
     world: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world.drop("before.jsonl", [a_record("1", "A", "old")])

@@ -20,7 +20,7 @@ def attributes(name: str) -> dict[str, str]:
     return found
 
 
-def test_an_upload_below_datasets_is_heard_of_and_nothing_else(deployed: Settings) -> None:
+def test_only_an_upload_below_datasets_notifies_the_queue(deployed: Settings) -> None:
     bucket = deployed.landing_bucket
     for key in ("datasets/a b/x+y.csv", "datasets/notes.txt", "elsewhere/x.csv"):
         s3.write_object(bucket, key, csv_of(row()))

@@ -108,7 +108,7 @@ def test_a_test_event_and_messages_of_no_dataset_do_no_harm(world: World) -> Non
     assert world.unfinished() == 0
 
 
-def test_a_file_that_was_deleted_before_it_is_read_is_told_of(world: World) -> None:
+def test_a_file_deleted_before_it_is_read_is_reported(world: World) -> None:
     world.drop(FIRST)
     client("s3").delete_object(Bucket=world.settings.landing_bucket, Key=KEY)
     assert world.run()["quarantined"] == 1
@@ -129,7 +129,7 @@ def test_a_newer_version_replaces_what_an_older_run_published_meanwhile(world: W
     assert memory(world) == 2
 
 
-def test_versions_of_equal_rows_are_told_apart(world: World) -> None:
+def test_versions_with_equal_rows_are_distinguished(world: World) -> None:
     # Old version published, one in the works, newest published: by the bytes of the rows alone the first and the last
     # could not be told apart, and the one in the works would replace the last.
     world.drop(FIRST)
@@ -162,7 +162,7 @@ def test_two_sources_of_one_name_never_overwrite_each_other(world: World) -> Non
     assert world.run("former owner")["quarantined"] == 1
 
 
-def test_a_file_that_nobody_of_us_published_is_not_overwritten(world: World) -> None:
+def test_a_file_of_another_publisher_is_not_overwritten(world: World) -> None:
     s3.write_object(world.settings.lake_bucket, OUTPUT, b"by hand")
     world.drop(FIRST)
     assert world.run()["quarantined"] == 1

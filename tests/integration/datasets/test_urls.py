@@ -250,7 +250,7 @@ def test_a_redirect_is_followed_to_https_only(server: HTTPServer, tmp_path: Path
 
 
 @pytest.mark.parametrize("is_declared", [True, False])
-def test_a_file_that_is_too_large_is_given_up(server: HTTPServer, tmp_path: Path, is_declared: bool) -> None:
+def test_a_file_that_is_too_large_is_refused(server: HTTPServer, tmp_path: Path, is_declared: bool) -> None:
     body = FIRST * 1000
     answer = Response(body if is_declared else (body[start : start + 1000] for start in range(0, len(body), 1000)))
     server.expect_request("/x.csv").respond_with_response(answer)
@@ -304,7 +304,7 @@ def test_a_slow_server_holds_no_download_beyond_the_time_limit(
         fetch_url(url, tmp_path / "fetched", **arguments)
 
 
-def test_a_server_that_stalls_is_given_up_before_the_time_limit(
+def test_a_stalled_download_fails_before_the_time_limit(
     certificate: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(source, "STALL_SECONDS", 0.1)
@@ -318,7 +318,7 @@ def test_a_server_that_stalls_is_given_up_before_the_time_limit(
         fetch_url(url, tmp_path / "fetched", **arguments)
 
 
-def test_a_certificate_that_nobody_trusts_is_refused(
+def test_an_untrusted_certificate_is_refused(
     server: HTTPServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     serve(server, (FIRST, {}))

@@ -100,7 +100,7 @@ def test_pulls_between_two_pushes_share_a_raw_object_and_each_has_its_row(
     ]
 
 
-def test_each_bad_answer_is_quarantined_and_other_repositories_go_on(
+def test_each_bad_response_is_quarantined_and_the_others_are_published(
     account: DockerHubAccount, watch: Callable[..., None]
 ) -> None:
     expected = {

@@ -248,7 +248,7 @@ def test_writers_at_once_end_in_the_items_of_one(
     assert {name: account.shown(name) for name in names} == dict.fromkeys(names, WORKED_RESULT)
 
 
-def test_the_marker_never_moves_back_whoever_writes_last(account: DockerHubAccount) -> None:
+def test_the_marker_never_moves_back_for_any_last_writer(account: DockerHubAccount) -> None:
     table = account.settings.dockerhub_table
     start = datetime(2023, 9, 14, 15, tzinfo=UTC)
     moments = [start + timedelta(milliseconds=250 * number) for number in range(40)]

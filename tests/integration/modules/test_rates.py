@@ -280,7 +280,7 @@ def test_a_gate_that_fails_publishes_nothing_and_its_diagnostics_come_back(
     assert world.published() == [("a", 10, 25.0)]
 
 
-def test_a_diagnostic_that_nobody_accounts_for_fails_the_gate(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_diagnostic_without_an_outcome_fails_the_gate(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     from sluice.core.quality import GateFailed
 
     world.diagnostic("a", 10, 4)

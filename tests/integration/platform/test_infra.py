@@ -101,7 +101,7 @@ def nobody_is_subscribed(settings: Settings) -> None:
     assert sessions.client("sns").list_subscriptions_by_topic(TopicArn=topic_arn)["Subscriptions"] == []
 
 
-def test_who_is_named_in_the_settings_gets_the_alerts_by_email(settings: Settings) -> None:
+def test_an_address_of_the_settings_gets_the_alerts_by_email(settings: Settings) -> None:
     named = settings.model_copy(update={"alert_email": "on-call@example.com"})
     deploy(named, stacks=("platform",))
     topic_arn = arn(settings, "sns", "sluice-test-alerts")

@@ -123,7 +123,7 @@ def test_the_retry_sends_only_the_alert_that_could_not_be_sent(watch: Watch, acc
     ]
 
 
-def test_who_is_killed_while_it_sends_leaves_the_message_to_a_later_run(watch: Watch) -> None:
+def test_after_a_kill_while_sending_a_later_run_sends_the_alert(watch: Watch) -> None:
     watch.all_ran("dockerhub_pull")
     never = timedelta(days=1)
     assert alerts.claim_alert(watch.table, "stale/dockerhub_pull", "s", watch.now, repeat_after=never, dead_after=never)
@@ -134,7 +134,7 @@ def test_who_is_killed_while_it_sends_leaves_the_message_to_a_later_run(watch: W
     assert watch.subjects() == ["[sluice-test] dockerhub_pull is stale"]
 
 
-def test_of_many_who_see_it_at_once_one_tells(watch: Watch) -> None:
+def test_of_concurrent_senders_exactly_one_sends_the_alert(watch: Watch) -> None:
     watch.all_ran("dockerhub_pull")
     steps.observe("run", WEB_URL, lambda: watch.now)
     with ThreadPoolExecutor(8) as pool:
@@ -151,7 +151,7 @@ def test_that_the_watch_itself_was_away_is_no_news_when_it_is_back(watch: Watch)
 # Failures
 
 
-def test_a_task_that_goes_on_failing_is_told_once_until_it_succeeds(watch: Watch) -> None:
+def test_a_task_that_keeps_failing_sends_one_alert_until_it_succeeds(watch: Watch) -> None:
     watch.all_ran()
     assert failed(watch, "dockerhub_pull", "fetch", run_id="run-1")
     watch.now += timedelta(minutes=5)
@@ -208,7 +208,7 @@ def test_a_failing_dag_is_reported_as_failing_and_not_also_as_stale(watch: Watch
     assert watch.subjects() == ["[sluice-test] dockerhub_pull.fetch failed"]
 
 
-def test_a_failure_after_the_look_is_not_told_to_be_over(watch: Watch) -> None:
+def test_a_failure_after_the_observation_is_not_closed(watch: Watch) -> None:
     watch.all_ran()
     steps.observe("run", WEB_URL, lambda: watch.now)
     watch.now += timedelta(seconds=1)
@@ -216,7 +216,7 @@ def test_a_failure_after_the_look_is_not_told_to_be_over(watch: Watch) -> None:
     assert steps.send_alerts("run", lambda: watch.now)["over"] == 0
 
 
-def test_a_failure_that_nobody_made_up_for_is_forgotten_after_a_week(watch: Watch) -> None:
+def test_a_failure_without_a_later_success_expires_after_a_week(watch: Watch) -> None:
     failed(watch, "events_hourly", "dedup", "2030-03-05T10:00+00:00")
     watch.now += timedelta(days=6)
     assert len(watch.read().failures) == 1
@@ -243,7 +243,7 @@ def test_a_run_is_recorded_as_running_until_it_succeeds_or_fails(watch: Watch) -
 # Queues and streams
 
 
-def test_dead_letters_are_told_with_the_way_to_bring_them_back(watch: Watch) -> None:
+def test_the_alert_of_dead_letters_has_the_command_to_redrive_them(watch: Watch) -> None:
     watch.all_ran()
     dead = f"{watch.settings.dockerhub_queue}-dead-letters"
     for _ in range(3):
@@ -297,7 +297,7 @@ def test_only_a_run_that_emptied_its_queue_and_succeeded_makes_it_young(watch: W
     assert watch.read().dags[dag_id].drained_at == (began if is_drained else None)
 
 
-def test_a_queue_that_is_not_there_is_told_and_stops_no_other_look(watch: Watch) -> None:
+def test_a_missing_queue_is_reported_and_does_not_stop_other_checks(watch: Watch) -> None:
     watch.all_ran()
     name = f"{watch.settings.dockerhub_queue}-dead-letters"
     url = sqs.queue_url(name)
@@ -362,7 +362,7 @@ def test_a_metric_that_cannot_be_sent_is_a_warning(
 # The table
 
 
-def test_who_is_older_does_not_overwrite_what_is_newer(watch: Watch) -> None:
+def test_an_older_run_does_not_overwrite_the_items_of_a_newer_one(watch: Watch) -> None:
     newer = watch.now
     watch.ran("dockerhub_pull", at=newer, records_in=1, published=1)
     watch.ran("dockerhub_pull", at=newer - timedelta(microseconds=1), records_in=2, published=2)
@@ -385,7 +385,7 @@ def test_times_of_the_table_are_compared_in_utc(watch: Watch) -> None:
     assert watch.read().dags["dockerhub_pull"].success_at == watch.now
 
 
-def test_the_alarm_of_a_silent_watch_reaches_who_gets_the_alerts(watch: Watch) -> None:
+def test_the_alarm_of_a_silent_watch_is_sent_to_the_topic_of_alerts(watch: Watch) -> None:
     name = f"{watch.settings.resource_prefix}-watch-silent"
     for state in ("OK", "ALARM"):
         client("cloudwatch").set_alarm_state(AlarmName=name, StateValue=state, StateReason="a test")

@@ -58,7 +58,7 @@ def test_rows_are_read_by_condition_and_as_of_a_time_or_a_snapshot(published: li
     assert "2024-04-07T1" in said
 
 
-def test_history_tells_which_run_changed_what(published: list[definitions.Snapshot]) -> None:
+def test_history_shows_the_run_of_each_change(published: list[definitions.Snapshot]) -> None:
     newest = lines("history", "visits")[0]
     assert newest["summary"]["sluice.run"] == "run-cd"
     assert newest["is_current"] is True

@@ -46,7 +46,7 @@ def test_a_part_can_be_emptied(lake: Settings) -> None:
 
 @pytest.mark.parametrize("kind", ["drop", "throttle", "error"])
 @pytest.mark.parametrize("nth", [1, 2, 3])
-def test_whatever_becomes_of_a_commit_the_rows_are_right_and_readable(
+def test_after_any_outcome_of_a_commit_the_rows_are_correct_and_readable(
     lake: Settings, faults: FaultInjection, kind: str, nth: int
 ) -> None:
     """By PyIceberg's defaults a dropped answer deletes the manifests of the commit that took place."""

@@ -66,7 +66,7 @@ def test_data_is_published_with_every_number_as_it_is_spelled(values: list[tuple
 
 
 @pytest.mark.parametrize("number", SPELLINGS)
-def test_a_repeated_field_is_found_beside_any_number(tmp_path: Path, number: str) -> None:
+def test_a_repeated_field_is_found_next_to_any_number(tmp_path: Path, number: str) -> None:
     data = ",".join(f'"{name}":{number}' for name in "abcdefgh")
     lines = [
         f'{{"partner_name":"A","partner_name":"B","accommodation_id":"1","accommodation_data":{{{data}}}}}',
@@ -81,7 +81,7 @@ def test_a_repeated_field_is_found_beside_any_number(tmp_path: Path, number: str
 
 @settings(max_examples=40)
 @given(st.lists(VALUES, max_size=6), st.integers(1, 60), st.integers(0, 2))
-def test_numbers_are_quoted_whatever_is_looked_at_together(values: list[str], scanned_bytes: int, skipped: int) -> None:
+def test_numbers_are_quoted_in_chunks_of_any_size(values: list[str], scanned_bytes: int, skipped: int) -> None:
     # As in a record, a number has brackets or a comma beside it, and no other record's number.
     values = [f"[{value}]" for value in values]
     texts = pa.array(values, pa.string())[skipped:]

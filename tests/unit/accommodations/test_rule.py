@@ -103,7 +103,7 @@ def test_a_batch_gives_what_the_oracle_gives(
     st.lists(st.lists(st.tuples(IDS, PARTNERS), max_size=5), min_size=4, max_size=4),
     SORTED_BYTES,
 )
-def test_the_current_catalogue_is_the_same_in_whatever_order_files_come(
+def test_the_current_catalogue_is_the_same_for_any_order_of_files(
     order: list[int], files: list[list[tuple[str, str]]], sorted_bytes: int
 ) -> None:
     priority = ["B", "A", "é"]

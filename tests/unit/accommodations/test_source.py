@@ -31,7 +31,7 @@ def read(path: Path) -> list[tuple[int, str, str | None]]:
 @given(
     st.lists(st.sampled_from([b"", b"x", b"\xff", "é".encode(), b"\r", b"y" * 30, b"z" * 41, b"w" * 90])), st.booleans()
 )
-def test_every_line_is_there_once_with_its_number_whatever_the_blocks(lines: list[bytes], is_ended: bool) -> None:
+def test_every_line_is_read_once_with_its_number_in_any_blocks(lines: list[bytes], is_ended: bool) -> None:
     body = b"\n".join(lines) + (b"\n" if is_ended and lines else b"")
     expected = body.split(b"\n")
     expected = expected[:-1] if expected[-1] == b"" else expected
@@ -67,7 +67,7 @@ def test_every_line_is_there_once_with_its_number_whatever_the_blocks(lines: lis
         (b'[[1],[2]\n,{"a": 1}]', "array"),
     ],
 )
-def test_an_array_is_told_from_lines(tmp_path: Path, body: bytes, expected: str) -> None:
+def test_an_array_is_distinguished_from_lines(tmp_path: Path, body: bytes, expected: str) -> None:
     path = tmp_path / "file"
     path.write_bytes(body)
     assert detect_format(path) == expected

@@ -52,7 +52,7 @@ def test_one_private_address_among_public_ones_is_refused() -> None:
         check_public("h", ["8.8.8.8", "10.0.0.1"])
 
 
-def test_a_resolver_that_does_not_answer_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_resolver_that_does_not_answer_times_out(monkeypatch: pytest.MonkeyPatch) -> None:
     ended = threading.Event()
 
     def never(*_arguments: Any, **_options: Any) -> list[Any]:

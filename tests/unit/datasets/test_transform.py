@@ -199,7 +199,7 @@ def test_a_quote_that_is_never_closed_costs_its_own_row_only(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("block_bytes", [100, 2000, 1 << 20])
-def test_a_line_that_is_too_long_is_given_up_alone(
+def test_only_the_line_that_is_too_long_is_rejected(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, block_bytes: int
 ) -> None:
     monkeypatch.setattr(framing, "RECORD_MAX_BYTES", 20_000)

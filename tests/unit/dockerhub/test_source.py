@@ -304,7 +304,7 @@ def test_as_many_requests_are_under_way_as_allowed_and_no_more(fake_time: FakeTi
     assert most_under_way == 3
 
 
-def test_an_endpoint_that_is_not_there_is_told_from_one_that_answers(
+def test_an_unreachable_endpoint_is_distinguished_from_one_that_answers(
     hub: DockerHubStandIn, fake_time: FakeTime
 ) -> None:
     gone = ask(closed_port_url(), "a/b", "a/c", fake_time=fake_time)
@@ -328,7 +328,7 @@ def test_a_proxy_is_used_for_docker_hub_but_not_for_a_local_stand_in(
     assert answer.reason == Reason.NOT_FOUND, "the stand-in, taken for a proxy, knows no such address"
 
 
-def test_the_request_says_who_asks(httpserver: HTTPServer, fake_time: FakeTime) -> None:
+def test_the_request_has_a_user_agent(httpserver: HTTPServer, fake_time: FakeTime) -> None:
     httpserver.expect_request("/v2/repositories/a/b/").respond_with_data(b"{}")
     ask(httpserver.url_for(""), "a/b", fake_time=fake_time)
     ((request, _),) = httpserver.log
@@ -365,6 +365,6 @@ def test_retry_after_is_seconds_a_date_or_a_moment_and_nonsense_is_nothing(
 
 
 @given(st.text() | st.from_regex(r"\A[A-Z][a-z]{2}, \d+ (Jan|Nov) \d+ \d+:\d+:\d+ [+-]\d+\Z"))
-def test_no_retry_after_whatever_it_says_stops_the_pull(header: str) -> None:
+def test_no_value_of_retry_after_stops_the_pull(header: str) -> None:
     seconds = parse_retry_after(header, NOW_SECONDS)
     assert seconds is None or 0 <= seconds <= WAIT_MAX_SECONDS

@@ -111,14 +111,14 @@ def test_deciding_batch_by_batch_is_deciding_at_once(objects: list[RawObject], d
 
 
 @given(lakes())
-def test_the_file_name_decides_a_month_whatever_the_content_says(objects: list[RawObject]) -> None:
+def test_the_file_name_decides_a_month_for_any_content(objects: list[RawObject]) -> None:
     for month, winner in decide_months(objects).items():
         assert winner.file_name == max(each.file_name for each in objects if each.year_month == month)
         assert winner.file_name.startswith(month.replace("-", "_"))
 
 
 @given(lakes())
-def test_the_latest_push_is_told_by_the_content_and_not_by_the_name(objects: list[RawObject]) -> None:
+def test_the_latest_push_is_that_of_the_content_and_not_of_the_name(objects: list[RawObject]) -> None:
     assert latest_push(objects).stats.last_updated_at == max(each.stats.last_updated_at for each in objects)
 
 

@@ -168,7 +168,7 @@ def serve_health(web: HTTPServer, **states: str | None) -> str:
     return web.url_for("").rstrip("/")
 
 
-def test_a_part_with_a_fresh_heartbeat_is_healthy_whatever_the_others_are(httpserver: HTTPServer) -> None:
+def test_a_part_with_a_fresh_heartbeat_is_healthy_for_any_others(httpserver: HTTPServer) -> None:
     url = serve_health(httpserver, triggerer="unhealthy", dag_processor=None)
     check_health("scheduler", url)
     check_health("metadatabase", url)

@@ -118,7 +118,7 @@ def test_a_presigned_url_is_recognised() -> None:
     assert identify(scope, b"") == Call("s3", "GetObject", ACCOUNT)
 
 
-def test_an_unsigned_request_belongs_to_nobody() -> None:
+def test_an_unsigned_request_has_no_account() -> None:
     scope = {"method": "GET", "path": "/x", "query_string": b"", "headers": []}
     assert identify(scope, b"") == Call("", "GET /x", "")
 

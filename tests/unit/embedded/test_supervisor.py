@@ -68,7 +68,7 @@ def test_pauses_grow_and_an_old_end_does_not_count() -> None:
     assert len(parts.starts) == 5
 
 
-def test_a_part_that_ends_again_and_again_is_given_up_and_its_log_is_named() -> None:
+def test_a_part_that_ends_repeatedly_stops_the_stack_and_names_its_log() -> None:
     parts = Parts()
 
     def crash_loop() -> None:

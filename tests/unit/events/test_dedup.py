@@ -79,7 +79,7 @@ def kept(folder: Path, raw: Sequence[Row], previous: Sequence[Row] = ()) -> list
     ],
     ids=["created_at", "arrived_at", "sequence numbers are numbers", "of 56 digits", "shard"],
 )
-def test_the_earliest_of_an_event_is_kept_in_whatever_order_they_lie(tmp_path: Path, first: Row, second: Row) -> None:
+def test_the_earliest_row_of_an_event_is_kept_for_any_order(tmp_path: Path, first: Row, second: Row) -> None:
     first, second = first._replace(payload=1), second._replace(payload=2)
     assert kept(tmp_path / "a", [first, second]) == [1]
     assert kept(tmp_path / "b", [second, first]) == [1]

@@ -160,7 +160,7 @@ def test_a_record_of_100000_fields_is_one_row(tmp_path: Path) -> None:
     assert second[RESCUED_COLUMN] is None
 
 
-def test_a_record_nested_too_deep_is_no_row_beside_another_of_its_second(tmp_path: Path) -> None:
+def test_a_record_nested_too_deep_adds_no_row_to_its_second(tmp_path: Path) -> None:
     deep = raw_event({"a": "[" * 501 + "]" * 501})
     result = transformed(tmp_path, envelopes([event(2), deep]))
     assert (result.rows_in, result.rows_out, result.rejected) == (2, 1, {"not_json": 1})

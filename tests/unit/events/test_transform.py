@@ -233,7 +233,7 @@ def test_a_time_more_than_a_day_after_its_arrival_is_absurd(tmp_path: Path) -> N
     )
 
 
-def test_bad_records_never_fail_the_good_ones_beside_them(tmp_path: Path) -> None:
+def test_bad_records_never_fail_the_good_ones_of_their_batch(tmp_path: Path) -> None:
     bad = ["", "{", "[]", event(event_uuid=1), event(created_at="x"), "\x00"]
     batch = envelopes(record for number in range(50) for record in [event(number), bad[number % len(bad)]])
     result = transformed(tmp_path, batch)
@@ -296,7 +296,7 @@ def test_no_envelopes_no_files(tmp_path: Path) -> None:
     assert (empty.files, empty.rejected_path, empty.rows_in) == ([], None, 0)
 
 
-def test_the_engine_leaves_nothing_beside_the_files(tmp_path: Path) -> None:
+def test_the_engine_writes_only_the_files(tmp_path: Path) -> None:
     result = transformed(tmp_path, envelopes([event(), "{"]))
     left = {path for path in (tmp_path / "out").rglob("*") if path.is_file()}
     assert left == {result.rejected_path, *(file.path for file in result.files)}

@@ -63,7 +63,7 @@ def test_a_failed_gate_colours_the_table_and_dead_letters_their_queue() -> None:
     assert (states["datasets"], states[load_settings().datasets_queue]) == ("failed", "dead-letters")
 
 
-def test_a_person_who_may_not_read_a_dag_does_not_see_its_way() -> None:
+def test_a_user_without_access_to_a_dag_does_not_see_its_path() -> None:
     mine = shown("dockerhub")
     mine["dags"] = [dag for dag in mine["dags"] if dag["dag"] == "dockerhub_pull"]
     names = {node["name"] for node in graph(paths(load_settings(), FLOWS), [mine])["nodes"]}

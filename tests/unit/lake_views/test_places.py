@@ -46,7 +46,7 @@ def test_every_key_belongs_to_the_pipeline_whose_readers_may_see_it(key: str, pi
     assert pipeline_of(load_settings(), key) == pipeline
 
 
-def test_a_key_of_no_pipeline_is_shown_to_nobody() -> None:
+def test_a_key_of_no_pipeline_is_never_shown() -> None:
     with pytest.raises(OutsideTheLake):
         pipeline_of(load_settings(), "curated/of-another-team/x")
 

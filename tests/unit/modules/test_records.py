@@ -69,7 +69,7 @@ def test_an_integral_timestamp_is_exact_however_it_is_spelled(number: str) -> No
     assert parse_message(f'{{"moduleId": "a", "timestamp": {number}}}') == MessageKey("a", TIMESTAMP_MAX)
 
 
-def test_attempts_may_be_spelled_as_by_a_library_that_knows_only_floats() -> None:
+def test_attempts_may_be_spelled_as_floats() -> None:
     body = '{"moduleId": "a", "timestamp": 1.7e9, "attempts": 12.0}'
     assert parse_diagnostic(body, 0)[:3] == ("a", 1_700_000_000, 12)
 
@@ -170,7 +170,7 @@ def test_a_diagnostic_without_attempts_is_rejected() -> None:
 
 
 @given(st.text())
-def test_no_text_whatever_breaks_the_parser(text: str) -> None:
+def test_no_text_breaks_the_parser(text: str) -> None:
     for body in (text, envelope(text)):
         reason_of(body)
 

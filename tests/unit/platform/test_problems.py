@@ -147,7 +147,7 @@ def test_a_message_answers_what_a_person_on_call_asks() -> None:
     ("seconds", "text"),
     [(0, "0 s"), (0.9, "0 s"), (59, "59 s"), (60, "1 min"), (302, "5 min 2 s"), (7200, "2 h"), (273_600, "3 d 4 h")],
 )
-def test_a_duration_is_told_in_its_two_greatest_units(seconds: float, text: str) -> None:
+def test_a_duration_is_shown_in_its_two_greatest_units(seconds: float, text: str) -> None:
     assert duration_text(seconds) == text
 
 
