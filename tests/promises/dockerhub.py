@@ -117,8 +117,8 @@ class DockerHubPull(_DockerHub):
     batch_tally: ClassVar = {"records_in": 2, "published": 1, "duplicates": 0, "quarantined": 1}
     fewest_writes = 4
     exceptions: ClassVar = {
-        Promise.DUPLICATES: "a pull asks for what is now: no observation is delivered to it, let alone twice",
-        Promise.LATE: "a pull asks for what is now: no observation can arrive late",
+        Promise.DUPLICATES: "a pull observes the current state: no observation is delivered to it",
+        Promise.LATE: "a pull observes the current state: no observation can arrive late",
     }
     hub: ClassVar[HTTPServer]
 
