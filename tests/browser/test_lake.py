@@ -134,7 +134,7 @@ def test_the_row_of_a_triggered_dag_changes_on_the_open_overview(filled: Running
     before = {name: int(counts.get_by_test_id(name).inner_text()) for name in ("in", "published", "quarantined")}
     viewer.evaluate("window.isThePageOfBefore = true")
     # No name that the queue hears of: only the run that is triggered has it processed.
-    rows = csv_of(row(memory=1), row(memory=2), row(memory="x"))
+    rows = csv_of(row(memory=1), row(memory=2), row(percentage="x"))
     filled.client("s3").put_object(Bucket="sluice-landing", Key="datasets/triggered.txt", Body=rows)
     api = AirflowApi(filled.url, filled.user, filled.password)
     api.trigger("datasets_aggregate", {"source": "datasets/triggered.txt"})
@@ -197,15 +197,13 @@ def test_the_tabs_of_a_dag_and_of_a_run_show_what_it_counted(filled: RunningStac
         expect(viewer.get_by_test_id(name)).to_have_text(str(counted[name]))
     expect(viewer.get_by_role("region", name="Gates")).to_be_visible()
 
-    newest = json.loads(filled.sluice("tables", "history", "accommodations_current", "--json").splitlines()[0])
+    newest = viewer.request.get("/lake/api/tables/accommodations_current").json()["snapshot_list"][0]
     published_by = next(
-        each
-        for each in api.runs(["accommodations_consolidate"], ["success"])
-        if run_slug(each.run_id) == newest["summary"]["sluice.run"]
+        each for each in api.runs(["accommodations_consolidate"], ["success"]) if run_slug(each.run_id) == newest["run"]
     )
     viewer.goto(f"/dags/accommodations_consolidate/runs/{published_by.run_id}/plugin/run-data")
     committed = viewer.get_by_role("region", name="Snapshots").get_by_role("row")
-    expect(committed.filter(has_text="accommodations_current")).to_contain_text(str(newest["snapshot"]))
+    expect(committed.filter(has_text="accommodations_current")).to_contain_text(newest["snapshot"])
     expect(committed.filter(has_text="accommodations_candidates")).to_be_visible()
 
 

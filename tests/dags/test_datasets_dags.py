@@ -162,10 +162,8 @@ def test_runs_of_the_queue_and_of_a_source_have_no_sensor(dags: dict[str, DAG]) 
 def test_what_names_no_source_is_refused_by_the_form_and_by_the_step(
     world: World, dags: dict[str, Any], source: str
 ) -> None:
-    from airflow.sdk.exceptions import ParamValidationError
-
     for dag_id in ("datasets_aggregate", "datasets_await"):
-        with pytest.raises(ParamValidationError):
+        with pytest.raises(BadSource, match="source "):
             dags[dag_id].params.get_param("source").resolve(source)
     collect = dags["datasets_aggregate"].get_task("collect").python_callable
     with pytest.raises(BadSource, match="source "):
