@@ -79,7 +79,7 @@ class World:
 
     @staticmethod
     def deploy(settings: Settings) -> None:
-        """Make what the pipeline stands on: its template, plain buckets, and the tables in the database of the lake."""
+        """Create the infrastructure of the pipeline: template, plain buckets, and tables of the lake."""
         s3_client = client("s3")
         for bucket in (settings.lake_bucket, settings.landing_bucket):
             s3_client.create_bucket(Bucket=bucket)
@@ -125,7 +125,7 @@ class World:
         storage.write_list(table, "BlockedList", names, storage.read_list(table, "BlockedList"))
 
     def put(self, name: str, body: bytes | Iterable[Any]) -> str:
-        """Put a partner's file without telling; its key."""
+        """Put a partner's file without a notification; returns its key."""
         key = f"accommodations/year=2026/month=11/day=21/{name}"
         content = body if isinstance(body, bytes) else json_lines(body)
         client("s3").put_object(Bucket=self.settings.landing_bucket, Key=key, Body=content)
@@ -149,7 +149,7 @@ class World:
             client("sqs").send_message(QueueUrl=self.queue_url, MessageBody=body)
 
     def drop(self, name: str, body: bytes | Iterable[Any]) -> str:
-        """What a partner does: put a file, of which the queue hears."""
+        """Upload a file as a partner; the queue is notified."""
         key = self.put(name, body)
         self.send(self.event(key))
         return key

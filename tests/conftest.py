@@ -1,4 +1,4 @@
-"""What every test stands on: the settings of its own, and the fixtures of the embedded AWS."""
+"""Fixtures of every test: its own settings, and the embedded AWS."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def pytest_collection_finish() -> None:
 
 @pytest.fixture(autouse=True)
 def _nothing_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """No setting, credential or proxy of whoever runs the tests; no cached settings or client of another test."""
+    """No setting, credential or proxy of the user; no cached settings or client of another test."""
     from embedded_aws import forget_settings
     from sluice.aws import sessions
     from sluice.settings import load_settings

@@ -91,7 +91,7 @@ class World:
         client("sqs").send_message(QueueUrl=self.queue_url, MessageBody=body)
 
     def drop(self, body: bytes, key: str = KEY) -> None:
-        """Drop a file off, of which the queue hears."""
+        """Upload a file, with a notification of the queue."""
         self.put(body, key)
         self.announce(key)
 

@@ -101,7 +101,7 @@ class DockerHubAccount:
         return sqs.queue_url(self.settings.dockerhub_queue)
 
     def put(self, file_name: str, star_count: int, pull_count: int, last_updated: str, name: str = "localstack") -> str:
-        """Put one raw object, of which the queue hears; returns its key."""
+        """Put one raw object, with a notification of the queue; returns its key."""
         key = key_of(file_name, name)
         s3.write_object(self.settings.lake_bucket, key, answer(star_count, pull_count, last_updated, name))
         return key
@@ -124,7 +124,7 @@ class DockerHubAccount:
             client("sqs").send_message_batch(QueueUrl=self.queue_url, Entries=entries)
 
     def silence(self) -> None:
-        """Let the bucket tell of no more objects."""
+        """Remove the notifications of the bucket."""
         client("s3").put_bucket_notification_configuration(
             Bucket=self.settings.lake_bucket, NotificationConfiguration={}
         )
@@ -238,7 +238,7 @@ def dockerhub_deployed(dockerhub_settings: dict[str, object], monkeypatch: pytes
 
 
 def empty(settings: Settings) -> None:
-    """Take everything out of the lake, the queue and the table, and let the bucket tell of new objects."""
+    """Empty the lake, the queue and the table, and restore the notifications of the bucket."""
     bucket, table = settings.lake_bucket, settings.dockerhub_table
     for page in client("s3").get_paginator("list_objects_v2").paginate(Bucket=bucket):
         found: Any = [{"Key": each["Key"]} for each in page.get("Contents", [])]

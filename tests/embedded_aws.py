@@ -50,7 +50,7 @@ class FaultInjection:
     def requests(self) -> Counter[tuple[str, str]]:
         """Requests of this account so far, by (service, operation), such as ("s3", "PutObject").
 
-        The difference of two of these (`after - before`) is what the code between them asked for.
+        The difference of two of these (`after - before`) are the requests of the code in between.
         """
         counts = self.http.get("/requests").raise_for_status().json()
         mine = (count for count in counts if count["account"] == self.account)
@@ -58,7 +58,7 @@ class FaultInjection:
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 that nobody listens on."""
+    """A port of 127.0.0.1 without a listener."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -66,7 +66,7 @@ def free_port() -> int:
 
 
 def forget_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make the defaults the settings of this process until the test ends, whatever `.env` and the environment say."""
+    """Use the default settings in this process until the test ends, independent of `.env` and the environment."""
     monkeypatch.setitem(Settings.model_config, "env_file", None)
     for name in [name for name in os.environ if name.startswith("SLUICE_")]:
         monkeypatch.delenv(name)

@@ -73,7 +73,7 @@ class World:
         return rebuild.publish_day(run, lambda: self.now)
 
     def process_late(self, late: list[dict[str, Any]]) -> None:
-        """The runs that an ingest asks for."""
+        """The runs that an ingest requests."""
         for each in late:
             self.process(each["trigger_run_id"], storage.parse_hour(each["conf"]["hour"]))
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from promises.subject import Subject
 
 READS = ("Get", "List", "Head", "Describe", "Query", "Scan", "BatchGet", "Receive", "Assume")
-"""All else leaves something behind that a later run could find."""
+"""All other calls change state that a later run could read."""
 
 LIBRARIES = ("duckdb", "numpy", "pyarrow.parquet", "pyiceberg.catalog.glue", "pyiceberg.io.pyarrow", "croniter")
 SERVICES = ("s3", "sqs", "sns", "kinesis", "dynamodb", "glue")

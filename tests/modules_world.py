@@ -90,7 +90,7 @@ class World:
         return reading.read(storage.RATES.name).sort_by("published_at").to_pylist()  # type: ignore[no-any-return]
 
     def _remember_received(self) -> None:
-        """Keep the handle of every message that is received, also by a run that dies before it can."""
+        """Keep the handle of every received message, also of a run that crashes."""
         receive = client("sqs").receive_message
 
         def remember(**asked: Any) -> Any:
@@ -113,7 +113,7 @@ class World:
         return messages, diagnostics
 
     def published(self) -> list[Rate]:
-        """Rates that a subscriber heard since it was asked last."""
+        """Rates that a subscriber received since the last call."""
         heard = sqs.drain(self.inbox, 100_000, wait_seconds=0).messages
         sqs.delete(self.inbox, [each.receipt_handle for each in heard])
         documents = [json.loads(each.body) for each in heard]

@@ -19,7 +19,7 @@ WEB_URL = "http://airflow.test"
 
 
 class Watch:
-    """An account with all stacks, and a mailbox that hears of every alert; nothing has run in it."""
+    """An account with all stacks, and a mailbox that receives every alert; without runs."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings

@@ -99,7 +99,7 @@ class RunningStack:
         )
 
     def processes(self) -> list[psutil.Process]:
-        """Every process that runs with the home of this stack, whoever is its parent."""
+        """Every process that runs with the home of this stack, with any parent."""
         found = []
         for process in psutil.process_iter():
             try:
@@ -168,7 +168,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """For one module: Playwright keeps an event loop running, beside which no other may run."""
+    """For one module: Playwright keeps an event loop running, and a second one is not allowed."""
     names = ("chromium", "chromium-browser", "google-chrome")
     executable = next((found for name in names if (found := shutil.which(name))), None)
     with sync_playwright() as playwright:

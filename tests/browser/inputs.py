@@ -35,7 +35,7 @@ def put_raw(stack: RunningStack, repository: str, file_name: str, pull_count: in
 
 
 def months(stack: RunningStack, repository: str) -> dict[str, int]:
-    """`pull_count` of each month, as the latest item of the repository tells it."""
+    """`pull_count` of each month, from the latest item of the repository."""
     namespace, name = repository.split("/")
     pk = {"S": f"#user#{namespace}#name#{name}#namespace#{namespace}"}
     get = stack.client("dynamodb").get_item

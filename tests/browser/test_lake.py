@@ -133,7 +133,7 @@ def test_the_row_of_a_triggered_dag_changes_on_the_open_overview(filled: Running
     counts = viewer.get_by_test_id("counts-datasets_aggregate")
     before = {name: int(counts.get_by_test_id(name).inner_text()) for name in ("in", "published", "quarantined")}
     viewer.evaluate("window.isThePageOfBefore = true")
-    # No name that the queue hears of: only the run that is triggered has it processed.
+    # A name without a notification of the queue: only the triggered run processes it.
     rows = csv_of(row(memory=1), row(memory=2), row(percentage="x"))
     filled.client("s3").put_object(Bucket="sluice-landing", Key="datasets/triggered.txt", Body=rows)
     api = AirflowApi(filled.url, filled.user, filled.password)

@@ -53,7 +53,7 @@ def test_a_pull_triggered_in_the_web_ui_ends_in_the_table(stack: RunningStack, p
     page.get_by_role("button", name="Trigger").click()
     page.get_by_role("dialog").get_by_role("button", name="Trigger", exact=True).click()
 
-    # Nobody triggers the aggregation: the raw object does.
+    # The raw object triggers the aggregation.
     eventually(lambda: months(stack, "localstack/localstack") != {}, timeout_seconds=120)
     page.goto("/dags/dockerhub_aggregate/runs")
     expect(page.get_by_text("asset_triggered").first).to_be_visible()
@@ -115,7 +115,7 @@ def test_the_trigger_form_offers_the_rebuild_and_no_backfill(page: Page) -> None
 
 def test_the_trigger_form_refuses_invalid_sources_and_processes_valid_ones(stack: RunningStack, page: Page) -> None:
     s3 = stack.client("s3")
-    # No name that the queue hears of: nobody but this form has it processed.
+    # A name without a notification of the queue: only this form starts its processing.
     s3.put_object(Bucket="sluice-landing", Key="datasets/form.txt", Body=csv_of(row(memory=7)))
 
     fill_in(page, "http://example.org/x.csv")
@@ -131,7 +131,7 @@ def test_the_trigger_form_refuses_invalid_sources_and_processes_valid_ones(stack
 
 def test_a_dataset_that_was_asked_for_before_it_arrives_is_published(stack: RunningStack, page: Page) -> None:
     s3 = stack.client("s3")
-    # No name that the queue hears of: only the run that waits has it processed.
+    # A name without a notification of the queue: only the waiting run starts its processing.
     conf = json.dumps({"source": "datasets/awaited.txt", "wait_minutes": 5})
     stack.sluice("airflow", "dags", "trigger", "datasets_await", "--conf", conf, "--run-id", "early")
     wait = "/api/v2/dags/datasets_await/dagRuns/early/taskInstances/wait"
@@ -142,7 +142,7 @@ def test_a_dataset_that_was_asked_for_before_it_arrives_is_published(stack: Runn
 
 
 def test_no_run_of_a_new_stack_has_failed(page: Page) -> None:
-    """Nobody has set anything up yet, and nothing but the stand-in has sent anything."""
+    """Nothing is set up yet, and only the stand-in has data."""
     assert page.request.get("/api/v2/dags/~/dagRuns?limit=1").json()["total_entries"] > 0
     failed = page.request.get("/api/v2/dags/~/dagRuns?state=failed").json()
     assert [run["dag_id"] for run in failed["dag_runs"]] == []
@@ -219,7 +219,7 @@ def test_nothing_is_lost_or_doubled_when_each_part_is_killed_once(stack: Running
 
 
 def test_a_killed_emulator_is_started_again_and_deployed_to(stack: RunningStack) -> None:
-    """What it had not saved is lost, such as the lists of partners; objects are not, and the pipelines go on."""
+    """Unsaved state is lost, such as the lists of partners; objects are not, and the pipelines continue."""
 
     def objects() -> set[str]:
         listed = stack.client("s3").list_objects_v2

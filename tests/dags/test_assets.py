@@ -26,7 +26,7 @@ def assets_of(dag: DAG, kind: str) -> list[Any]:
 
 
 def assets_in(condition: Any) -> list[Any]:
-    """Assets of a condition, in whatever depth of `and` and `or`."""
+    """Assets of a condition, at any depth of `and` and `or`."""
     parts = getattr(condition, "objects", None)
     return [condition] if parts is None else [asset for part in parts for asset in assets_in(part)]
 

@@ -221,7 +221,7 @@ def reports_of(run: Any) -> set[str]:
 
 
 def test_a_month_of_long_ago_without_objects_has_nothing_to_rebuild(account: DockerHubAccount, run_dag: RunDag) -> None:
-    # There are images that nobody has pushed since Docker Hub began.
+    # Some images were not pushed since Docker Hub began.
     run = run_dag("dockerhub_rebuild", logical_date=datetime(2014, 6, 1, tzinfo=UTC))
     assert run.state == "success"
     assert states(run)["publish_aggregates"] == "skipped"

@@ -1,4 +1,4 @@
-"""The doorbell rings when work waits, and leaves the work to the Dag."""
+"""The doorbell starts its Dag when messages wait, and receives none."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ SILENCE_MAX_SECONDS = 300.0
 
 
 class Looks:
-    """Time that passes only between two looks of the trigger; each test says what happens there."""
+    """Time that passes only between two polls of the trigger; each test defines what happens there."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -65,7 +65,7 @@ def trigger(account: DockerHubAccount, monkeypatch: pytest.MonkeyPatch) -> Queue
 
 
 def rings(trigger: QueueDepthTrigger, looks: Looks, *between: Callable[[], object]) -> list[tuple[float, int]]:
-    """When it rang (seconds since its first look) and for how many messages, while this happened between its looks."""
+    """When it rang (seconds since its first poll) and for how many messages, with these events between its polls."""
     looks.between = list(between)
     start = looks.now
     heard: list[tuple[float, int]] = []
@@ -91,7 +91,7 @@ def processed(account: DockerHubAccount, messages: int) -> None:
 
 
 def nothing() -> None:
-    """Nothing happens between two looks."""
+    """Nothing happens between two polls."""
 
 
 def test_it_is_silent_while_the_queue_is_empty(trigger: QueueDepthTrigger, looks: Looks) -> None:
@@ -199,7 +199,7 @@ def test_it_continues_when_a_deleted_queue_exists_again(
 
     heard = rings(trigger, looks, nothing, nothing, make, *[nothing] * 10, delete, *[nothing] * 10, make, nothing)
     delete()
-    # Looks while it is missing: at 0, 20, 60, then every minute; the one at 120 finds it.
+    # Polls while it is missing: at 0, 20, 60, then every minute; the one at 120 finds it.
     assert heard == [(120.0, 1), (180.0, 1), (heard[-1][0], 1)]
     said = "".join(capfd.readouterr())
     assert said.count("queue comes-and-goes cannot be polled (QueueDoesNotExist)") == 2, "once each time"

@@ -1,4 +1,4 @@
-"""Routes of the page Lake, as a user who may read the Dags of one pipeline asks for them."""
+"""Routes of the page Lake, for a user with access to the Dags of one pipeline."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run leaves behind for people on call, and the Dag that tells them, against the emulator."""
+"""Records and alerts of runs, and the Dag that sends alerts, against the emulator."""
 
 from __future__ import annotations
 

@@ -96,9 +96,9 @@ def test_a_task_has_an_owner_is_retried_and_does_not_run_for_ever(dag: Any) -> N
     for task in dag.tasks:
         assert task.owner == "sluice", task.task_id
         assert task.retries >= 1, task.task_id
-        # The time of a sensor counts from its first try, over all of them.
+        # The timeout of a sensor counts from its first attempt, over all of them.
         if task.execution_timeout is None:
-            assert hasattr(task, "wait_minutes"), f"{task.task_id} has the time of its form, of a day at the most"
+            assert hasattr(task, "wait_minutes"), f"{task.task_id} has the time of its form, at most a day"
             assert dag.params.get_param("wait_minutes").schema["maximum"] <= 24 * 60
         else:
             assert isinstance(task.execution_timeout, timedelta), task.task_id

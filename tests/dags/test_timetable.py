@@ -1,4 +1,4 @@
-"""What the scheduler creates beside runs made by hand, as it reads the Dags from the database."""
+"""Runs that the scheduler creates in addition to manual ones, with Dags from the database."""
 
 from __future__ import annotations
 

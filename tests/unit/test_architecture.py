@@ -1,4 +1,4 @@
-"""Rules of every module: the logic runs without Airflow, and nobody pays for a heavy import that is not used."""
+"""Rules of every module: the logic runs without Airflow, and unused heavy imports are not loaded."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from sluice.aws import glue
 
 
 class Bucket:
-    """Objects, and how many bytes of them were asked for."""
+    """Objects, and the number of their requested bytes."""
 
     def __init__(self, **objects: bytes) -> None:
         self.objects = objects

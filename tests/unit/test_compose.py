@@ -1,4 +1,4 @@
-"""The Compose file and its image: who starts them is not exposed and gets this project's versions and settings."""
+"""The Compose file and its image: no exposed ports, and this project's versions and settings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A template without its missing resources leaves all others exactly as they are."""
+"""A template without its missing resources does not change the others."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Plain values and type tags; and what DynamoDB leaves undone, which the emulator never does: answered here."""
+"""Plain values and type tags; and unprocessed items of DynamoDB, which are simulated here as the emulator has none."""
 
 from __future__ import annotations
 

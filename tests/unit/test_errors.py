@@ -22,7 +22,7 @@ TRANSIENT = {
     "sluice.aws.tables.commits.TableBusy",
     "sluice.cli.status.StatusUnknown",
 }
-"""Another try may succeed: throttling, a network, another run at the same moment."""
+"""A retry may succeed: throttling, a network error, a concurrent run."""
 
 
 def subclasses(of: type[Any]) -> Iterator[type[Any]]:

@@ -19,7 +19,7 @@ with scratch_folder("worker") as folder:
 
 
 class Worker:
-    """A process that works in a scratch folder until it is told to end."""
+    """A process that uses a scratch folder until it gets a signal."""
 
     def __init__(self, temporary: Path) -> None:
         self.process = subprocess.Popen(
@@ -69,7 +69,7 @@ def test_folders_of_a_killed_worker_are_removed_and_those_in_use_are_not(tempora
     living, killed = Worker(temporary), Worker(temporary)
     try:
         killed.kill()
-        assert killed.folder.exists(), "SIGKILL lets nobody clean up"
+        assert killed.folder.exists(), "SIGKILL allows no cleanup"
         with scratch_folder("next") as folder:
             assert set(temporary.iterdir()) == {living.folder, folder}
             assert (living.folder / "spilled").exists()

@@ -47,7 +47,7 @@ WANTED: dict[str, dict[str, Any]] = {
 
 @pytest.fixture
 def glue(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stubber]:
-    """Glue, which answers what a test told it and refuses every other request."""
+    """Glue with the responses of a test; refuses every other request."""
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "x")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "x")
     client_of.cache_clear()

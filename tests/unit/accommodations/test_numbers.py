@@ -1,4 +1,4 @@
-"""Numbers are published as a partner spelled them, and a repeated field is found beside any of them."""
+"""Numbers are published as spelled by the partner, and a repeated field is found next to any of them."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_a_repeated_field_is_found_next_to_any_number(tmp_path: Path, number: st
 @settings(max_examples=40)
 @given(st.lists(VALUES, max_size=6), st.integers(1, 60), st.integers(0, 2))
 def test_numbers_are_quoted_in_chunks_of_any_size(values: list[str], scanned_bytes: int, skipped: int) -> None:
-    # As in a record, a number has brackets or a comma beside it, and no other record's number.
+    # As in a record, a number is next to brackets or a comma, and not to a number of another record.
     values = [f"[{value}]" for value in values]
     texts = pa.array(values, pa.string())[skipped:]
     marks = pa.array([f"<{number}>" for number in range(len(texts))], pa.string())

@@ -1,4 +1,4 @@
-"""The producer tells the truth: what it says must come out is what the rule gives, and what it broke is rejected."""
+"""The expected results of the producer are those of the rule, and its malformed records are rejected."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reading partners' files: whatever is in them, and however large they are."""
+"""Reading partners' files of any content and size."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a record ends, beside an independent state machine; and that blocks and neighbours change nothing."""
+"""The end of a record, compared with an independent state machine; independent of blocks and other records."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The rule on files: types, reasons, line numbers and aggregates, beside an oracle that shares no code with it."""
+"""The rule on files: types, reasons, line numbers and aggregates, compared with an oracle that shares no code."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`make secrets` never loses what someone wrote, and a health check tells what works from what only runs."""
+"""`make secrets` never loses existing lines, and a health check detects parts that run but do not work."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The table of the demo fits a terminal, a pipeline ends when its work is done, a signal leaves nothing behind."""
+"""The table of the demo fits a terminal, a pipeline ends when its work is done, a signal ends all processes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A request is taken for the operation that boto3 was asked for: else a rule or a count would prove nothing."""
+"""A request is recognized as its operation of boto3, without which rules and counts would be wrong."""
 
 from __future__ import annotations
 

@@ -63,7 +63,7 @@ class Emulator:
 
 
 class Guarded:
-    """An emulator behind the guard, its answers, and how often it was told to save."""
+    """An emulator behind the guard, its responses, and the number of save requests."""
 
     def __init__(self, *, faults: bool = False) -> None:
         self.emulator = Emulator()

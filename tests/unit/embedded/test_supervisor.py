@@ -11,7 +11,7 @@ from sluice_dev.stack.supervisor import Component, GaveUp, Supervisor
 
 
 class Parts:
-    """Two parts and a clock that moves when it is told to."""
+    """Two parts and a controlled clock."""
 
     def __init__(self) -> None:
         self.running = {"scheduler": True, "triggerer": True}

@@ -20,7 +20,7 @@ HOUR = datetime(2024, 4, 7, 17, tzinfo=UTC)
 
 
 class Row(NamedTuple):
-    """What decides between two rows; `payload` tells them apart."""
+    """Columns that decide between two rows; `payload` distinguishes them."""
 
     uuid: int
     created_at: float = CREATED_AT

@@ -68,7 +68,7 @@ def test_an_empty_buffer_is_answered() -> None:
 
 
 def test_the_lambda_needs_no_package_but_those_of_its_zip() -> None:
-    """`make package` installs duckdb, msgspec, pyarrow and pytz beside this project."""
+    """`make package` installs duckdb, msgspec, pyarrow and pytz with this project."""
     program = """
 import sys
 for name in ("boto3", "botocore", "dotenv", "pydantic", "pydantic_settings", "click", "rich", "tenacity", "airflow"):

@@ -1,4 +1,4 @@
-"""The producer tells the truth about what it sends: tests and the demo are measured against it."""
+"""The labels of the producer are correct: tests and the demo rely on them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every field of an accepted event is in a column or, as it came, in `rescued_data`, whatever is beside the event."""
+"""Every field of an accepted event is in a column or, as it came, in `rescued_data`, independent of other events."""
 
 from __future__ import annotations
 

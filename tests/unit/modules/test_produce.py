@@ -1,4 +1,4 @@
-"""The generator tells the truth about its fleet: tests and the demo are measured against it."""
+"""The expected rates of the generator are correct: tests and the demo rely on them."""
 
 from __future__ import annotations
 

@@ -98,7 +98,7 @@ def test_diagnostics_in_any_order_and_batches_give_the_same_judgements(
                 published[timestamp] = verdict.judgement.success_rate
     assert {timestamp: each.judged for timestamp, each in table.items()} == at_once
     assert find_due([table[timestamp] for timestamp in sorted(table)]) == []
-    # What a subscriber heard last of a diagnostic is its rate.
+    # The last received rate of a diagnostic is its rate.
     for timestamp, judgement in at_once.items():
         if judgement.success_rate is not None:
             assert published[timestamp] == judgement.success_rate

@@ -1,4 +1,4 @@
-"""What counts as wrong, and in which words it is told."""
+"""Problems that are found, and their messages."""
 
 from __future__ import annotations
 
