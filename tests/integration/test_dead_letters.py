@@ -70,7 +70,7 @@ def test_dead_letters_are_listed_and_sent_back_only_without_dry_run(here: Settin
         queue + sqs.DEAD_LETTERS for queue in pipeline.queues for _ in range(2)
     ]
     assert all(each["reason"] and each["about"] and each["receive_count"] == 1 for each in found)
-    assert len(listed(name)) == len(found), "a look takes none away"
+    assert len(listed(name)) == len(found), "listing removes none"
 
     code, said = sluice("redrive", name)
     assert code == 0, said

@@ -474,7 +474,7 @@ def test_glue_maintains_the_tables_of_an_account_until_airflow_does_again(
     assert {each["roleArn"] for each in optimizers.held.values()} == {role}
     assert changes(glue) == []
     assert changes(longer) == ["Modify retention of events", "Modify orphan_file_deletion of events"]
-    # Killed in between: the next deploy goes on. The emulator's stack keeps the role, as no other property changes.
+    # Killed in between: the next deploy continues. The emulator's stack keeps the role, as no other property changes.
     del optimizers.held["events", "compaction"]
     assert changes(airflow) == [f"Remove {each}" for each in three[1:]]
     assert (optimizers.held, changes(airflow)) == ({}, [])

@@ -1,4 +1,4 @@
-"""Whoever runs the embedded AWS can start, stop, kill and reset it in any order and is told what to do."""
+"""The embedded AWS can be started, stopped, killed and reset in any order, and its errors say what to do."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Faults look to boto3 like those of AWS: its own retries get over them, and nobody else sees them."""
+"""For boto3 faults look like those of AWS: its retries handle them, and other accounts are not affected."""
 
 from __future__ import annotations
 

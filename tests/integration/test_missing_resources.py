@@ -1,4 +1,4 @@
-"""Whatever is not deployed is named, with the command that makes it, whichever service says so."""
+"""A missing resource of any service is named, with the command that creates it."""
 
 from __future__ import annotations
 

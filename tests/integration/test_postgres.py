@@ -55,7 +55,7 @@ def test_it_stops_although_the_folders_above_it_became_private(home: Settings) -
 
 
 def test_a_pid_that_another_process_has_by_now_is_not_taken_for_it(home: Settings) -> None:
-    """After a power cut the file is still there, and whoever got its pid would be signalled."""
+    """After a power cut the file still exists, and another process with its pid would be signalled."""
     postgres.start(home)
     postgres.stop(home)
     folder = postgres.data_folder(home)

@@ -1,4 +1,4 @@
-"""Background processes: none is left behind, whatever was killed, and no other program is ever signalled."""
+"""Background processes: all end after a kill of any of them, and no other program is ever signalled."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def test_what_a_killed_process_left_is_found_and_ended(record: Path) -> None:
 
 
 def test_a_suspended_session_is_ended(record: Path) -> None:
-    """A kill in the middle of a rotation leaves the writers suspended."""
+    """After a kill in the middle of a rotation the writers are suspended."""
     start(record)
     for process in sessions.members(record):
         process.suspend()

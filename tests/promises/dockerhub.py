@@ -165,7 +165,7 @@ class DockerHubPull(_DockerHub):
         }
 
     def expected(self, numbers: Iterable[int]) -> Views:  # noqa: ARG002
-        """One observation of each run that published, whatever was to be observed between two runs."""
+        """One observation of each run that published, independent of the state between two runs."""
         sent, observed, published = 0, dict[str, int](), []
         for note in self._notes():
             sent = note.get("sent", sent)

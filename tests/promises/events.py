@@ -1,4 +1,4 @@
-"""Each record is an event; those of a group are in hours beside each other, those of a range in a day."""
+"""Each record is an event; those of a group are in adjacent hours, those of a range in a day."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from sluice.core.checkpoints import BatchTaken
 from sluice.pipelines.events import storage
 
 UNFINISHED_AFTER = timedelta(hours=13)
-"""Then an hour that was asked for is asked for again."""
+"""Time after which a requested hour is requested again."""
 
 
 def uuid_of(number: int) -> str:
@@ -66,13 +66,13 @@ class _Events(Subject):
         return sorted(number_of(each) for each in rows["event_uuid"].to_pylist())
 
     def ingest(self) -> list[dict[str, Any]]:
-        """A run of events_ingest; the hours that it asks for."""
+        """A run of events_ingest; returns the hours that it requests."""
         self.ingests += 1
         self.world.now = self.clock()
         return self.world.ingest(f"ingest-{self.ingests}")
 
     def process_late(self) -> int:
-        """The next ingest, and the runs that it asks for; how many they are."""
+        """The next ingest, and the runs that it requests; returns their number."""
         self.now += UNFINISHED_AFTER
         late = self.ingest()
         self.world.process_late(late)
@@ -150,7 +150,7 @@ class EventsRebuild(EventsHourly):
 
     @classmethod
     def settings_changed(cls) -> dict[str, object]:
-        # The process that is killed must not fork: what it forked would go on for a moment.
+        # The process that is killed must not fork: its children would continue for a moment.
         return {"events_rebuild_processes": 1}
 
 

@@ -1,7 +1,7 @@
-"""What the suite tests/integration/promises needs to know of a Dag that publishes, whatever pipeline it belongs to.
+"""What the suite tests/integration/promises needs of a Dag that publishes, for any pipeline.
 
 A subject delivers records by number. Records of one group, `2k` and `2k + 1`, compete: where only one of them can be
-seen, the greater number must win, in whatever order they arrive. A Dag that reads a whole range in each run has one of
+seen, the greater number must win, in any order of arrival. A Dag that reads a whole range in each run has one of
 its own for every `RANGE` records.
 """
 

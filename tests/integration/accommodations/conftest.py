@@ -13,7 +13,7 @@ from sluice.settings import Settings
 
 @pytest.fixture(scope="session")
 def accommodations_settings(embedded_server: Settings) -> dict[str, Any]:
-    """Settings of an account with what the pipeline stands on, made once: that takes longer than most tests."""
+    """Settings of an account with the infrastructure of the pipeline, created once, as that takes long."""
     number = f"{random.SystemRandom().randrange(10**12):012}"
     values: dict[str, Any] = {
         "target": "embedded",

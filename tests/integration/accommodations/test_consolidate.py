@@ -1,4 +1,4 @@
-"""Batches of partner files: what is published, quarantined and kept, whatever the files hold."""
+"""Batches of partner files: what is published, quarantined and kept, for files of any content."""
 
 from __future__ import annotations
 

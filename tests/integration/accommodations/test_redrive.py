@@ -30,6 +30,6 @@ def test_an_unreadable_file_is_a_dead_letter_and_is_redriven_corrected(world: An
     assert world.consolidate("redriven")["published"] == 2
     assert world.unfinished() == 0
     assert world.quarantined() == []
-    # The batch of the mended file has accommodation 0 from T; in the catalogue A, which came before, stays.
+    # The batch of the corrected file has accommodation 0 from T; in the catalogue A, which came before, stays.
     assert world.published() == [(str(number), "A") for number in range(RECEIVES)] + [("0", "T"), ("mended", "A")]
     assert world.current()["0"] == ("A", "Hotel")

@@ -35,7 +35,7 @@ OTHER_UUID = "123e4567-e89b-42d3-a456-426614174000"
 
 
 def send(settings: Settings, sent: dict[str, dict[str, str]]) -> None:
-    """What the Dag sends, and beside each record a real one that comes into the same batch."""
+    """The records of the Dag, each with a real one in the same batch."""
     lake, landing = settings.lake_bucket, settings.landing_bucket
     s3.write_object(lake, sent["dockerhub"]["key"], sent["dockerhub"]["body"].encode())
     s3.write_object(lake, key_of("2023_09_14_150000"), answer(1, 2, "2023-09-14T15:00:00Z"))
@@ -156,7 +156,7 @@ def test_what_is_published_after_the_cleanup_is_removed_by_the_next_one(deployed
 
     s3.write_object(lake, output, sent["accommodations"]["body"].encode())
     steps.prepare("next", lambda: later + timedelta(days=2))
-    assert not s3.object_exists(lake, output), "it looks from the first canary on"
+    assert not s3.object_exists(lake, output), "it searches from the first canary on"
     steps.clean_up("next", {"accommodations": Observed()}, lambda: later + timedelta(days=2))
     assert state.find_open_canary(table) is None
     assert steps.clean_up_late("daily", lambda: later + timedelta(days=3)) == {}

@@ -1,4 +1,4 @@
-"""What a person types: sample data in, a look at the results."""
+"""Commands of a user: produce sample data, show the results."""
 
 from __future__ import annotations
 

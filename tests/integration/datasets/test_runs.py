@@ -18,7 +18,7 @@ SAME_ROWS_AS_FIRST = csv_of(row(memory=1, record_id="other"))
 
 
 def memory(world: World, key: str = OUTPUT) -> int:
-    """The one value that tells the versions of a file apart."""
+    """The value that distinguishes the versions of a file."""
     (only,) = world.rows(key)
     return int(only["memory_max"])
 

@@ -59,7 +59,7 @@ def test_the_worked_example_holds_in_every_order_with_messages_doubled(account: 
 def test_the_worked_example_holds_for_every_split_into_batches(account: DockerHubAccount) -> None:
     draw = random.Random(5)
     turns = 3
-    # Some objects are told of in two batches, some messages tell of several objects.
+    # Some objects are named in two batches, some messages name several objects.
     batches: list[list[tuple[str, tuple[str, int, int, str]]]] = [[] for _ in range(turns)]
     names = [f"split-{number}" for number in range(30)]
     for name in names:
@@ -89,7 +89,7 @@ def test_a_pull_between_two_pushes_overwrites_its_key_and_counts(account: Docker
 
 
 def test_a_key_overwritten_within_one_second_counts_as_it_was_read_last(account: DockerHubAccount) -> None:
-    # S3 tells the time of writing in whole seconds only.
+    # Times of S3 are whole seconds.
     for star_count in (1, 3, 2):
         written = an_object("2023_09_14_150000", star_count, 10 * star_count, "2023-09-14T15:00:00Z")
         steps._write_repository(

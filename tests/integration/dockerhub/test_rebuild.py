@@ -24,7 +24,7 @@ def rebuild_month(run: str, month: datetime = SEPTEMBER) -> dict[str, int]:
 
 @pytest.fixture
 def quiet(account: DockerHubAccount) -> DockerHubAccount:
-    """An account of which the queue hears nothing: what a rebuild finds, it finds in raw/."""
+    """An account without notifications: a rebuild reads raw/ only."""
     account.silence()
     return account
 

@@ -1,4 +1,4 @@
-"""What one new object costs beside many old ones, and a pull of many repositories of which some fail."""
+"""Cost of a new object in addition to many old ones, and a pull of many repositories of which some fail."""
 
 from __future__ import annotations
 
@@ -94,6 +94,6 @@ def test_200_repositories_of_which_5_pct_of_the_answers_go_wrong(
     assert published | refused == set(REPOSITORIES)
     assert not published & refused
     assert tally["published"] == len(published)
-    # The queue has heard of each, and one run takes them all.
+    # The queue was notified of each, and one run receives them all.
     assert account.aggregate("run")["published"] == len(published)
     assert account.unfinished() == 0

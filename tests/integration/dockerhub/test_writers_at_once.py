@@ -60,7 +60,7 @@ def repository(number: int) -> str:
 
 @pytest.fixture
 def no_retries(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Clients that give up at once, where a test waits for just that."""
+    """Clients that time out at once, for tests of timeouts."""
     once = Config(retries={"mode": "standard", "total_max_attempts": 1})
     monkeypatch.setattr(sessions, "EMBEDDED_CLIENT_CONFIG", sessions.EMBEDDED_CLIENT_CONFIG.merge(once))
     sessions.client_of.cache_clear()

@@ -8,5 +8,5 @@ from sluice.settings import Settings
 
 @pytest.fixture
 def world(settings: Settings) -> World:
-    """An account with the lake and what the events pipeline stands on."""
+    """An account with the lake and the infrastructure of the events pipeline."""
     return World(settings)

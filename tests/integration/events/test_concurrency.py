@@ -70,7 +70,7 @@ class Airflow:
         self.hourly(asked["trigger_run_id"], storage.parse_hour(asked["conf"]["hour"]))
 
     def rebuild(self, run: str, day: datetime) -> None:
-        """Without a logical date, so that late hours are asked for beside it."""
+        """Without a logical date, so that late hours are requested concurrently."""
         rebuild.dedup_day(run, day, self.now)
         rebuild.check_day(run)
         rebuild.publish_day(run, self.now)

@@ -1,4 +1,4 @@
-"""The dedup as a Glue job: what is told to it, and what is taken from it. The job itself is played by DuckDB here."""
+"""The deduplication as a Glue job: its manifest and its result. DuckDB simulates the job here."""
 
 from __future__ import annotations
 

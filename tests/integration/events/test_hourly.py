@@ -70,7 +70,7 @@ def test_a_late_event_has_its_hour_processed_again_and_says_why(world: Any) -> N
     (asked,) = world.ingest("second")
     assert asked["trigger_run_id"] == "late__2024-04-07T17__second"
     assert asked["conf"]["reason"] == "events of hour 2024-04-07T17 arrived in second: 1" == asked["note"]
-    assert world.ingest("third") == [], "the hour was asked for already"
+    assert world.ingest("third") == [], "the hour was requested already"
     world.process_late([asked])
     assert uuid_of(7) in {row["event_uuid"] for row in world.curated(world.hour)}
     assert world.ingest("fourth") == []

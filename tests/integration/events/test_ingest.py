@@ -150,7 +150,7 @@ def test_a_run_takes_no_more_records_than_its_limit_and_leaves_the_rest(
         steps.publish_batch(run)
         # A shard may find all reserved by another one that then has less: what is left comes in the next run.
         assert 0 < taken[-1] <= 400
-    # One shard at the most ends within the limit, with less than a page of what it had reserved.
+    # At most one shard ends within the limit, with less than a page of what it had reserved.
     assert taken[0] > 300
     assert sum(taken) == 1000
     world.assert_each_record_ingested_once()

@@ -1,4 +1,4 @@
-"""A day of events published again from its raw files, beside whatever else publishes its hours."""
+"""A day of events published again from its raw files, concurrently with other publications of its hours."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_a_day_that_its_hours_published_already_changes_nothing(world: Any) -> N
     before = snapshots()
     assert world.rebuild("run")["published"] == len(world.truth)
     assert snapshots() == before
-    # And the other way round: what a rebuild published, an hour leaves as it is.
+    # And the other way round: a run of an hour does not change rows of a rebuild.
     world.process("hour", world.hour)
     assert snapshots() == before
 

@@ -12,7 +12,7 @@ from sluice.settings import Settings
 
 @pytest.fixture
 def world(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
-    """An account with what the modules pipeline stands on."""
+    """An account with the infrastructure of the modules pipeline."""
     # The emulator has one server, and it answers a short poll for all that it holds.
     monkeypatch.setattr(work_queue, "LONG_POLL_SECONDS", 0)
     yield World(settings)

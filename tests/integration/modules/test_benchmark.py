@@ -11,7 +11,7 @@ from modules_world import World
 MESSAGES = 300
 
 
-@pytest.mark.parametrize("name", ["sluice", "floor: bare requests"])
+@pytest.mark.parametrize("name", ["sluice", "baseline: bare requests"])
 def test_each_contestant_stores_every_message_and_leaves_an_empty_queue(world: World, name: str) -> None:
     assert run_process(contestant(name, MESSAGES).arguments).rows == MESSAGES
     assert len(world.stored()) == MESSAGES

@@ -1,4 +1,4 @@
-"""A benchmark that is ended leaves nothing running."""
+"""A benchmark that is stopped ends all of its processes."""
 
 from __future__ import annotations
 

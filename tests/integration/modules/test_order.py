@@ -1,4 +1,4 @@
-"""A diagnostic is judged once all messages that were queued before it are stored, whatever becomes of their run."""
+"""A diagnostic is judged after all messages that were queued before it are stored, for any outcome of their run."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sluice.pipelines.modules import steps
 
 
 def released(world: World, queue_url: str) -> None:
-    """Let the messages that a dead run received come again."""
+    """Let the messages that a crashed run received be delivered again."""
     world.redeliver()
     assert sqs.queue_depth(queue_url) > 0
 
@@ -23,7 +23,7 @@ def test_a_diagnostic_waits_while_messages_of_a_dead_run_are_in_flight(world: Wo
     world.diagnostic("a", 10, 4)
     for number in range(20):
         assert world.run(f"waits-{number}") == {}
-    # Nobody received it meanwhile: each receive brings it nearer to the dead letters.
+    # It was not received meanwhile: each receive counts towards the dead-letter limit.
     assert sqs.queue_depth(world.diagnostics_url) == 1
     released(world, world.messages_url)
     assert world.run("next")["rates"] == 1

@@ -1,4 +1,4 @@
-"""What is published for which messages and diagnostics, in whatever order and however often they come."""
+"""Published rates for messages and diagnostics in any order and delivered any number of times."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_diagnostics_in_any_order_one_by_one_end_in_the_true_rates(world: World)
     for number in range(0, len(diagnostics), 6):
         world.publish(world.diagnostics_arn, diagnostics[number : number + 6])
         world.run(f"run-{number}")
-    # What was heard last of a diagnostic counts.
+    # The last received rate of a diagnostic counts.
     heard = {(module_id, timestamp): rate for module_id, timestamp, rate in world.published()}
     assert heard == world.rates() == truth
 

@@ -1,4 +1,4 @@
-"""What a rate costs: the messages of its module, whatever else the table holds."""
+"""The cost of a rate depends on the messages of its module only."""
 
 from __future__ import annotations
 

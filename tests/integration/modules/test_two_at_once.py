@@ -1,4 +1,4 @@
-"""Two runs that judge the same module at the same time: what is heard last is right once both are done."""
+"""Two runs that judge the same module at the same time: the last received rate is correct after both have ended."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def prepare(run: str) -> dict[str, int]:
 
 @pytest.fixture
 def slow(world: World) -> dict[str, int]:
-    """A run that knows of the diagnostic of 20, and not yet of that of 10, after which the module was reset."""
+    """A run that has read the diagnostic of 20, and not that of 10, after which the module was reset."""
     world.message("a", 1, 2, 11)
     world.diagnostic("a", 20, 4)
     collected = prepare("slow")
@@ -30,7 +30,7 @@ def slow(world: World) -> dict[str, int]:
 
 
 def settle(world: World) -> dict[tuple[str, int], float]:
-    """What a subscriber heard last once all that comes again was processed."""
+    """The last received rates after all redelivered messages were processed."""
     heard = world.published()
     world.redeliver()
     world.run("later")

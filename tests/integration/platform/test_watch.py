@@ -1,4 +1,4 @@
-"""What is wrong is told to people, once, in words that say what to do; and told to be over."""
+"""Alerts are sent once, with what to do, and closed when the problem is over."""
 
 from __future__ import annotations
 
@@ -155,7 +155,7 @@ def test_a_task_that_keeps_failing_sends_one_alert_until_it_succeeds(watch: Watc
     watch.all_ran()
     assert failed(watch, "dockerhub_pull", "fetch", run_id="run-1")
     watch.now += timedelta(minutes=5)
-    assert not failed(watch, "dockerhub_pull", "fetch", run_id="run-2"), "it was told"
+    assert not failed(watch, "dockerhub_pull", "fetch", run_id="run-2"), "its alert was sent"
     assert failed(watch, "dockerhub_pull", "check_answers"), "another task is news"
     (check, fetch) = watch.read().failures
     assert (fetch.count, fetch.run_id, fetch.at - fetch.since) == (2, "run-2", timedelta(minutes=5))
@@ -255,7 +255,7 @@ def test_the_alert_of_dead_letters_has_the_command_to_redrive_them(watch: Watch)
     assert "Where to look: sluice dead-letters list dockerhub\n" in text
     assert "Run again:     sluice dead-letters redrive dockerhub --no-dry-run\n" in text
     assert watch.metric("DeadLetters", Pipeline="dockerhub") == [3.0]
-    assert sqs.queue_depth(sqs.queue_url(dead)) == 3, "a look takes none away"
+    assert sqs.queue_depth(sqs.queue_url(dead)) == 3, "listing removes none"
     client("sqs").purge_queue(QueueUrl=sqs.queue_url(dead))
     watch.now += timedelta(minutes=1)
     watch.look("two")

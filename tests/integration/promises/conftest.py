@@ -1,4 +1,4 @@
-"""The Dag that a test is about, in an account of its own with what its pipeline stands on."""
+"""The Dag under test, in an account of its own with the infrastructure of its pipeline."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Iceberg tables on the embedded Glue and S3: one publication is one snapshot, whatever gets lost or comes between."""
+"""Iceberg tables on the embedded Glue and S3: one snapshot a publication, with lost responses and other writers."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_rows_that_two_writers_append_at_the_same_moment_are_not_doubled(lake: S
         return row_commits.without_keys(added, key)(known)
 
     row_commits.append(VISITS.name, added, where=where(START), columns=key, is_new=is_new, summary={"run": "slow"})
-    assert looks == [0, 2], "it looks again once its commit is refused"
+    assert looks == [0, 2], "it reads the table again after its commit is refused"
     assert pages() == "ab"
     assert "commit.retry.num-retries" not in definitions.load(lake, VISITS.name).properties
 
@@ -106,7 +106,7 @@ def test_deleting_rows_leaves_the_others_of_their_file_as_they_were(lake: Settin
     before = visits()
     assert delete("b")
     assert visits() == {at: page for at, page in before.items() if page != "b"}
-    assert len(reading.history("visits")) == 4, "one snapshot, whatever number of files"
+    assert len(reading.history("visits")) == 4, "one snapshot for any number of files"
     assert not delete("b")
 
 
@@ -149,7 +149,7 @@ def test_new_columns_of_a_file_are_added_and_types_widened_with_its_rows(lake: S
     assert found["who"] == [None, None, "u", "v", None]
     assert found["share"] == [None, None, 0.5, None, None]
     assert len(reading.history("visits")) == 3
-    assert definitions.create_missing(lake, [VISITS]) == [], "a deployment leaves the columns alone"
+    assert definitions.create_missing(lake, [VISITS]) == [], "a deployment does not change the columns"
     assert "share" in reading.read("visits", limit=0).column_names
 
 
@@ -195,7 +195,7 @@ def test_a_table_whose_entry_a_killed_emulator_forgot_is_as_its_files_say(lake: 
 
 
 def test_a_commit_that_is_refused_by_a_rival_leaves_no_manifests(lake: Settings, faults: FaultInjection) -> None:
-    """What is left of attempts would grow with the number of rivals."""
+    """Leftovers of attempts would grow with the number of concurrent writers."""
     faults.inject("error", service="glue", operation="UpdateTable", times=1)
     publish(lake, START, "ab")
     kinds = Counter(key.rpartition(".")[2] for key in files(lake, "metadata"))
