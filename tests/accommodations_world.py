@@ -7,9 +7,9 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote_plus
 
 from embedded_aws import deploy_one_stack
+from queue_messages import notification, unfinished
 from sluice.aws import s3, sqs
 from sluice.aws.sessions import client
 from sluice.aws.tables import definitions, reading
@@ -133,15 +133,7 @@ class World:
 
     def event(self, *keys: str) -> str:
         """A message body as it comes from S3."""
-        bucket = {"name": self.settings.landing_bucket}
-        return json.dumps(
-            {
-                "Records": [
-                    {"eventName": "ObjectCreated:Put", "s3": {"bucket": bucket, "object": {"key": quote_plus(key)}}}
-                    for key in keys
-                ]
-            }
-        )
+        return notification(self.settings.landing_bucket, *keys)
 
     def send(self, *bodies: str) -> None:
         """Send messages to the queue."""
@@ -177,11 +169,9 @@ class World:
         """What SQS does when the visibility timeout of a run's messages ends."""
         Run.of("accommodations", run).load(COLLECTED, Collected).receipts.hold_back(0)
 
-    def unfinished(self, url: str | None = None) -> int:
-        """Messages that are not deleted, received or not."""
-        names: Any = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
-        found = client("sqs").get_queue_attributes(QueueUrl=url or self.queue_url, AttributeNames=names)["Attributes"]
-        return sum(int(found[name]) for name in names)
+    def unfinished(self, which: str = "") -> int:
+        """Messages that are not deleted, received or not; `which` is "" or `sqs.DEAD_LETTERS`."""
+        return unfinished(self.settings.accommodations_queue + which)
 
     def keys(self, prefix: str) -> list[str]:
         """Keys of the lake below a prefix."""

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import io
-import json
 import math
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote_plus
 
 import pyarrow.parquet as pq
 
 from embedded_aws import deploy_one_stack
+from queue_messages import notification, unfinished
 from sluice.aws import s3, sqs
 from sluice.aws.sessions import client
 from sluice.core.run import Run
@@ -79,12 +78,7 @@ class World:
 
     def announce(self, *keys: str) -> None:
         """Send the message that S3 sends of these keys."""
-        bucket = {"name": self.settings.landing_bucket}
-        records = [
-            {"eventName": "ObjectCreated:Put", "s3": {"bucket": bucket, "object": {"key": quote_plus(key)}}}
-            for key in keys
-        ]
-        self.send(json.dumps({"Records": records}))
+        self.send(notification(self.settings.landing_bucket, *keys))
 
     def send(self, body: str) -> None:
         """Send a message to the work queue."""
@@ -130,9 +124,7 @@ class World:
 
     def unfinished(self) -> int:
         """Messages that are not deleted, received or not."""
-        names: Any = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
-        attributes = client("sqs").get_queue_attributes(QueueUrl=self.queue_url, AttributeNames=names)["Attributes"]
-        return sum(int(attributes[name]) for name in names)
+        return unfinished(self.settings.datasets_queue)
 
     def redeliver(self, run: str = "run") -> None:
         """What SQS does when the visibility timeout of a run's messages ends."""

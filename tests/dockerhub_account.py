@@ -10,11 +10,11 @@ import random
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
-from urllib.parse import quote_plus
 
 import pytest
 
 from embedded_aws import FaultInjection, use_settings
+from queue_messages import notification, unfinished
 from sluice import lake
 from sluice.aws import s3, sqs
 from sluice.aws.sessions import client
@@ -108,12 +108,7 @@ class DockerHubAccount:
 
     def notification(self, *keys: str) -> str:
         """A message body as it comes from S3 through SNS."""
-        bucket = {"name": self.settings.lake_bucket}
-        records = [
-            {"eventName": "ObjectCreated:Put", "s3": {"bucket": bucket, "object": {"key": quote_plus(key)}}}
-            for key in keys
-        ]
-        return json.dumps({"Type": "Notification", "Message": json.dumps({"Records": records})})
+        return json.dumps({"Type": "Notification", "Message": notification(self.settings.lake_bucket, *keys)})
 
     def send(self, *bodies: str) -> None:
         """Send messages to the work queue."""
@@ -135,9 +130,7 @@ class DockerHubAccount:
 
     def unfinished(self) -> int:
         """Messages that are not deleted, received or not."""
-        names: Any = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
-        attributes = client("sqs").get_queue_attributes(QueueUrl=self.queue_url, AttributeNames=names)["Attributes"]
-        return sum(int(attributes[name]) for name in names)
+        return unfinished(self.settings.dockerhub_queue)
 
     def aggregate(self, run: str = "run", rebuild: bool = False) -> dict[str, int]:
         """One run of dockerhub_aggregate; the tally, or nothing when the queue was empty."""

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from datetime import UTC, datetime
 from typing import Any
-from urllib.parse import quote_plus
 
 import pytest
 from click.testing import CliRunner
 
 from dockerhub_account import DockerHubAccount
+from queue_messages import notification, unfinished
 from sluice import cli
 from sluice.aws import s3, sqs
 from sluice.aws.sessions import client
@@ -50,14 +50,9 @@ def bury(queue: str, *bodies: str, **more: Any) -> None:
         client("sqs").send_message(QueueUrl=url, MessageBody=body, **more)
 
 
-def event(bucket: str, key: str) -> str:
-    record = {"eventName": "ObjectCreated:Put", "s3": {"bucket": {"name": bucket}, "object": {"key": quote_plus(key)}}}
-    return json.dumps({"Records": [record]})
-
-
 def left(queue: str) -> tuple[int, int]:
     """Messages in a work queue and in its dead-letter queue."""
-    return sum(sqs.queue_counts(queue)), sum(sqs.queue_counts(queue + sqs.DEAD_LETTERS))
+    return unfinished(queue), unfinished(queue + sqs.DEAD_LETTERS)
 
 
 @pytest.mark.parametrize("name", PIPELINES)
@@ -96,9 +91,9 @@ def test_a_list_says_what_each_message_is_about_and_why_it_probably_failed(here:
     s3.write_object(bucket, "accommodations/good.jsonl", b"{}\n")
     bury(
         here.accommodations_queue,
-        event(bucket, "accommodations/a b.jsonl"),
-        event(bucket, "accommodations/gone.jsonl"),
-        event(bucket, "accommodations/good.jsonl"),
+        notification(bucket, "accommodations/a b.jsonl"),
+        notification(bucket, "accommodations/gone.jsonl"),
+        notification(bucket, "accommodations/good.jsonl"),
     )
     at = datetime.now(UTC)
     failure = Failure("accommodations_consolidate", "collect", "", "run", at, at, 1, "no priority list", "log", "again")

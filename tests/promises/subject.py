@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, ClassVar, TypeAlias
 
 from embedded_aws import deploy_one_stack
+from queue_messages import unfinished
 from sluice import pipelines
 from sluice.aws import s3, sqs
 from sluice.aws.sessions import client
@@ -223,7 +224,7 @@ class Subject(ABC):
 
     def unfinished(self) -> int:
         """Messages of the Dag's queues that are not deleted, received or not."""
-        return sum(sum(sqs.queue_counts(queue)) for queue in self.queues)
+        return sum(map(unfinished, self.queues))
 
     def quarantined(self) -> list[dict[str, Any]]:
         """Every line of the pipeline's quarantine."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from accommodations_world import a_record
+from sluice.aws import sqs
 from sluice.monitoring import dead_letters
 
 QUEUE = "sluice-test-accommodations"
@@ -19,13 +20,13 @@ def test_an_unreadable_file_is_a_dead_letter_and_is_redriven_corrected(world: An
         assert world.unfinished() == 1
         world.redeliver(f"run-{receive}")
     assert world.consolidate("last") == {}
-    assert (world.unfinished(), world.unfinished(world.dead_letters_url)) == (0, 1)
+    assert (world.unfinished(), world.unfinished(sqs.DEAD_LETTERS)) == (0, 1)
 
     world.put("bad.jsonl", [a_record("mended", "A"), a_record("0", "T")])
     (letter,) = dead_letters.list_letters(world.settings, "accommodations", 100)
     assert bad in letter.about
     assert dead_letters.redrive(world.settings, "accommodations", 100, dry_run=False)[QUEUE]["redriven"] == 1
-    assert (world.unfinished(), world.unfinished(world.dead_letters_url)) == (1, 0)
+    assert (world.unfinished(), world.unfinished(sqs.DEAD_LETTERS)) == (1, 0)
 
     assert world.consolidate("redriven")["published"] == 2
     assert world.unfinished() == 0
