@@ -49,7 +49,7 @@ def test_each_pipeline_gets_back_what_is_released_once_however_often(deployed: S
     file.write_text('{"moduleId": "m", "timestamp": 1}\n')
     queue = deployed.recv_message_queue
     done = CliRunner().invoke(cli.main, ["quarantine", "release", "modules", f"sqs://{queue}/id", str(file), "--yes"])
-    assert done.output == f"Sent to sqs://{queue}; the next run of modules_diagnostics takes it.\n"
+    assert done.output == f"Sent to sqs://{queue}; the next run of modules_diagnostics processes it.\n"
     (message,) = client("sqs").receive_message(QueueUrl=sqs.queue_url(queue))["Messages"]
     assert message["Body"] == '{"moduleId": "m", "timestamp": 1}'
 

@@ -17,7 +17,7 @@ from sluice.pipelines.datasets import blocks, framing
 from sluice.pipelines.datasets.records import COLUMNS
 from sluice.pipelines.datasets.transform import aggregate_file
 
-MAX_BYTES, MAX_LINES, SHOWN_BYTES = 120, 4, 100
+MAX_BYTES, MAX_LINES, STORED_BYTES = 120, 4, 100
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -27,7 +27,7 @@ def small_limits() -> Iterator[None]:
         patch.setattr(framing, "RECORD_MAX_LINES", MAX_LINES)
         patch.setattr(framing, "BLOCK_MAX_LINES", 7)
         for module in (framing, blocks):
-            patch.setattr(module, "SHOWN_BYTES", SHOWN_BYTES)
+            patch.setattr(module, "STORED_BYTES", STORED_BYTES)
         patch.setattr(framing, "_CHECKED_BYTES", 50)
         yield
 
@@ -49,7 +49,7 @@ def read_byte_by_byte(body: bytes) -> list[Found]:
             end, lines = start + length, 1
         else:
             fault = None
-        shown = start + SHOWN_BYTES if fault == "record_too_long" else end
+        shown = start + STORED_BYTES if fault == "record_too_long" else end
         found.append(Found(line, body[start:shown], fault))
         start, line = end + 1, line + lines
     return found

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 from sluice.core.quarantine import RejectedRecord
 from sluice.pipelines.datasets.formats import other_format
-from sluice.pipelines.datasets.framing import RECORD_MAX_BYTES, RECORD_MAX_LINES, SHOWN_BYTES, Block, Record
+from sluice.pipelines.datasets.framing import RECORD_MAX_BYTES, RECORD_MAX_LINES, STORED_BYTES, Block, Record
 from sluice.pipelines.datasets.records import COLUMNS, USED_COLUMNS, Reason
 
 if TYPE_CHECKING:
@@ -172,11 +172,11 @@ def _parse_records(block: Block, names: Sequence[str]) -> ParsedBlock:
     for line, start, end, fault in block.records or _lines_of(block):
         record = block.data[start:end]
         if fault == Reason.RECORD_TOO_LONG:
-            rejected.append(RejectedRow(line, fault, _FAULTS[fault], shown_text(record)))
+            rejected.append(RejectedRow(line, fault, _FAULTS[fault], beginning_text(record)))
             continue
         record = _without_cr(record)
         if fault:
-            rejected.append(RejectedRow(line, fault, _FAULTS[fault], shown_text(record)))
+            rejected.append(RejectedRow(line, fault, _FAULTS[fault], beginning_text(record)))
             continue
         if is_blank(record):
             continue
@@ -184,7 +184,7 @@ def _parse_records(block: Block, names: Sequence[str]) -> ParsedBlock:
             fields = _fields(record.decode())
         except UnicodeDecodeError as error:
             detail = f"byte {error.start + 1} of the record is not UTF-8"
-            rejected.append(RejectedRow(line, Reason.BAD_ENCODING, detail, shown_text(record)))
+            rejected.append(RejectedRow(line, Reason.BAD_ENCODING, detail, beginning_text(record)))
             continue
         if len(fields) == len(names):
             lines.append(line)
@@ -232,7 +232,7 @@ _FIELD = re.compile(r'("[^"]*+(?:""[^"]*+)*+")?+([^,]*+)')
 
 def _wrong_count(line: int, count: int, record: bytes) -> RejectedRow:
     detail = f"the row has {count} fields, not {len(COLUMNS)}"
-    return RejectedRow(line, Reason.WRONG_COLUMN_COUNT, detail, shown_text(record))
+    return RejectedRow(line, Reason.WRONG_COLUMN_COUNT, detail, beginning_text(record))
 
 
 def _table(lines: list[int], rows: list[list[str]], names: Sequence[str]) -> pa.Table:
@@ -248,9 +248,9 @@ def is_blank(record: bytes) -> bool:
     return not record.strip(b", \t\r\n")
 
 
-def shown_text(record: bytes) -> str:
+def beginning_text(record: bytes) -> str:
     """The beginning of a record as text, for the quarantine."""
-    return record[:SHOWN_BYTES].decode("utf-8", "replace")
+    return record[:STORED_BYTES].decode("utf-8", "replace")
 
 
 def records_at(block: Block, lines: Sequence[int]) -> list[bytes]:

@@ -35,7 +35,7 @@ BLOCK_BYTES = 8 * 1024 * 1024
 BLOCK_MAX_LINES = 200_000
 """Maximum lines of a block: bounds the memory of short records."""
 
-SHOWN_BYTES = 16 * 1024
+STORED_BYTES = 16 * 1024
 """Bytes of a rejected record that are stored."""
 
 _CHECKED_BYTES = 1024 * 1024
@@ -109,7 +109,7 @@ def read_blocks(file: BinaryIO, block_bytes: int = BLOCK_BYTES) -> Iterator[Bloc
             # Twice as much, so that a record much longer than a block is scanned few times.
             wanted = max(block_bytes, 2 * len(rest))
         else:
-            shown = rest[:SHOWN_BYTES]
+            shown = rest[:STORED_BYTES]
             yield Block(shown, line, [Record(line, 0, len(shown), Reason.RECORD_TOO_LONG)])
             _skip_line(file)
             line, rest, wanted = line + 1, b"", block_bytes
@@ -188,7 +188,7 @@ def _split(data: bytes, first_line: int, is_all: bool) -> tuple[Block | None, in
     while index < len(ends):
         last, end, fault = index, ends[index], None
         if end - start > RECORD_MAX_BYTES:
-            end, fault = min(end, start + SHOWN_BYTES), Reason.RECORD_TOO_LONG
+            end, fault = min(end, start + STORED_BYTES), Reason.RECORD_TOO_LONG
         elif _is_open(data, start, ends[index]):
             if ahead <= index:
                 ahead, closes = index + 1, None

@@ -135,19 +135,19 @@ def parse_source(text: str, landing_bucket: str) -> Source:
         key = text.removeprefix(f"s3://{landing_bucket}/")
         if not key.startswith(SOURCE_PREFIX):
             raise BadSource(
-                f"source {_shown(text)} is not below s3://{landing_bucket}/{SOURCE_PREFIX}: give such an address, its"
+                f"source {_short(text)} is not below s3://{landing_bucket}/{SOURCE_PREFIX}: give such an address, its"
                 f" key ({SOURCE_PREFIX}...), or an https URL"
             )
         source = source_of_key(landing_bucket, key)
     path = unquote(urlsplit(text).path) if source.is_url else source.location
     if re.search(r"[\x00-\x1f\x7f\\]", text + path) or {".", ".."} & set(path.split("/")):
         raise BadSource(
-            f"source {_shown(source.address)} holds a control character, a backslash, or '.' or '..' as a part of its"
+            f"source {_short(source.address)} holds a control character, a backslash, or '.' or '..' as a part of its"
             " path: give the address without it"
         )
     if not source.has_usable_name:
         raise BadSource(
-            f"source {_shown(source.address)} has no valid file name for a dataset: name a file, such as"
+            f"source {_short(source.address)} has no valid file name for a dataset: name a file, such as"
             f" {SOURCE_PREFIX}sales.csv"
         )
     return source
@@ -162,7 +162,7 @@ def parse_key(text: str, landing_bucket: str) -> Source:
     source = parse_source(text, landing_bucket)
     if source.is_url:
         raise BadSource(
-            f"source {_shown(source.address)} is a URL, whose arrival cannot be awaited: give an address or a key below"
+            f"source {_short(source.address)} is a URL, whose arrival cannot be awaited: give an address or a key below"
             f" s3://{landing_bucket}/{SOURCE_PREFIX}"
         )
     return source
@@ -175,13 +175,13 @@ def _source_of_url(text: str) -> Source:
     except ValueError as error:
         raise BadSource(f"source is not a URL: {error}") from None
     if parts.scheme != "https":
-        raise BadSource(f"source {_shown(text.split('?')[0])} is not https: a CSV is only fetched from https URLs")
+        raise BadSource(f"source {_short(text.split('?')[0])} is not https: a CSV is only fetched from https URLs")
     if not host or re.search(r"\s", text):
-        raise BadSource(f"source {_shown(text.split('?')[0])} is not a URL: write https://host/path/file.csv")
+        raise BadSource(f"source {_short(text.split('?')[0])} is not a URL: write https://host/path/file.csv")
     if parts.username or parts.password:
         raise BadSource("source holds a user or password, which would appear in logs: give a URL without them")
     return Source(f"https://{parts.netloc}{parts.path}", text, is_url=True)
 
 
-def _shown(text: str) -> str:
+def _short(text: str) -> str:
     return ascii(text if len(text) <= 200 else text[:197] + "...")

@@ -31,7 +31,7 @@ COLLECTED, FILES = "collected.json", "files.json"
 NAME_SHOWN = 100
 """Characters of a file's name in the keys of its staging and quarantine."""
 
-RECORD_SHOWN_BYTES = 1000
+RECORD_STORED_BYTES = 1000
 """Bytes stored of a file that is rejected as a whole, in its line of the quarantine."""
 
 
@@ -202,7 +202,7 @@ def _stage(
         )
     except RejectedRecord as rejected:
         with path.open("rb") as file:
-            return _rejected(source, rejected, record=file.read(RECORD_SHOWN_BYTES).decode("utf-8", "replace"))
+            return _rejected(source, rejected, record=file.read(RECORD_STORED_BYTES).decode("utf-8", "replace"))
     name = f"{place:04d}-{source.name[:NAME_SHOWN]}"
     quarantined = found.records_in - found.accepted
     if found.rejected_path:

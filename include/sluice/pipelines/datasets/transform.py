@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 from sluice.core.quarantine import RejectedRecord, Rejection
 from sluice.engines.duckdb import duckdb_connection
 from sluice.engines.queries import read_queries, sql_text
-from sluice.pipelines.datasets.blocks import RejectedRow, is_blank, parse_block, read_header, records_at, shown_text
+from sluice.pipelines.datasets.blocks import RejectedRow, beginning_text, is_blank, parse_block, read_header, records_at
 from sluice.pipelines.datasets.framing import BLOCK_BYTES, Block, read_blocks
 from sluice.pipelines.datasets.records import DETAILS, USED_COLUMNS, Reason
 
@@ -170,7 +170,7 @@ def _validate_block(cursor: DuckDBPyConnection, block: Block, names: Sequence[st
     bad = cursor.execute(QUERIES["rejected"]).fetchall()
     records = records_at(block, [line for line, _, _ in bad]) if bad else []
     rejected = [
-        RejectedRow(line, Reason(reason), DETAILS[Reason(reason)].format(_shown(value)), shown_text(record))
+        RejectedRow(line, Reason(reason), DETAILS[Reason(reason)].format(_shown(value)), beginning_text(record))
         for (line, reason, value), record in zip(bad, records, strict=True)
         if not is_blank(record)
     ]

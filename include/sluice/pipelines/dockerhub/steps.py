@@ -319,10 +319,10 @@ def _write_repository(
         decided = state.months[winner.year_month]["source_version"]
         if rebuild and decided != winner.source_version and is_gone(decided):
             state = storage.record_month(table, winner, replacing=decided)
-    for sort_key, shown in decide_pushes(objects).items():
-        greater = storage.write_push(table, shown, now)
+    for sort_key, winner in decide_pushes(objects).items():
+        greater = storage.write_push(table, winner, now)
         if rebuild and greater and is_gone(greater):
-            storage.write_push(table, shown, now, replacing=greater)
+            storage.write_push(table, winner, now, replacing=greater)
         storage.write_months(table, pk, sort_key, state)
     storage.move_marker(table, latest_push(objects), now)
     last_updated, state = storage.read_marker_and_months(table, pk)

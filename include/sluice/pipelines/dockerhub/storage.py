@@ -139,12 +139,12 @@ def _month_entry(winner: RawObject) -> dict[str, Any]:
     }
 
 
-def write_push(table: str, shown: RawObject, now: datetime, replacing: str | None = None) -> str | None:
+def write_push(table: str, winner: RawObject, now: datetime, replacing: str | None = None) -> str | None:
     """Write the counts of one push, unless an object of a greater name wrote them.
 
     Args:
         table: the DynamoDB table.
-        shown: the object.
+        winner: the object.
         now: the time of writing, from which TTL counts.
         replacing: `source_version` of a greater object that was deleted, which this one replaces.
 
@@ -153,7 +153,7 @@ def write_push(table: str, shown: RawObject, now: datetime, replacing: str | Non
     """
     left = _update_unless_newer(
         table,
-        _item_key(partition_key(shown.stats), timestamp_sort_key(shown.stats)),
+        _item_key(partition_key(winner.stats), timestamp_sort_key(winner.stats)),
         update="SET star_count = :stars, pull_count = :pulls, last_updated = :updated,"
         " source_version = :version, #ttl = :ttl",
         condition="source_version = :replacing"
@@ -161,10 +161,10 @@ def write_push(table: str, shown: RawObject, now: datetime, replacing: str | Non
         else "attribute_not_exists(source_version) OR source_version <= :version",
         names={"#ttl": "TTL"},
         values={
-            ":stars": shown.stats.star_count,
-            ":pulls": shown.stats.pull_count,
-            ":updated": shown.stats.last_updated,
-            ":version": shown.source_version,
+            ":stars": winner.stats.star_count,
+            ":pulls": winner.stats.pull_count,
+            ":updated": winner.stats.last_updated,
+            ":version": winner.source_version,
             ":ttl": _expiry(now),
         }
         | ({":replacing": replacing} if replacing else {}),
