@@ -221,3 +221,35 @@ def test_names_of_tests_have_at_most_70_characters() -> None:
         if len(name) > 70
     ]
     assert not too_long
+
+
+INSTEAD_OF = {
+    "whoever": "name the role: user, caller, reader, process",
+    "nobody": "no other run, no user; or say what does not happen",
+    "told": "sent, logged, reported, notified",
+    "at the most": "at most, maximum",
+    "as of now": "current, consistent read",
+    "what came of": "result, outcome",
+    "what became of": "result, outcome",
+    "mended": "fixed, corrected, repaired",
+    "hears of": "is notified of, receives",
+}
+"""Turns of speech that the texts of this project avoid -> the field's words for what they said."""
+
+
+def test_texts_use_the_terms_of_the_field() -> None:
+    """A search finds the field's words, and a reader needs no story to understand a sentence (docs/glossary.md)."""
+    root = INCLUDE.parent
+    folders = [root / name for name in ("include", "plugins", "dags", "docs", "infra", "benchmarks")]
+    kinds = {".py", ".md", ".sql", ".yaml", ".js", ".template"}
+    files = [file for folder in folders for file in folder.rglob("*") if file.suffix in kinds]
+    files += [root / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")]
+    avoided = re.compile(rf"\b({'|'.join(INSTEAD_OF)})\b", re.IGNORECASE)
+    found = [
+        f"{file.relative_to(root)}:{number}: {match[0]!r}; instead: {INSTEAD_OF[match[0].lower()]}"
+        for file in files
+        if "vendor" not in file.parts and "decisions" not in file.parts
+        for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1)
+        for match in avoided.finditer(line)
+    ]
+    assert not found
