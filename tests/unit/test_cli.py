@@ -110,7 +110,7 @@ def test_wrong_usage_is_exit_code_2_and_needs_no_aws(arguments: list[str]) -> No
 
 @pytest.mark.parametrize(
     ("command", "way_out"),
-    [(["up"], "stop what has it, or set SLUICE_WEB_PORT"), (["stand-in", "--port", "{port}"], "give another one with")],
+    [(["up"], "stop its process, or set SLUICE_WEB_PORT"), (["stand-in", "--port", "{port}"], "give another one with")],
     ids=["up", "stand-in"],
 )
 def test_a_taken_port_is_one_sentence_with_a_way_out(command: list[str], way_out: str, tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """Fault injection for tests: the emulator never throttles and never fails, AWS does both.
 
-Only in a server that was started for it (`start(settings, faults=True)`). Rules are kept in the process:
+Only in a server started with fault injection (`start(settings, faults=True)`). Rules are kept in the process:
 
 * `PUT /_sluice/faults` with a JSON list of rules replaces them, `DELETE` removes them, `GET` answers them with counts.
 * `GET /_sluice/requests` counts requests by service, operation and account, `DELETE` resets the counts.
@@ -43,7 +43,7 @@ class Rule(BaseModel):
     * `throttle`, `error`: the service's own throttling error, or its 5xx; nothing is done.
     * `latency`: the answer comes `latency_seconds` late.
     * `unprocessed`: DynamoDB answers a batch with all of its items unprocessed; nothing is done.
-    * `drop`: the call is done, but its answer breaks off: what a client sees of a connection that breaks.
+    * `drop`: the call is executed, but its response is truncated, as by a broken connection.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -67,7 +67,7 @@ _UNPROCESSED: dict[tuple[str | None, str | None], tuple[str, dict[str, Any]]] = 
     ("dynamodb", "BatchGetItem"): ("UnprocessedKeys", {"Responses": {}}),
     ("dynamodb", "BatchWriteItem"): ("UnprocessedItems", {}),
 }
-"""Batch -> member of its answer that repeats what was left undone, and the other members."""
+"""Batch operation -> member of its response with unprocessed entries, and the other members."""
 
 RULES = TypeAdapter(list[Rule])
 
@@ -102,7 +102,7 @@ class Faults:
         self.requests: Counter[Call] = Counter()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Count the request, do what the first striking rule says, pass it on."""
+        """Count the request, apply the first matching rule, and pass it on."""
         if scope["type"] != "http" or scope["path"].startswith("/_ministack/"):
             await self.app(scope, receive, send)
             return
@@ -158,7 +158,7 @@ class Faults:
 
 
 def broken_off(send: Send) -> Send:
-    """A send that promises one more byte than it sends, whereupon the server has to close the connection."""
+    """A send that announces one more byte than it sends, so that the server closes the connection."""
 
     async def send_less(message: Message) -> None:
         if message["type"] == "http.response.start":
@@ -238,7 +238,7 @@ def s3_operation(scope: Scope, query: Collection[str]) -> str:
     return next(operation for name, operation in operations.items() if not name or name in query)
 
 
-# Code and HTTP status with which a service throttles, where that differs from its protocol's own.
+# Code and HTTP status of throttling of a service, if they differ from those of its protocol.
 _THROTTLING = {
     "dynamodb": ("ProvisionedThroughputExceededException", 400),
     "kinesis": ("ProvisionedThroughputExceededException", 400),

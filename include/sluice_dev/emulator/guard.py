@@ -57,7 +57,7 @@ class Configuration:
 
 
 def refusal(scope: Scope, allowed_hosts: Set[str]) -> str | None:
-    """Why a request may not pass, in one line, or None when it may.
+    """The reason to refuse a request, in one line; None if it is accepted.
 
     `allowed_hosts` are `name:port`, in lower case. Names below `localhost` (a bucket's virtual host) pass as well:
     other machines cannot have such a name.
@@ -97,7 +97,7 @@ def guard(app: App, allowed_hosts: Set[str], identity: dict[str, Any], save: Cal
             await respond(send, 200, b"{}")
             return
         if path.startswith("/_sluice/") and not identity["faults"]:
-            # The emulator would take it for a bucket of that name.
+            # The emulator would treat it as a bucket of that name.
             await respond(send, 404, b"nothing is served here\n", "text/plain; charset=utf-8")
             return
 

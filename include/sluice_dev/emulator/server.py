@@ -35,7 +35,7 @@ POLL_SECONDS = 0.05
 
 @dataclass(frozen=True)
 class ServerInfo:
-    """A server that runs and answers. `started` is False where `start` found it running."""
+    """A running server that answers. `started` is False if it was running before."""
 
     pid: int
     port: int
@@ -46,7 +46,7 @@ class ServerInfo:
 
 
 def start(settings: Settings, *, faults: bool = False) -> ServerInfo:
-    """Start the server in the background and wait until it answers; one that runs already is left alone.
+    """Start the server in the background and wait until it answers; a running one is kept.
 
     `faults` lets the process take fault injection rules (tests only).
 
@@ -103,7 +103,7 @@ def _await_answer(settings: Settings, process: subprocess.Popen[bytes], log: Pat
 def stop(settings: Settings) -> bool:
     """Stop the server and wait for its clean save. False when none ran; never touches another process.
 
-    After `STOP_DEADLINE_SECONDS` it is killed, and what was not saved is lost.
+    After `STOP_DEADLINE_SECONDS` it is killed, and unsaved state is lost.
     """
     with _only_one(settings):
         process = process_record.find(_record_path(settings))
@@ -218,7 +218,7 @@ def _command(settings: Settings, configuration: Configuration) -> tuple[list[str
 
 
 def _identity(settings: Settings, pid: int) -> ServerInfo | None:
-    """What answers on the port, if it is the process with this pid."""
+    """Response of the server on the port, if it is the process with this pid."""
     endpoint_url = f"http://127.0.0.1:{settings.aws_port}"
     try:
         answer = json.loads(request("GET", endpoint_url + IDENTITY_PATH, timeout_seconds=5))
@@ -238,12 +238,12 @@ def _refuse_taken_port(settings: Settings) -> None:
         except OSError as error:
             raise EmbeddedServerError(
                 f"Port {port} cannot be used ({error.strerror}{_port_owner(port)}). "
-                "Stop what has it, or set SLUICE_AWS_PORT to a free port."
+                "Stop that process, or set SLUICE_AWS_PORT to a free port."
             ) from None
 
 
 def _port_owner(port: int) -> str:
-    """`: pid 7, dockerd`, or nothing where this user may not see it."""
+    """`: pid 7, dockerd`; "" if this user may not see it."""
     try:
         connections = psutil.net_connections(kind="tcp")
         pid = next(c.pid for c in connections if c.status == psutil.CONN_LISTEN and c.laddr[1:] == (port,) and c.pid)
@@ -272,7 +272,7 @@ def stop_command() -> None:
 
 @aws.command(name="status")
 def status_command() -> None:
-    """Say whether it runs: exit code 0 when it does, else 1."""
+    """Print whether it runs: exit code 0 if it does, else 1."""
     info = status(load_settings())
     if info is None:
         click.echo("Embedded AWS does not run")
@@ -282,7 +282,7 @@ def status_command() -> None:
 
 @aws.command(name="reset")
 def reset_command() -> None:
-    """Forget all buckets, queues, tables and stacks in it."""
+    """Delete all buckets, queues, tables and stacks in it."""
     reset(load_settings())
     click.echo("Embedded AWS is empty")
 

@@ -62,7 +62,7 @@ class AirflowApi:
         self.client.headers["Authorization"] = f"Bearer {token}"
 
     def dags(self) -> dict[str, bool]:
-        """Every Dag that was read, and whether it is paused."""
+        """Every parsed Dag, and whether it is paused."""
         answer = self._ask("GET", "/api/v2/dags?limit=100&exclude_stale=true")
         return {dag["dag_id"]: dag["is_paused"] for dag in answer["dags"]}
 
@@ -96,16 +96,16 @@ class AirflowApi:
                 return found
 
     def run(self, dag_id: str, run_id: str) -> DagRun:
-        """One run as it is now."""
+        """Current state of one run."""
         return _dag_run(self._ask("GET", _path(dag_id, run_id)))
 
     def task_states(self, run: DagRun) -> dict[str, str]:
-        """State of each task of a run; "" where it has none yet."""
+        """State of each task of a run; "" for none."""
         answer = self._ask("GET", f"{_path(run.dag_id, run.run_id)}/taskInstances?limit=100")
         return {each["task_id"]: each["state"] or "" for each in answer["task_instances"]}
 
     def returned(self, run: DagRun, task_id: str) -> Any:
-        """What a task of a run returned; None where it was skipped or returned nothing."""
+        """Result of a task of a run; None if it was skipped or returned nothing."""
         path = f"{_path(run.dag_id, run.run_id)}/taskInstances/{task_id}/xcomEntries/return_value?deserialize=true"
         answer = self._ask("GET", path, missing=True)
         return answer and answer["value"]

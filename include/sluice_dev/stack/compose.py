@@ -35,13 +35,13 @@ NO_VALUE = re.compile(r"""\s*(?:''|"")?\s*(?:\s#.*)?""")
 
 
 class NotHealthy(SluiceError):
-    """A service of Airflow does not do its work; the message says which, and what it said."""
+    """A service of Airflow is unhealthy; the message names it and its response."""
 
 
 def with_secrets(text: str) -> tuple[str, list[str]]:
     """The text of a `.env` with every secret, and the names of those that it lacked.
 
-    A secret that has a value keeps it, as does every other line. An empty one is filled where it stands.
+    A secret that has a value keeps it, as does every other line. An empty one is filled in place.
     """
     lines = text.removesuffix("\n").split("\n") if text else []
     where: dict[str, int] = {}

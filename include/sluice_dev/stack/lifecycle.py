@@ -71,7 +71,7 @@ class Stack:
     services: dict[str, sessions.Session]
 
     def start_service(self, name: str) -> None:
-        """Start a service of Airflow, after what an earlier one of that name left (workers of a killed scheduler)."""
+        """Start a service of Airflow, after stopping leftovers of an earlier one (workers of a killed scheduler)."""
         record = _record_folder(self.settings) / f"{name}.session"
         sessions.end([record], ORPHANS_TIMEOUT_SECONDS)
         log = self.settings.home / "logs" / f"{name}.log"
@@ -93,7 +93,7 @@ class Stack:
                 )
 
     def components(self) -> list[Component]:
-        """Everything that runs in the background and is started again when it ends; what others need comes first."""
+        """All background processes that are restarted when they end, in the order of their dependencies."""
         settings, found = self.settings, []
         if not settings.database_url:
             found.append(
@@ -135,7 +135,7 @@ class Stack:
     def stop(self) -> None:
         """Stop the services, and every process that they left.
 
-        The API server goes last: a task under way speaks to it, and gets `STOP_TIMEOUT_SECONDS` to end by itself. One
+        The API server goes last: a running task needs it, and gets `STOP_TIMEOUT_SECONDS` to end. One
         that is killed runs again, which every task bears.
         """
         end_services(self.settings)
@@ -192,17 +192,17 @@ def start(
 
     Args:
         settings: the settings of this process.
-        console: where to say what happens.
+        console: for progress messages.
         undo: gets a callback for each part that this call started; one that ran before gets none.
         services: names of the services to start.
         extra_environment: returns additional variables of the services; called before they are started.
         stopping: the start is aborted when it is set.
 
     Raises:
-        SluiceError: a part did not start; what was started before is for `undo`.
+        SluiceError: a part did not start; `undo` has callbacks for those started before.
     """
     if left := end_services(settings):
-        console.print(f"Stopped what a killed process left: {', '.join(left)}")
+        console.print(f"Stopped processes of a killed stack: {', '.join(left)}")
     require_free_port(settings.web_port)
     with console.status("embedded AWS"):
         if needs_embedded_aws(settings) and server.start(settings).started:
@@ -224,13 +224,13 @@ def start(
 
 
 def up(settings: Settings, console: Console, *, live: bool) -> None:
-    """Run everything until ctrl-C or `sluice down`; nothing of it is left afterwards.
+    """Run everything until ctrl-C or `sluice down`; all processes have ended afterwards.
 
-    A part that ends by itself is started again. A start that fails stops only what it started itself.
+    A part that ends is restarted. A failed start stops only the parts that it started.
 
     Args:
         settings: the settings of this process.
-        console: where to say what happens.
+        console: for progress messages.
         live: pull from the real Docker Hub instead of its stand-in.
 
     Raises:
@@ -278,10 +278,10 @@ def _watch(stack: Stack, console: Console, stopping: threading.Event) -> None:
 
 
 def down(settings: Settings) -> list[str]:
-    """Stop what runs of this SLUICE_HOME, in whichever shell it was started; returns what was stopped.
+    """Stop all processes of this SLUICE_HOME, also those of other shells; returns the stopped parts.
 
-    That includes what a killed `sluice up` or `sluice demo` left. One that does not end within `DOWN_TIMEOUT_SECONDS`
-    is killed.
+    That includes processes of a killed `sluice up` or `sluice demo`. One that does not end within
+    `DOWN_TIMEOUT_SECONDS` is killed.
     """
     stopped = []
     with _lock(settings) as lock:
@@ -323,7 +323,7 @@ def require_free_port(port: int) -> None:
             probe.bind(("127.0.0.1", port))
         except OSError as error:
             raise StackFailed(
-                f"port {port} of the web UI cannot be used ({error.strerror}); stop what has it, or set SLUICE_WEB_PORT"
+                f"port {port} of the web UI cannot be used ({error.strerror}); stop its process, or set SLUICE_WEB_PORT"
             ) from None
 
 
@@ -373,7 +373,7 @@ def _wait_until_healthy(stack: Stack, stopping: threading.Event) -> None:
         if stopping.is_set():
             raise StackFailed("stopped before it was up")
         with contextlib.suppress(URLError, OSError, json.JSONDecodeError):
-            # Asked first because it also imports what the first task would otherwise wait for.
+            # Requested first, as it also triggers imports that the first task would wait for.
             with urlopen(f"{url}/execution/health", timeout=5):
                 pass
             with urlopen(f"{url}/api/v2/monitor/health", timeout=5) as answer:

@@ -50,7 +50,7 @@ def log_path(settings: Settings) -> Path:
 
 
 def start(settings: Settings) -> str:
-    """Start the server unless it runs, and leave it running; returns its SQLAlchemy URL.
+    """Start the server unless it runs, and keep it running; returns its SQLAlchemy URL.
 
     Raises:
         PostgresFailed: it does not start; its log is named.
@@ -107,7 +107,7 @@ def _start_with_wheel(settings: Settings, folder: Path, socket_folder: Path) -> 
                 )
 
         def _cleanup(self) -> None:
-            """Leave it running."""
+            """Keep it running."""
 
     # Its list of processes, which a kill may have left half written; it is for those that stop the server at their end.
     (folder / ".handle_pids.json").unlink(missing_ok=True)
@@ -116,7 +116,7 @@ def _start_with_wheel(settings: Settings, folder: Path, socket_folder: Path) -> 
 
 
 def _socket_folder(folder: Path) -> Path:
-    """The data folder, or a link to it where its path is too long for a socket or would need quotes.
+    """The data folder, or a link to it if its path is too long for a socket or would need quotes.
 
     Raises:
         PostgresFailed: the name of the link is taken by somebody else.
