@@ -37,7 +37,7 @@ class NotMade(SluiceError):
 
 @click.group()
 def new() -> None:
-    """Start something of your own."""
+    """Create a pipeline of your own."""
 
 
 @new.command()

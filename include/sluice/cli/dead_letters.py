@@ -19,7 +19,7 @@ JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON docu
 
 @click.group("dead-letters")
 def dead_letters() -> None:
-    """Messages that failed each of ten times."""
+    """Messages that failed ten times."""
 
 
 @dead_letters.command("list")

@@ -237,7 +237,7 @@ def produce_partners(
     file_records: int,
     seed: int | None,
 ) -> None:
-    """Drop files of partners, whose catalogues overlap, in the landing bucket."""
+    """Upload files of partners with overlapping catalogues to the landing bucket."""
     seed = secrets.randbelow(2**32) if seed is None else seed
     what = Catalogues(partners_count, accommodations, overlap, malformed, record_bytes, file_records, seed)
     with console().status("dropping files"):

@@ -9,7 +9,7 @@ from sluice_dev.samples import sample
 
 @click.group()
 def produce() -> None:
-    """Make sample data, and check what was made of it."""
+    """Produce sample data, and check the published results."""
 
 
 for _command in sample.commands():

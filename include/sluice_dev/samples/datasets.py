@@ -182,7 +182,7 @@ def produce(name: str, shape: Shape, progress: Callable[[int], object] | None = 
 @click.option("--malformed", default=0.02, show_default=True, type=SHARE, help="Share that is to be rejected.")
 @click.option("--seed", type=int, help="Same seed: same rows. At random if not given.")
 def produce_dataset(name: str, rows: int, size_mb: float | None, dps: int, malformed: float, seed: int | None) -> None:
-    """Drop off a CSV, datasets/NAME.csv of the landing bucket."""
+    """Upload a CSV, datasets/NAME.csv, to the landing bucket."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     shape = Shape(rows, dps, malformed, secrets.randbelow(2**32) if seed is None else seed)

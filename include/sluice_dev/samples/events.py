@@ -311,7 +311,7 @@ def produce_events(
     until: datetime | None,
     burst: bool,
 ) -> None:
-    """Put events into the stream, with known shares of duplicates, late and malformed ones."""
+    """Put events into the stream, with given shares of duplicates, late and malformed ones."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     seed = secrets.randbelow(2**32) if seed is None else seed

@@ -283,7 +283,7 @@ def produce_modules(seed: int | None, **options: Any) -> None:
 @fleet_options
 @click.option("--seed", type=int, required=True, help="Of the fleet that was produced.")
 def check_modules(seed: int, **options: Any) -> None:
-    """Compare every published rate of a fleet with its true rate; fails where one differs."""
+    """Compare every published rate of a fleet with the expected one; fails if one differs."""
     from sluice.pipelines.modules import storage
 
     truth = true_rates(Fleet(**options, seed=seed))
