@@ -226,7 +226,10 @@ def key_figures(context: Context, result: Any, at: datetime) -> str:
 
 
 def partition_of(context: Context) -> str:
-    """Partition of a run of a partitioned Dag: `hour` or `day` of its conf, else its logical date."""
+    """Partition of a run of a partitioned Dag: `hour` or `day` of its conf, else its logical date; no minutes.
+
+    A time without offset is UTC, as for the pipelines.
+    """
     run = context.get("dag_run")
     conf = getattr(run, "conf", None) or {}
     asked = conf.get("hour") or conf.get("day")
@@ -235,7 +238,10 @@ def partition_of(context: Context) -> str:
         moment = datetime.fromisoformat(str(asked)) if asked else logical_date
     except ValueError:
         return str(asked)
-    return moment.astimezone(UTC).isoformat(timespec="minutes") if moment else ""
+    if moment is None:
+        return ""
+    moment = moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return moment.replace(minute=0, second=0, microsecond=0).isoformat(timespec="minutes")
 
 
 def ends_run(context: Context, result: Any) -> bool:

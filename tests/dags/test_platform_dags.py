@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
@@ -367,13 +368,21 @@ def test_a_secret_in_an_address_does_not_go_out_by_email() -> None:
     [
         (None, "2026-11-21T10:00+00:00"),
         ({"hour": "2024-04-07T19:00:00+02:00"}, "2024-04-07T17:00+00:00"),
+        ({"hour": "2024-04-07T17:42"}, "2024-04-07T17:00+00:00"),
+        ({"day": "2024-04-07"}, "2024-04-07T00:00+00:00"),
         ({"hour": "yesterday"}, "yesterday"),
     ],
 )
 def test_a_run_processes_the_hour_of_its_conf_else_of_its_logical_date(
-    conf: dict[str, Any] | None, partition: str
+    conf: dict[str, Any] | None, partition: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert alerts.partition_of(context_of(datetime(2026, 11, 21, 10, tzinfo=UTC), conf)) == partition
+    monkeypatch.setenv("TZ", "Europe/Berlin")
+    time.tzset()
+    try:
+        assert alerts.partition_of(context_of(datetime(2026, 11, 21, 10, 42, tzinfo=UTC), conf)) == partition
+    finally:
+        monkeypatch.undo()
+        time.tzset()
 
 
 def test_a_killed_task_is_reported_by_the_dag_processor(watch: Watch) -> None:

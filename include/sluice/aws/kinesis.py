@@ -86,8 +86,8 @@ class Entry(NamedTuple):
 class Budget:
     """Number of records that the readers of all shards may still read in total.
 
-    An equal share is reserved for each reader until it begins, so that a shard with a long backlog does not use up the
-    share of the others.
+    An equal share is reserved for each reader until its first page, so that a shard with a long backlog cannot use up
+    all before the others begin: each reads one page at least, or its share if that is smaller.
     """
 
     def __init__(self, records: int) -> None:

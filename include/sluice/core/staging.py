@@ -1,4 +1,4 @@
-"""Publication of a staged batch exactly once, even if its task is cleared and runs again."""
+"""Publication of a staged batch, and not again when its task is cleared and runs again."""
 
 from __future__ import annotations
 

@@ -26,7 +26,8 @@ def drain_shards(stream: Stream, max_records: int, take: Take) -> list[ShardBatc
 
     Args:
         stream: the stream.
-        max_records: of all shards together, an equal share for each; a batch that is drained again does not count.
+        max_records: of all shards together, of which each reads a page at least, or an equal share if that is smaller;
+            a batch that is drained again does not count.
         take: called with each shard that is read, even if it has no record.
 
     Returns:

@@ -219,7 +219,7 @@ def _account_arn(service: str, prefix: str = "") -> str:
 
 
 def _answers(operation: str, parameter: str) -> Callable[[Any, str, Properties], bool]:
-    """Whether an operation returns a physical id without an error."""
+    """A function that raises an error of AWS unless an operation finds a physical id."""
 
     def exists(client: Any, physical_id: str, _properties: Properties) -> bool:
         getattr(client, operation)(**{parameter: physical_id})

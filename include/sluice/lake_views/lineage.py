@@ -119,7 +119,7 @@ def _asset_node(settings: Settings, asset: Asset, pages: Container[str], *, is_p
 
 
 def _carrier(settings: Settings, pipeline: Pipeline, dag: Dag, asset: Asset) -> list[Node]:
-    """The queue or stream that notifies a Dag of an asset; None if it reads the asset directly."""
+    """The queue or stream that notifies a Dag of an asset; empty if the Dag reads the asset directly."""
     buckets = {"lake": settings.lake_bucket, "landing": settings.landing_bucket}
     notified = {
         each.queue: f"s3://{buckets[each.bucket]}/{each.prefix}".removesuffix("/") for each in pipeline.notifications

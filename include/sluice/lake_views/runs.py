@@ -47,7 +47,7 @@ def read_run(settings: Settings, dag_id: str, run_id: str, now: datetime) -> dic
     pipeline, dag = find_dag(settings, dag_id)
     asked: list[Callable[[], Any]] = [
         partial(history.read_runs_of, settings.runs_table, dag_id, now - timedelta(days=DAYS), RUNS_READ),
-        partial(snapshots_of_run, settings, pipeline, run_id),
+        partial(snapshots_of_run, settings, pipeline, dag_id, run_id),
     ]
     runs, snapshots = in_parallel(lambda ask: ask(), asked)
     names = [gate.gate for gate in history.read_newest_gates(settings.runs_table) if gate.dag_id == dag_id]
@@ -76,8 +76,10 @@ def table_documents(settings: Settings, dag: Dag) -> list[dict[str, Any]]:
     return [{"table": table, "has_page": table in pages} for table in dag.tables]
 
 
-def snapshots_of_run(settings: Settings, pipeline: str, run_id: str) -> list[dict[str, Any]]:
+def snapshots_of_run(settings: Settings, pipeline: str, dag_id: str, run_id: str) -> list[dict[str, Any]]:
     """Snapshots that a run committed to the Iceberg tables of its pipeline, as far as they can still be read.
+
+    Runs of two Dags may have the same id: Airflow names scheduled runs by their time.
 
     Raises:
         TableMissing: a table of the pipeline is not deployed.
@@ -87,14 +89,18 @@ def snapshots_of_run(settings: Settings, pipeline: str, run_id: str) -> list[dic
 
     def find(name: str) -> list[dict[str, Any]]:
         table = definitions.load(settings, name)
-        mine = (each for each in table.snapshots() if each.summary and each.summary.get("sluice.run") == slug)
+        mine = (
+            each
+            for each in table.snapshots()
+            if each.summary and (each.summary.get("sluice.dag"), each.summary.get("sluice.run")) == (dag_id, slug)
+        )
         return [{"table": name} | snapshot_document(definitions.snapshot_of(table, each)) for each in mine]
 
     return [each for found in in_parallel(find, names) for each in found]
 
 
 def run_document(run: RunRecord) -> dict[str, Any]:
-    """Counts of a run as plain values; None if it failed before."""
+    """A run as plain values; its counts are None if it failed before it counted."""
     return {
         "run": run.run_id,
         "started_at": run.started_at.isoformat(),

@@ -15,6 +15,7 @@ from sluice.lake_views.files import cell
 from sluice.lake_views.places import table_owners, table_pages
 from sluice.monitoring import history
 from sluice.monitoring.history import RunRecord
+from sluice.monitoring.pipelines import find_dag
 from sluice.settings import Settings
 
 if TYPE_CHECKING:
@@ -94,6 +95,7 @@ def read_table(settings: Settings, name: str, now: datetime) -> dict[str, Any]:
         partial(processed, settings, name, now),
     ]
     table, state, processed_by = in_parallel(lambda ask: ask(), asked)
+    _, hourly = find_dag(settings, "events_hourly")
     snapshots = sorted(
         (definitions.snapshot_of(table, each) for each in table.snapshots()),
         key=lambda each: each.committed_at,
@@ -104,7 +106,7 @@ def read_table(settings: Settings, name: str, now: datetime) -> dict[str, Any]:
         "pipeline": table_owners(settings).get(name, ""),
         "database": settings.glue_database,
         "snapshot_list": [snapshot_document(each) for each in snapshots[:SNAPSHOTS]],
-        "calendar": calendar(table, snapshots, processed_by, now),
+        "calendar": calendar(table, snapshots, processed_by, now - timedelta(seconds=hourly.deadline_seconds)),
     }
 
 
@@ -123,9 +125,13 @@ def runs_by_hour(hourly: Iterable[RunRecord], daily: Iterable[RunRecord]) -> dic
     found: dict[str, list[str]] = defaultdict(list)
     ended = [(run, 1) for run in hourly] + [(run, 24) for run in daily]
     for run, hours in sorted(ended, key=lambda each: each[0].at, reverse=True):
-        for hour in range(hours if run.tally and run.partition else 0):
-            start = datetime.fromisoformat(run.partition) + hour * HOUR
-            found[start.isoformat(timespec="minutes")].append(run.run_id)
+        if not (run.tally and run.partition):
+            continue
+        first = datetime.fromisoformat(run.partition).replace(minute=0)
+        if hours > 1:
+            first = first.replace(hour=0)
+        for hour in range(hours):
+            found[(first + hour * HOUR).isoformat(timespec="minutes")].append(run.run_id)
     return dict(found)
 
 
@@ -144,7 +150,7 @@ def snapshot_document(snapshot: Snapshot) -> dict[str, Any]:
 
 
 def calendar(
-    table: Table, snapshots: Sequence[Snapshot], processed_by: Mapping[str, Sequence[str]], now: datetime
+    table: Table, snapshots: Sequence[Snapshot], processed_by: Mapping[str, Sequence[str]], due: datetime
 ) -> dict[str, Any] | None:
     """Hours or months of a table with rows, bytes, snapshot and run of each; None where it is parted otherwise.
 
@@ -152,7 +158,7 @@ def calendar(
         table: the table.
         snapshots: those that it has.
         processed_by: begin of an hour, as runs have it, -> the runs that processed it, the newest first.
-        now: the time (UTC).
+        due: the time (UTC) until which hours must have been processed: a later one is not missing.
     """
     (part, *_) = table.spec().fields
     unit = str(part.transform)
@@ -172,7 +178,7 @@ def calendar(
             "run": snapshot.summary.get("sluice.run", "") if snapshot else "",
             "dag": snapshot.summary.get("sluice.dag", "") if snapshot else "",
         }
-    return {"unit": unit, "partitions": fill(unit, found, processed_by, now)}
+    return {"unit": unit, "partitions": fill(unit, found, processed_by, due)}
 
 
 def partition_start(unit: str, value: int) -> datetime:
@@ -186,7 +192,7 @@ def fill(
     unit: str,
     found: Mapping[datetime, Mapping[str, Any]],
     processed_by: Mapping[str, Sequence[str]],
-    now: datetime,
+    due: datetime,
 ) -> list[dict[str, Any]]:
     """The newest partitions in order of time, also those without rows between the first and the last.
 
@@ -194,12 +200,12 @@ def fill(
         unit: `hour` or `month`.
         found: start of each partition with rows -> its data.
         processed_by: begin of a partition, as runs have it, -> the runs that processed it, the newest first.
-        now: the time (UTC); an hour that is not over is not missing.
+        due: the time (UTC) until which hours must have been processed: a later one is not missing.
     """
     if not found:
         return []
     last, limit = max(found), CALENDAR_HOURS if unit == "hour" else CALENDAR_MONTHS
-    newest_hour = now.astimezone(UTC).replace(minute=0, second=0, microsecond=0) - HOUR
+    newest_hour = due.astimezone(UTC).replace(minute=0, second=0, microsecond=0) - HOUR
     # A table with only old hours still shows them.
     if unit == "hour" and newest_hour - last < CALENDAR_HOURS / 2 * HOUR:
         last = max(last, newest_hour)

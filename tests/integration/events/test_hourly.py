@@ -6,6 +6,7 @@ import io
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -18,6 +19,7 @@ from sluice.aws import glue, s3
 from sluice.aws.tables import definitions, reading
 from sluice.core.quality import GateFailed
 from sluice.core.run import Run
+from sluice.lake_views.runs import snapshots_of_run
 from sluice.pipelines.events import steps, storage
 from sluice.pipelines.events.batch import HourOutput
 from sluice.pipelines.events.hourly import RawDataGone
@@ -155,6 +157,9 @@ def test_a_snapshot_says_what_it_was_made_from_and_can_be_read_later(world: Any)
     assert first.summary["sluice.hour"] == "2024-04-07T17"
     assert int(first.summary["sluice.raw-files"]) == len(storage.list_raw(world.settings.lake_bucket, world.hour))
     assert int(first.summary["sluice.rows"]) == len(rows) == int(first.summary["added-records"])
+    of_run = partial(snapshots_of_run, world.settings, "events", run_id="late__2024-04-07T17__first")
+    assert [each["snapshot"] for each in of_run(dag_id="events_hourly")] == [str(first.snapshot_id)]
+    assert of_run(dag_id="events_ingest") == [], "a run of another Dag with the same id"
     world.put_event(uuid_of(7), world.hour.timestamp())
     world.process_late(world.ingest("second"))
     assert reading.read("events", as_of=first.snapshot_id).num_rows == len(rows)

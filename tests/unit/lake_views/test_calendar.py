@@ -60,8 +60,8 @@ def test_a_rebuild_of_a_day_processes_each_of_its_hours() -> None:
     def ran(run: str, partition: str, minutes: int, tally: int = 1) -> RunRecord:
         return RunRecord("dag", run, NOW, NOW + timedelta(minutes=minutes), "", {"records_in": tally}, partition)
 
-    hourly = [ran("scheduled", "2026-11-26T05:00+00:00", 1), RunRecord("dag", "failed", NOW, NOW, "failed")]
-    found = runs_by_hour(hourly, [ran("rebuild", "2026-11-26T00:00+00:00", 2)])
+    hourly = [ran("scheduled", "2026-11-26T05:42+00:00", 1), RunRecord("dag", "failed", NOW, NOW, "failed")]
+    found = runs_by_hour(hourly, [ran("rebuild", "2026-11-26T03:42+00:00", 2)])
     assert found["2026-11-26T05:00+00:00"] == ["rebuild", "scheduled"]
     assert found["2026-11-26T23:00+00:00"] == ["rebuild"]
     assert len(found) == 24

@@ -35,6 +35,7 @@ def measure_hour(
         files: parquet files of the hour, raw or deduplicated.
         hour: start of the hour, aware.
         known_types: expected event types.
+        memory_limit_mb: of DuckDB.
     """
     if not files:
         names = ("rows", "distinct_uuids", *(f"null_{name}" for name in RAW_COLUMNS), "outside_hour")

@@ -23,7 +23,7 @@ export const Datasets = () => {
       const key = search.get("key") ?? newest[0].key;
       return html`<${Stack} gap=6>
         <${Dataset} key=${key} of=${key} />
-        <${Section} title="Datasets" aside="newest first">
+        <${Section} title="Datasets" aside=${next || token ? "a page by name, newest first" : "newest first"}>
           <${DataTable} label="Datasets" rows=${newest} rowKey=${(each) => each.key} maxH="24rem" isCurrent=${(each) => each.key === key} columns=${[
             { name: "Dataset", cell: (each) => html`<${Go} to=${page("tables/datasets", { key: each.key, token })}>${nameOf(each.key)}</${Go}>` },
             { name: "Published (UTC)", cell: (each) => html`<${Time} at=${each.stored_at} />` },

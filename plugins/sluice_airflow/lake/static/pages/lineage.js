@@ -25,7 +25,7 @@ export const Lineage = () => {
   return html`<${Loaded} state=${state}>${(found) => {
     const names = [...new Set(found.nodes.map((node) => node.pipeline).filter(Boolean))];
     // All pipelines do not fit a narrow screen.
-    const pipeline = search.get("pipeline") ?? (window.innerWidth < NARROW ? names[0] : ALL);
+    const pipeline = search.get("pipeline") || (window.innerWidth < NARROW ? names[0] : ALL);
     return html`<${Stack} gap=4>
       <${Flex} gap=4 wrap="wrap" align="flex-end">
         <${Box} as="label" fontSize="xs" color="fg.muted">Pipeline
