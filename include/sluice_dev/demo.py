@@ -10,14 +10,17 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from sluice.aws import sqs
 from sluice.environment import web_url
 from sluice.errors import SluiceError
+from sluice.monitoring.pipelines import find_dag
 from sluice.settings import Settings
 from sluice_dev.dockerhub import DockerHubStandIn
 from sluice_dev.samples.sample import Sample, Trigger, environment, tally_tasks
@@ -199,7 +202,7 @@ def play(
     Raises:
         DemoFailed: a run failed, or nothing happens.
     """
-    pipelines = [Pipeline(sample) for sample in made]
+    pipelines = [Pipeline(sample, partial(count_messages, settings, sample)) for sample in made]
     dag_ids = {dag_id for sample in made for dag_id in sample.dag_ids}
     deadline = time.monotonic() + TIMEOUT_SECONDS
     with console.status("Airflow reads the Dags") as status:
@@ -222,10 +225,17 @@ def play(
 
 
 class Pipeline:
-    """The stages of a pipeline that are left."""
+    """The stages of a pipeline that are left.
 
-    def __init__(self, sample: Sample) -> None:
+    Args:
+        sample: the sample of the pipeline.
+        count_messages: the number of messages in the work queues of its last stage: a run takes a limited number, and
+            there may be more than those of the sample.
+    """
+
+    def __init__(self, sample: Sample, count_messages: Callable[[], int]) -> None:
         self.sample = sample
+        self.count_messages = count_messages
         self.left = list(sample.stages)
         self.idle_polls = IDLE_POLLS
         self.waiting: int | None = None
@@ -241,12 +251,18 @@ class Pipeline:
         self.idle_polls = 0
         if self.left:
             return self.left.pop(0)
-        waiting = self.sample.waiting()
+        waiting = self.count_messages()
         if waiting and (self.waiting is None or waiting < self.waiting):
             self.waiting = waiting
             return self.sample.stages[-1]
         self.is_done = True
         return ()
+
+
+def count_messages(settings: Settings, sample: Sample) -> int:
+    """The number of messages, received or not, in the work queues of the Dags of a sample's last stage."""
+    queues = {queue for trigger in sample.stages[-1] for queue in find_dag(settings, trigger.dag_id)[1].queues}
+    return sum(sum(sqs.queue_counts(queue)) for queue in queues)
 
 
 def _wait_for_dags(api: AirflowApi, dag_ids: set[str], check: Callable[[], None]) -> None:

@@ -305,7 +305,6 @@ COMMANDS = (produce_modules, check_modules)
 
 def sample(now: datetime, *, live: bool) -> Sample:  # noqa: ARG001
     """Messages and diagnostics of a fleet, with losses, resets, late, duplicated and shuffled ones."""
-    from sluice.aws import sqs
     from sluice.pipelines.modules import storage
     from sluice.settings import load_settings
 
@@ -324,9 +323,4 @@ def sample(now: datetime, *, live: bool) -> Sample:  # noqa: ARG001
         right = sum(found.get(key) == rate for key, rate in rates.items())
         return f"{right:,} of {len(rates):,} published rates equal the true rate exactly", right == len(rates)
 
-    def waiting() -> int:
-        return sum(
-            sum(sqs.queue_counts(name)) for name in (settings.recv_message_queue, settings.weekly_diagnostic_queue)
-        )
-
-    return Sample([[Trigger("modules_diagnostics")]], "sluice modules show", check, waiting)
+    return Sample([[Trigger("modules_diagnostics")]], "sluice modules show", check)

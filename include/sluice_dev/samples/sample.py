@@ -32,9 +32,8 @@ class Sample:
     """The data of one pipeline is where the pipeline takes it from.
 
     Attributes:
-        stages: runs to trigger; each stage waits until the Dags of this pipeline are idle.
-        waiting: counts the messages that are left in the work queues; the last stage is repeated while that makes them
-            fewer, since how many a run takes depends on how fast the machine is.
+        stages: runs to trigger; each stage waits until the Dags of this pipeline are idle. The last one is repeated
+            while that makes the messages in the work queues of its Dags fewer.
         look: a command that shows what was published.
         check: compares what was published with what was produced: (what it says, whether it is so); None where
             nothing is known beforehand.
@@ -43,7 +42,6 @@ class Sample:
     stages: Sequence[Sequence[Trigger]]
     look: str
     check: Callable[[], tuple[str, bool]] | None = None
-    waiting: Callable[[], int] = lambda: 0
 
     @property
     def dag_ids(self) -> frozenset[str]:

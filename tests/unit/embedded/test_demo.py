@@ -35,7 +35,7 @@ def test_the_table_shows_every_number_whole_in_80_columns(capsys: pytest.Capture
 
 
 def test_a_stage_waits_until_the_dags_of_the_pipeline_are_idle() -> None:
-    pipeline = Pipeline(TWO_STAGES)
+    pipeline = Pipeline(TWO_STAGES, lambda: 0)
 
     assert triggers(pipeline, set()) == ["first", "first"]
     assert triggers(pipeline, {"first"}, {"another"}, {"second"}, {"another"}) == []
@@ -48,7 +48,7 @@ def test_a_stage_waits_until_the_dags_of_the_pipeline_are_idle() -> None:
 @pytest.mark.parametrize(("left", "runs"), [([0], 1), ([7, 4, 0], 3), ([7, 4, 4], 3)], ids=["none", "all", "stuck"])
 def test_the_last_stage_is_repeated_while_messages_become_fewer(left: list[int], runs: int) -> None:
     counts = iter(left)
-    pipeline = Pipeline(Sample([[Trigger("drain")]], "look", waiting=lambda: next(counts)))
+    pipeline = Pipeline(Sample([[Trigger("drain")]], "look"), lambda: next(counts))
 
     made = [trigger for _ in range(10) if not pipeline.is_done for trigger in triggers(pipeline, set(), set())]
 
