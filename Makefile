@@ -29,7 +29,7 @@ down: $(SETUP) ## stop everything that runs of this checkout
 secrets: ## fill in .env what docker-compose.yaml needs and .env lacks
 	@PYTHONPATH=include python3 -m sluice_dev.stack.compose secrets .env
 
-check: $(TEST_SETUP) ## format, lint, types and unit tests: in less than a minute, before each commit
+check: $(TEST_SETUP) ## format, lint, types and unit tests: 1 to 2 minutes, before each commit
 	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target lint unit
 
 test: $(TEST_SETUP) ## set up, then run all tests

@@ -39,9 +39,22 @@ def test_what_stands_in_a_cell_is_no_markup(capsys: pytest.CaptureFixture[str]) 
     assert "[bold]A[/]" in capsys.readouterr().out
 
 
-def test_nothing_is_a_dash_and_a_float_has_six_digits(capsys: pytest.CaptureFixture[str]) -> None:
-    print_table((Column("a"), Column("b", "number")), [(None, 0.1 + 0.2)])
-    assert capsys.readouterr().out.split() == ["a", "b", "-", "0.3"]
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [
+        (0.1 + 0.2, "0.3"),
+        (1795810000.123, "1795810000.123"),
+        (120.0, "120"),
+        (100 / 3, "33.333333"),
+        (0.0, "0"),
+        (1e-7, "1e-07"),
+    ],
+)
+def test_nothing_is_a_dash_and_a_float_has_six_decimals(
+    number: float, text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    print_table((Column("a"), Column("b", "number")), [(None, number)])
+    assert capsys.readouterr().out.split() == ["a", "b", "-", text]
 
 
 def test_a_time_is_iso_8601_in_utc() -> None:

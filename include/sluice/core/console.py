@@ -112,5 +112,6 @@ def _cell(value: object) -> str:
     if isinstance(value, datetime):
         return time_text(value)
     if isinstance(value, float):
-        return f"{value:.6g}"
+        # Six decimals, and every digit before them: six digits in all would make one number of many times and amounts.
+        return f"{value:.6f}".rstrip("0").rstrip(".") if 1e-4 <= abs(value) < 1e15 else f"{value:.6g}"
     return str(value)

@@ -101,7 +101,7 @@ def _events(settings: Settings, now: datetime) -> list[dict[str, Any]]:
     found = _scan(settings, "events", ("created_datetime", "event_type"), where)
     runs = history.read_runs_of(settings.runs_table, "events_hourly", now - timedelta(days=7), RUNS_READ)
     by_type = events_by_type(_hourly(found.slice(0, ROWS_READ)), start)
-    return [*of_rows([by_type], is_whole=len(found) <= ROWS_READ), shares(runs)]
+    return [*of_rows([by_type], is_whole=len(found) <= ROWS_READ), *shares(runs)]
 
 
 def _hourly(events: pa.Table) -> list[dict[str, Any]]:
@@ -132,8 +132,8 @@ def events_by_type(rows: Iterable[Mapping[str, Any]], start: datetime) -> dict[s
     return chart("Events by hour and type", "bar", "events", labels[first:], cut)
 
 
-def shares(runs: Iterable[history.RunRecord]) -> dict[str, Any]:
-    """Share of duplicates of each hour that was processed, and of hours that were processed again for late events."""
+def shares(runs: Iterable[history.RunRecord]) -> list[dict[str, Any]]:
+    """The share of duplicates of each hour, and how often it was processed again, as for late events."""
     newest: dict[str, history.RunRecord] = {}
     listed = [run for run in runs if run.tally and run.partition]
     counted = Counter(run.partition for run in listed)
@@ -146,8 +146,10 @@ def shares(runs: Iterable[history.RunRecord]) -> dict[str, Any]:
     ]
     again = [counted[hour] - 1 for hour in hours]
     labels = [hour[5:16].replace("T", " ") for hour in hours]
-    series: dict[str, list[Any]] = {"duplicates, % of records": duplicates, "times processed again": again}
-    return chart("Duplicates and late events by hour", "line", "", labels, series)
+    return [
+        chart("Duplicates by hour", "line", "% of records", labels, {"duplicates": duplicates}),
+        chart("Hours processed again, as for late events", "bar", "times", labels, {"processed again": again}),
+    ]
 
 
 def _rates(settings: Settings, now: datetime) -> list[dict[str, Any]]:

@@ -23,6 +23,9 @@ HOURS = 24
 RUNS_READ = 1000
 """Maximum number of newest runs of a Dag that are counted."""
 
+SEVERITY = (history.PASSED, history.WARNED, history.FAILED)
+"""Outcomes of a gate, the worst last."""
+
 ORDER = ("failing", "missing", "stale", "dead-letters", "queue-age", "stream-lag", "first run", "ok", "never ran")
 """States from the worst to the best."""
 
@@ -119,7 +122,9 @@ def pipeline_document(
     ages = {table: seen.freshness_seconds(pipeline.dags, table) for table in tables}
     queues = {queue: seen.queues[queue] for queue in pipeline.queues}
     lags = {stream.name: seen.lags[stream.name] for dag in pipeline.dags for stream in dag.streams}
-    newest = sorted((gate for gate in gates if gate.gate.startswith(f"{pipeline.name}/")), key=lambda gate: gate.at)
+    own = [gate for gate in gates if gate.gate.startswith(f"{pipeline.name}/")]
+    # A gate that warned must not be hidden by another one that passed later.
+    worst = max(own, key=lambda gate: (SEVERITY.index(gate.outcome), gate.at), default=None)
     return {
         "pipeline": pipeline.name,
         "state": known[0] if known else "never ran",
@@ -139,7 +144,7 @@ def pipeline_document(
         "waiting": sum(state.depth or 0 for state in queues.values()) if queues else None,
         "dead_letters": sum(state.dead_letters or 0 for state in queues.values()) if queues else None,
         "hours": hours_document(pipeline, seen.at, runs),
-        "gate": gate_document(newest[-1]) if newest else None,
+        "gate": gate_document(worst) if worst else None,
     }
 
 

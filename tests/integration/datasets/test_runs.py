@@ -113,7 +113,7 @@ def test_a_file_deleted_before_it_is_read_is_reported(world: World) -> None:
     client("s3").delete_object(Bucket=world.settings.landing_bucket, Key=KEY)
     assert world.run()["quarantined"] == 1
     assert world.quarantined()[0]["reason"] == "object_missing"
-    with pytest.raises(steps.SourceRejected, match="deleted before it was read"):
+    with pytest.raises(steps.SourceRejected, match="does not exist: never uploaded, or deleted"):
         world.run("asked", KEY)
 
 

@@ -170,7 +170,7 @@ def _fetch(
         )
     version = storage.read_version(settings.landing_bucket, source.location)
     if version is None:
-        raise RejectedRecord(Reason.OBJECT_MISSING, "deleted before it was read")
+        raise RejectedRecord(Reason.OBJECT_MISSING, "does not exist: never uploaded, or deleted")
     if known and known.etag == version.etag:
         return None
     try:

@@ -62,5 +62,5 @@ export const Chart = ({ option, label, height = "260px", ...props }) => {
       chart?.dispose();
     };
   }, [JSON.stringify(option)]);
-  return html`<${Box} ref=${place} role="img" aria-label=${label} height=${height} width="100%" minW=0 ...${props} />`;
+  return html`<${Box} ref=${place} role="img" aria-label=${label} height=${height} width="100%" minW=0 overflow="hidden" ...${props} />`;
 };

@@ -81,7 +81,7 @@ const Where = ({ problem }) => {
     : problem.where}</${Box}>`;
 };
 
-const COLUMNS = ["Pipeline", "State", "Freshness", "Last 24 hours", "Waiting", "Dead letters", "Newest gate"];
+const COLUMNS = ["Pipeline", "State", "Freshness", "Last 24 hours", "Waiting", "Dead letters", "Gate"];
 const WIDTHS = "minmax(8.5rem, 1.1fr) minmax(6.5rem, 0.6fr) minmax(10rem, 1.2fr) 3.4fr minmax(4.5rem, 0.5fr) minmax(4rem, 0.4fr) minmax(8rem, 1.1fr)";
 
 const Pipelines = ({ found }) => html`<${Section} title="Pipelines" aside="Counts by hour, in UTC">
