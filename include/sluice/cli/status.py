@@ -24,8 +24,11 @@ from sluice.monitoring.problems import Problem, at_text, duration_text, find_pro
 from sluice.monitoring.runs import LastRun, Running
 from sluice.settings import Settings, load_settings
 
-COUNTS_SHOWN = ("in", "published", "quarantined")
-"""Columns of numbers of the last run."""
+COLUMNS = ("Dag", "state", "last run", "in", "published", "quarantined", "freshness")
+"""Of the table of Dags; the age of the last run that succeeded, its counts, and the age of the data."""
+
+WIDE_COLUMNS = 92
+"""Width of a terminal that shows all of them."""
 
 ANSWER_SECONDS = 5
 """Timeout of the first request to AWS, after which the status reports that AWS does not answer."""
@@ -137,11 +140,11 @@ def _print(settings: Settings, watched: Sequence[Pipeline], seen: Observation, p
 
     out = console()
     title = f"{settings.resource_prefix} at {at_text(seen.at)}"
-    table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", pad_edge=False)
-    # Names are wrapped where a terminal is narrow, numbers never.
-    for name in ("Dag", "state", "last run", "in", "published", "quarantined", "freshness"):
-        is_text = name in ("Dag", "state")
-        table.add_column(name, justify="left" if is_text else "right", no_wrap=name in COUNTS_SHOWN, overflow="fold")
+    table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", pad_edge=False, padding=0)
+    left_out = "quarantined" if out.width < WIDE_COLUMNS else ""
+    shown = [name for name in COLUMNS if name != left_out]
+    for name in shown:
+        table.add_column(name, justify="left" if name in ("Dag", "state") else "right", no_wrap=name != "state")
     backlog = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     backlog.add_column("queue or stream", overflow="fold")
     for name in ("waiting", "in flight", "dead letters"):
@@ -149,7 +152,8 @@ def _print(settings: Settings, watched: Sequence[Pipeline], seen: Observation, p
     backlog.add_column("trend", overflow="fold")
     for pipeline in watched:
         for dag in pipeline.dags:
-            table.add_row(*_row(pipeline, dag, seen, problems))
+            row = _row(pipeline, dag, seen, problems)
+            table.add_row(*(row[name] for name in shown))
             for queue in dag.queues:
                 backlog.add_row(*_queue_row(queue, seen.queues[queue]))
             for stream in dag.streams:
@@ -157,6 +161,8 @@ def _print(settings: Settings, watched: Sequence[Pipeline], seen: Observation, p
                 backlog.add_row(stream.name, "missing" if lag is None else duration_text(lag), "-", "-", "")
         table.add_section()
     out.print(table)
+    if left_out:
+        out.print(f"Too narrow for: {left_out} (a wider terminal, or --json, shows it)", highlight=False)
     out.print(backlog)
     if seen.runs.canary:
         out.print(canary_line(seen), highlight=False)
@@ -177,16 +183,16 @@ def canary_line(seen: Observation) -> str:
     return f"canary: {canary_records.summary(latencies)}; {ago} ago"
 
 
-def _row(pipeline: Pipeline, dag: Dag, seen: Observation, problems: Sequence[Problem]) -> list[str]:
+def _row(pipeline: Pipeline, dag: Dag, seen: Observation, problems: Sequence[Problem]) -> dict[str, str]:
     state = state_of(dag, seen, problems)
     colour = {"ok": "green", "first run": "green", "never ran": "dim"}.get(state, "bold red")
     last = seen.runs.dags.get(dag.dag_id, LastRun())
-    ago = f"{duration_text((seen.at - last.success_at).total_seconds())} ago" if last.success_at else "-"
+    age = duration_text((seen.at - last.success_at).total_seconds()) if last.success_at else "-"
     counts = [f"{last.tally[name]:,}" if name in last.tally else "-" for name in COUNTS if name != "duplicates"]
     ages = [seen.freshness_seconds(pipeline.dags, table) for table in dag.tables]
     known = [age for age in ages if age is not None]
     freshness = duration_text(max(known)) if known else "-"
-    return [dag.dag_id, f"[{colour}]{state}[/]", ago, *counts, freshness]
+    return dict(zip(COLUMNS, [dag.dag_id, f"[{colour}]{state}[/]", age, *counts, freshness], strict=True))
 
 
 def _queue_row(queue: str, state: QueueState) -> list[str]:

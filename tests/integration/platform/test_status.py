@@ -54,7 +54,7 @@ def test_where_all_is_well_it_says_so_with_exit_code_0(watch: Watch) -> None:
     assert result.exit_code == 0, result.output
     assert "Nothing is wrong." in result.output
     found = rows(result)
-    assert found["dockerhub_pull"][1:] == ["ok", "2", "min", "ago", "1,500", "1,200", "300", "2", "min"]
+    assert found["dockerhub_pull"][1:] == ["ok", "2", "min", "1,500", "1,200", "300", "2", "min"]
     assert {dag.dag_id for pipeline in pipelines(watch.settings) for dag in pipeline.dags} <= set(found)
 
 
@@ -170,6 +170,8 @@ def test_no_number_is_cut_in_80_columns(watch: Watch, monkeypatch: pytest.Monkey
     said = status().output
     for number in ("123,456,789", "100,000,000", "23,456,789", "12,345,678", "1,234,567"):
         assert number in said
+    assert all(f"\n {dag.dag_id} " in said for each in pipelines(watch.settings) for dag in each.dags), "no name is cut"
+    assert "Too narrow for: quarantined" in said
     table = said.partition("has dead letters")[0].splitlines()[:-1]
     assert max(len(line.rstrip()) for line in table) <= 80
 
