@@ -10,7 +10,8 @@ from sluice.lake_views import tables
 from sluice.settings import Settings
 from tables_world import HOUR, START, publish
 
-NOW = START + timedelta(hours=4, minutes=10)
+NOW = START + timedelta(hours=4, minutes=40)
+"""The hour that began three hours after START is over for longer than the deadline of events_hourly."""
 
 
 def test_a_table_shows_its_hours_and_snapshots_and_which_run_made_them(lake: Settings) -> None:
@@ -24,6 +25,8 @@ def test_a_table_shows_its_hours_and_snapshots_and_which_run_made_them(lake: Set
         ("present", 3, "run-xyz"),
         ("missing", None, None),
     ]
+    in_time = tables.read_table(lake, "visits", NOW - timedelta(minutes=30))
+    assert [cell["state"] for cell in in_time["calendar"]["partitions"]] == ["present", "missing", "present"]
     newest, first = page["snapshot_list"]
     assert (newest["is_current"], newest["total"], first["total"]) == (True, 5, 2)
     assert newest["snapshot"] == cells[2]["snapshot"] == str(reading.history("visits")[0].snapshot_id)
